@@ -219,4 +219,4 @@ impl BootInfo {
     }
 }
 
-const _: () = assert!(size_of::<BootInfo>() % 4096 == 0);
+const _: () = assert!(size_of::<BootInfo>().is_multiple_of(4096));

@@ -41,6 +41,10 @@ impl ThreadId {
     pub const fn new(cluster: u16, slot: u16, generation: u32) -> Self {
         Self(slot as u64 | ((cluster as u64 & 0x3ff) << 16) | ((generation as u64) << 32))
     }
+    /// The first thread of a cluster's root pager: the kernel creates it in slot 0, and it is never deleted.
+    pub const fn root(cluster: u16) -> Self {
+        Self::new(cluster, 0, 1)
+    }
     /// The cluster the thread was created in.
     pub const fn cluster(self) -> u16 {
         ((self.0 >> 16) & 0x3ff) as u16
@@ -85,6 +89,10 @@ impl SpaceId {
     /// Composes an id.
     pub const fn new(cluster: u16, slot: u16, generation: u32) -> Self {
         Self(ThreadId::new(cluster, slot, generation).0)
+    }
+    /// The root pager's space of a cluster: the kernel creates it in slot 0, and it is never destroyed.
+    pub const fn root(cluster: u16) -> Self {
+        Self::new(cluster, 0, 1)
     }
     /// The cluster the space belongs to, for ever.
     pub const fn cluster(self) -> u16 {

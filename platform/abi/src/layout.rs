@@ -23,9 +23,9 @@ pub const IDENTITY_BASE: u64 = 0x4000_0000;
 /// Kernel: physical address `pa` of the cluster's own memory, the rings and the devices is at `PHYSMAP + pa`.
 pub const PHYSMAP: u64 = 0xffff_ff80_0000_0000;
 /// Kernel: where its image is linked; the same in every cluster, in front of different frames.
-pub const KERNEL_BASE: u64 = 0xffff_ffc0_0000_0000;
+pub const KERNEL_BASE: u64 = 0xffff_ffe0_0000_0000;
 /// Kernel: stack of CPU *i* ends at `KERNEL_STACKS + (i + 1) * KERNEL_STACK_STRIDE`.
-pub const KERNEL_STACKS: u64 = 0xffff_ffd0_0000_0000;
+pub const KERNEL_STACKS: u64 = 0xffff_fff0_0000_0000;
 /// Distance between two kernel stacks; what is not stack is an unmapped guard.
 pub const KERNEL_STACK_STRIDE: u64 = 0x1_0000;
 /// Mapped bytes of a kernel stack.

@@ -1,0 +1,5 @@
+//! The loader on the host, where physical memory is a map.
+
+mod fake;
+mod load;
+mod robust;
