@@ -1,2 +1,11 @@
-//! Placeholder.
-fn main() {}
+//! The kernel image: glue between the exceptions of the machine and [`skerry_kernel::kernel::Kernel`].
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod arch;
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a guest program; use `cargo run` to boot it");
+    std::process::exit(2);
+}

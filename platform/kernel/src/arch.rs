@@ -1,0 +1,3 @@
+//! The machine. One architecture so far.
+
+mod aarch64;

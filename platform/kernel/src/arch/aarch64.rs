@@ -1,0 +1,26 @@
+//! 64-bit ARM (ARMv8.2-A, EL1): the only home of assembly and, with the heap carver, of `unsafe` in the kernel.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`start`] | from the boot loader to the first thread |
+//! | [`entry`] | exception vectors: save, call, restore |
+//! | [`dispatch`] | decode the exception, run the kernel under the cluster lock, leave to a thread or sleep |
+//! | [`percpu`] | what hangs off TPIDR_EL1 |
+//! | [`lock`] | the cluster lock |
+//! | [`machine`] | the kernel's [`skerry_kernel::hal::Hal`]: TLB, barriers, doorbells, the end |
+//! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
+//! | [`heap`] | arenas out of the cluster's memory |
+//! | [`console`] | the last words of a panicking kernel |
+
+mod console;
+mod dispatch;
+mod entry;
+mod fp;
+mod gic;
+mod heap;
+mod lock;
+mod machine;
+mod percpu;
+mod registers;
+mod start;
+mod timer;

@@ -1,0 +1,144 @@
+//! From an exception to the next thread.
+#![expect(unsafe_code, reason = "called from, and returning to, the exception entry")]
+
+use super::gic::Interrupt;
+use super::registers::{read_sysreg, wfi, write_sysreg};
+use super::start::{KERNEL, TheKernel, boot_info, empty_table};
+use super::{console, fp, gic, machine, percpu, timer};
+use core::panic::PanicInfo;
+use skerry_abi::Rights;
+use skerry_abi::syscall::exit;
+use skerry_kernel::kernel::Event;
+use skerry_kernel::space::Space;
+use skerry_kernel::thread::Context;
+
+/// ESR_EL1.EC values (ARM ARM D24.2.40).
+mod class {
+    pub(super) const FP_TRAP: u64 = 0x07;
+    pub(super) const SVC64: u64 = 0x15;
+    pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
+    pub(super) const DATA_ABORT: u64 = 0x24;
+}
+
+/// What a synchronous exception from user mode means; `None`: a trapped floating-point instruction.
+fn decode(esr: u64, far: u64) -> Option<Event> {
+    // FSC: translation 0b0001xx, access flag 0b0010xx, permission 0b0011xx. Anything else (alignment,
+    // external abort) is not a pager's business.
+    let pageable = matches!(esr >> 2 & 0xf, 1..=3);
+    let access = match esr >> 26 & 0x3f {
+        class::FP_TRAP => return None,
+        class::SVC64 => return Some(Event::Syscall(esr as u16)),
+        class::INSTRUCTION_ABORT if pageable => Rights::X,
+        // WnR; cache maintenance (CM) reports a write but needs read permission only.
+        class::DATA_ABORT if pageable && esr & (1 << 6) != 0 && esr & (1 << 8) == 0 => Rights::W,
+        class::DATA_ABORT if pageable => Rights::R,
+        _ => return Some(Event::Exception { esr, far }),
+    };
+    // A tagged or kernel address can never be mapped: no pager needs to hear of it.
+    if far >= skerry_abi::layout::USER_END {
+        return Some(Event::Exception { esr, far });
+    }
+    Some(Event::PageFault { address: far, access, esr })
+}
+
+/// A synchronous exception from user mode. Returns the context to resume.
+pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
+    let cpu = percpu::with(|c| c.cpu);
+    let event = decode(esr, far);
+    let next = KERNEL.with(|kernel| {
+        kernel.enter(cpu);
+        match (event, kernel.current()) {
+            (Some(event), Some(_)) => kernel.handle(event),
+            (None, Some(t)) => fp::take_over(kernel, t),
+            // Another CPU deleted the thread while it ran here: its event dies with it.
+            (_, None) => {}
+        }
+        resume(kernel)
+    });
+    next.unwrap_or_else(idle)
+}
+
+/// An interrupt from user mode. Returns the context to resume.
+pub(super) extern "C" fn user_irq() -> *mut Context {
+    interrupt().unwrap_or_else(idle)
+}
+
+fn interrupt() -> Option<*mut Context> {
+    let event = match gic::acknowledge(boot_info().map_or(0, |info| info.timer_irq)) {
+        Interrupt::Timer => Some(Event::Tick),
+        Interrupt::Doorbell => Some(Event::Kick),
+        Interrupt::Other => None,
+    };
+    let cpu = percpu::with(|c| c.cpu);
+    KERNEL.with(|kernel| {
+        kernel.enter(cpu);
+        if let Some(event) = event {
+            kernel.handle(event);
+        }
+        resume(kernel)
+    })
+}
+
+/// Sleeps until there is something to run.
+pub(super) fn idle() -> *mut Context {
+    loop {
+        timer::disarm();
+        // The space that ran last may go away while we sleep: let TTBR0 point to nothing.
+        percpu::with(|cpu| {
+            if cpu.ttbr0 != empty_table() {
+                cpu.ttbr0 = empty_table();
+                write_sysreg!("ttbr0_el1", cpu.ttbr0);
+                super::registers::isb();
+            }
+            cpu.loaded = skerry_abi::ThreadId::NIL;
+        });
+        wfi();
+        if let Some(context) = interrupt() {
+            return context;
+        }
+    }
+}
+
+/// Chooses the next thread and loads what belongs to it. `None`: there is none.
+pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
+    // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there.
+    let loaded = percpu::with(|cpu| cpu.loaded);
+    let previous = kernel.find_thread(loaded);
+    let next = kernel.pick();
+    if previous != next
+        && let Some(t) = previous
+    {
+        kernel.thread_mut(t).tls = read_sysreg!("tpidr_el0");
+    }
+    let t = next?;
+    let (id, space) = (kernel.thread(t).id, kernel.thread(t).space);
+    if loaded != id {
+        let ttbr0 = kernel.root_table(space) | u64::from(Space::asid(space)) << 48;
+        let thread = kernel.thread(t);
+        write_sysreg!("tpidr_el0", thread.tls);
+        write_sysreg!("tpidrro_el0", thread.utcb_address());
+        percpu::with(|cpu| {
+            cpu.loaded = id;
+            fp::allow(cpu.fp_owner == id);
+            if cpu.ttbr0 != ttbr0 {
+                cpu.ttbr0 = ttbr0;
+                write_sysreg!("ttbr0_el1", ttbr0);
+                super::registers::isb();
+            }
+        });
+    }
+    timer::arm(kernel.hal.tick_steps);
+    Some(&raw mut kernel.thread_mut(t).context)
+}
+
+/// An exception in the kernel, or an SError: always fatal.
+pub(super) extern "C" fn kernel_fault(esr: u64, elr: u64, far: u64) -> ! {
+    let cpu = percpu::with(|c| c.cpu);
+    panic!("CPU {cpu}: exception in the kernel: esr {esr:#x} at {elr:#x}, address {far:#x}")
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    console::report("kernel panic", format_args!("{info}"), exit::KERNEL_PANIC);
+    machine::end(boot_info().is_none_or(|i| i.semihosting != 0), exit::KERNEL_PANIC)
+}

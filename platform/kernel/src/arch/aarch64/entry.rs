@@ -1,0 +1,142 @@
+//! Exception vectors.
+//!
+//! While a thread runs in user mode SP_EL1 points to its [`Context`], so an exception saves the registers without
+//! looking anything up; then SP_EL1 becomes the CPU's kernel stack (first word behind TPIDR_EL1). An exception
+//! *in* the kernel is always a bug: it goes to an emergency stack (second word), since the first one may be the problem.
+#![expect(unsafe_code, reason = "assembly")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+use skerry_kernel::thread::Context;
+
+const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, sp) == 248);
+const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, pstate) == 264);
+
+global_asm!(
+    r#"
+    .macro  save_context
+    stp     x0, x1, [sp, #16 * 0]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x8, x9, [sp, #16 * 4]
+    stp     x10, x11, [sp, #16 * 5]
+    stp     x12, x13, [sp, #16 * 6]
+    stp     x14, x15, [sp, #16 * 7]
+    stp     x16, x17, [sp, #16 * 8]
+    stp     x18, x19, [sp, #16 * 9]
+    stp     x20, x21, [sp, #16 * 10]
+    stp     x22, x23, [sp, #16 * 11]
+    stp     x24, x25, [sp, #16 * 12]
+    stp     x26, x27, [sp, #16 * 13]
+    stp     x28, x29, [sp, #16 * 14]
+    mrs     x21, sp_el0
+    stp     x30, x21, [sp, #16 * 15]
+    mrs     x22, elr_el1
+    mrs     x23, spsr_el1
+    stp     x22, x23, [sp, #16 * 16]
+    mrs     x9, tpidr_el1
+    ldr     x9, [x9]
+    mov     sp, x9
+    .endm
+
+    .macro  vector, handler
+    .balign 128
+    b       \handler
+    .endm
+
+    .pushsection .text.vectors, "ax"
+    .balign 2048
+    .global exception_vectors
+exception_vectors:
+    .rept   4                       // current EL, SP_EL0: never used
+    vector  kernel_fault
+    .endr
+    .rept   4                       // current EL, SP_EL1
+    vector  kernel_fault
+    .endr
+    vector  user_sync               // lower EL, 64 bit
+    vector  user_irq
+    vector  kernel_fault
+    vector  user_serror
+    .rept   4                       // lower EL, 32 bit: not offered
+    vector  kernel_fault
+    .endr
+
+user_sync:
+    save_context
+    mrs     x0, esr_el1
+    mrs     x1, far_el1
+    bl      {sync}
+    b       resume_thread
+user_irq:
+    save_context
+    bl      {irq}
+    b       resume_thread
+user_serror:
+    save_context
+    mrs     x0, esr_el1
+    mrs     x1, elr_el1
+    mrs     x2, far_el1
+    b       {fault}
+
+kernel_fault:
+    mrs     x0, tpidr_el1
+    ldr     x1, [x0, #8]
+    mov     sp, x1
+    mrs     x0, esr_el1
+    mrs     x1, elr_el1
+    mrs     x2, far_el1
+    b       {fault}
+
+    // x0 = Context of the thread to run
+    .global resume_thread
+resume_thread:
+    mov     sp, x0
+    ldp     x22, x23, [sp, #16 * 16]
+    msr     elr_el1, x22
+    msr     spsr_el1, x23
+    ldp     x30, x21, [sp, #16 * 15]
+    msr     sp_el0, x21
+    ldp     x2, x3, [sp, #16 * 1]
+    ldp     x4, x5, [sp, #16 * 2]
+    ldp     x6, x7, [sp, #16 * 3]
+    ldp     x8, x9, [sp, #16 * 4]
+    ldp     x10, x11, [sp, #16 * 5]
+    ldp     x12, x13, [sp, #16 * 6]
+    ldp     x14, x15, [sp, #16 * 7]
+    ldp     x16, x17, [sp, #16 * 8]
+    ldp     x18, x19, [sp, #16 * 9]
+    ldp     x20, x21, [sp, #16 * 10]
+    ldp     x22, x23, [sp, #16 * 11]
+    ldp     x24, x25, [sp, #16 * 12]
+    ldp     x26, x27, [sp, #16 * 13]
+    ldp     x28, x29, [sp, #16 * 14]
+    ldp     x0, x1, [sp, #16 * 0]
+    eret
+    .popsection
+    "#,
+    sync = sym super::dispatch::user_sync,
+    irq = sym super::dispatch::user_irq,
+    fault = sym super::dispatch::kernel_fault,
+);
+
+unsafe extern "C" {
+    static exception_vectors: u8;
+    fn resume_thread(context: *mut Context) -> !;
+}
+
+/// Address of the vector table.
+pub(super) fn vectors() -> u64 {
+    &raw const exception_vectors as u64
+}
+
+/// Leaves the kernel for the first time on this CPU.
+///
+/// # Safety
+/// `context` is the saved state of a thread that this CPU's run queue names as current, in kernel memory that is
+/// never freed; TTBR0 holds its space.
+pub(super) unsafe fn enter_user(context: *mut Context) -> ! {
+    // SAFETY: as the caller promises; the stack that is abandoned holds nothing any more.
+    unsafe { resume_thread(context) }
+}

@@ -1,0 +1,84 @@
+//! Lazy switching of the floating-point and SIMD registers: saved only when another thread of the CPU uses them.
+//!
+//! The kernel itself is built without floating point, so only this file touches the unit.
+#![expect(unsafe_code, reason = "assembly")]
+
+use super::percpu;
+use super::registers::write_sysreg;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use skerry_kernel::hal::Hal;
+use skerry_kernel::kernel::Kernel;
+use skerry_kernel::thread::FpState;
+
+const _: () = assert!(offset_of!(FpState, fpcr) == 512 && offset_of!(FpState, fpsr) == 520);
+
+/// CPACR_EL1.FPEN: EL0 traps, EL1 does not.
+const TRAP_USER: u64 = 0b01 << 20;
+/// Nothing traps.
+const NO_TRAP: u64 = 0b11 << 20;
+
+global_asm!(
+    r#"
+    .arch_extension fp
+    .macro  all_q, op
+    \op     q0, q1, [x0, #32 * 0]
+    \op     q2, q3, [x0, #32 * 1]
+    \op     q4, q5, [x0, #32 * 2]
+    \op     q6, q7, [x0, #32 * 3]
+    \op     q8, q9, [x0, #32 * 4]
+    \op     q10, q11, [x0, #32 * 5]
+    \op     q12, q13, [x0, #32 * 6]
+    \op     q14, q15, [x0, #32 * 7]
+    \op     q16, q17, [x0, #32 * 8]
+    \op     q18, q19, [x0, #32 * 9]
+    \op     q20, q21, [x0, #32 * 10]
+    \op     q22, q23, [x0, #32 * 11]
+    \op     q24, q25, [x0, #32 * 12]
+    \op     q26, q27, [x0, #32 * 13]
+    \op     q28, q29, [x0, #32 * 14]
+    \op     q30, q31, [x0, #32 * 15]
+    .endm
+    .pushsection .text.fp, "ax"
+fp_save:
+    all_q   stp
+    mrs     x1, fpcr
+    mrs     x2, fpsr
+    str     x1, [x0, #512]
+    str     x2, [x0, #520]
+    ret
+fp_restore:
+    all_q   ldp
+    ldr     x1, [x0, #512]
+    ldr     x2, [x0, #520]
+    msr     fpcr, x1
+    msr     fpsr, x2
+    ret
+    .popsection
+    .arch_extension nofp
+    "#
+);
+
+unsafe extern "C" {
+    fn fp_save(state: *mut FpState);
+    fn fp_restore(state: *const FpState);
+}
+
+/// Thread `t`, which runs here, used the unit for the first time since somebody else did.
+pub(super) fn take_over<H: Hal>(kernel: &mut Kernel<'_, H>, t: u32) {
+    let id = kernel.thread(t).id;
+    let previous = percpu::with(|cpu| core::mem::replace(&mut cpu.fp_owner, id));
+    write_sysreg!("cpacr_el1", NO_TRAP);
+    super::registers::isb();
+    if let Some(owner) = kernel.find_thread(previous) {
+        // SAFETY: the unit holds that thread's registers (only this function loads them), and `fp` is 528 bytes.
+        unsafe { fp_save(&raw mut kernel.thread_mut(owner).fp) };
+    }
+    // SAFETY: `fp` was zeroed at creation or saved by this function.
+    unsafe { fp_restore(&raw const kernel.thread(t).fp) };
+}
+
+/// Sets the trap for the thread that runs next.
+pub(super) fn allow(owner: bool) {
+    write_sysreg!("cpacr_el1", if owner { NO_TRAP } else { TRAP_USER });
+}

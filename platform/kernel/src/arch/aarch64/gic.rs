@@ -1,0 +1,95 @@
+//! The interrupt controller (GICv3), through the `arm-gic` crate: one doorbell SGI and the timer's PPI.
+#![expect(unsafe_code, reason = "device registers")]
+
+use arm_gic::gicv3::registers::{Gicd, GicrSgi};
+use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, SgiTarget, SgiTargetGroup};
+use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
+use core::ptr::NonNull;
+use skerry_abi::boot::BootInfo;
+use skerry_abi::layout::PHYSMAP;
+
+/// The software-generated interrupt that means "look at your run queue and your rings".
+const DOORBELL: IntId = IntId::sgi(0);
+/// Bytes of one redistributor's registers (two 64 KiB frames).
+const FRAME: u64 = 0x2_0000;
+const PRIORITY: u8 = 0x80;
+
+/// What interrupted.
+pub(super) enum Interrupt {
+    /// The timer of this CPU.
+    Timer,
+    /// Another CPU.
+    Doorbell,
+    /// Nothing that was asked for, or nothing at all.
+    Other,
+}
+
+/// Sets up this CPU's part, and on the machine's first CPU the distributor. An SGI sent before that stays pending.
+pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
+    if cpu == 0 {
+        let address = (PHYSMAP + info.gic_distributor.base) as *mut Gicd;
+        // SAFETY: the boot loader maps the distributor there as device memory; only CPU 0 comes here, once.
+        let registers = unsafe { UniqueMmioPointer::new(NonNull::new(address).expect("PHYSMAP is not 0")) };
+        let mut distributor = GicDistributor::new(registers);
+        distributor.configure_default_settings();
+    }
+    GicCpuInterface::enable_system_register_el1();
+    let mut redistributor = redistributor(info, mpidr);
+    // An error says that the core is awake already.
+    _ = redistributor.mark_core_awake();
+    redistributor.configure_default_settings();
+    for interrupt in [DOORBELL, IntId::ppi(info.timer_irq - 16)] {
+        redistributor
+            .set_interrupt_priority(interrupt, PRIORITY)
+            .and_then(|()| redistributor.enable_interrupt(interrupt, true))
+            .expect("SGIs and PPIs belong to the redistributor");
+    }
+    GicCpuInterface::set_priority_mask(0xff);
+    GicCpuInterface::enable_group1(true);
+}
+
+/// Finds the redistributor whose affinity is ours: they need not be in the order of the device tree's CPUs.
+fn redistributor(info: &BootInfo, mpidr: u64) -> GicRedistributor<'static> {
+    let frames = info.gic_redistributors.iter().flat_map(|r| (r.base..r.end()).step_by(FRAME as usize));
+    for frame in frames {
+        let address = NonNull::new((PHYSMAP + frame) as *mut GicrSgi).expect("PHYSMAP is not 0");
+        // SAFETY: the boot loader maps all redistributor regions as device memory; TYPER is read-only, and of
+        // the others' frames nothing else is touched.
+        let candidate = GicRedistributor::new(unsafe { UniqueMmioPointer::new(address) });
+        if candidate.typer().core_mpidr() == mpidr & 0xff_00ff_ffff {
+            return candidate;
+        }
+    }
+    panic!("no GIC redistributor for CPU with MPIDR {mpidr:#x}");
+}
+
+/// Interrupts another CPU.
+pub(super) fn send_doorbell(mpidr: u64) {
+    let byte = |shift: u32| (mpidr >> shift) as u8;
+    let target = SgiTarget::List {
+        affinity3: byte(32),
+        affinity2: byte(16),
+        affinity1: byte(8),
+        target_list: 1 << (byte(0) & 0xf),
+    };
+    super::registers::dsb_ishst();
+    GicCpuInterface::send_sgi(DOORBELL, target, SgiTargetGroup::CurrentGroup1)
+        .expect("the doorbell is an SGI");
+}
+
+/// Takes the pending interrupt, if there is one.
+pub(super) fn acknowledge(timer_irq: u32) -> Interrupt {
+    let Some(id) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) else {
+        return Interrupt::Other;
+    };
+    if u32::from(id) == timer_irq {
+        // The timer is level-triggered: silence it before the interrupt ends.
+        super::timer::disarm();
+    }
+    GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
+    match id {
+        DOORBELL => Interrupt::Doorbell,
+        id if u32::from(id) == timer_irq => Interrupt::Timer,
+        _ => Interrupt::Other,
+    }
+}

@@ -1,0 +1,72 @@
+//! The cluster lock: fair (MCS), and no atomic instruction at all where the cluster has one CPU.
+#![expect(unsafe_code, reason = "the one CPU of a cluster needs no lock")]
+
+use super::registers::yield_cpu;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+use mcslock::raw::{Mutex, MutexNode};
+use mcslock::relax::Relax;
+
+struct Yield;
+
+// SAFETY: neither function can panic.
+unsafe impl Relax for Yield {
+    fn new() -> Self {
+        Self
+    }
+    fn relax(&mut self) {
+        yield_cpu();
+    }
+}
+
+/// A value that the CPUs of the cluster use one after the other.
+pub(super) struct ClusterLock<T> {
+    mutex: Mutex<(), Yield>,
+    shared: AtomicBool,
+    ready: AtomicBool,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: `with` gives out one reference at a time: under the mutex, or, when the cluster has a single CPU, to that CPU, which
+// runs the kernel with interrupts masked and never nests calls.
+unsafe impl<T> Sync for ClusterLock<T> {}
+
+impl<T> ClusterLock<T> {
+    /// No value yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            mutex: Mutex::new(()),
+            shared: AtomicBool::new(true),
+            ready: AtomicBool::new(false),
+            value: UnsafeCell::new(None),
+        }
+    }
+
+    /// Puts the value in, before any other use. `cpus` is how many CPUs the cluster has.
+    pub(super) fn init(&self, cpus: u16, value: T) {
+        assert!(!self.is_ready(), "the cluster lock is initialised once");
+        // SAFETY: nobody calls `with` before `ready` is set, and only the cluster's first CPU comes here.
+        unsafe { *self.value.get() = Some(value) };
+        self.shared.store(cpus > 1, Ordering::Relaxed);
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the value is there.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Runs `f` on the value, alone.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        let run = || {
+            // SAFETY: see the `Sync` implementation.
+            let value = unsafe { &mut *self.value.get() };
+            f(value.as_mut().expect("no CPU enters the kernel before it is initialised"))
+        };
+        if !self.shared.load(Ordering::Relaxed) {
+            return run();
+        }
+        let mut node = MutexNode::new();
+        self.mutex.lock_with_then(&mut node, |_| run())
+    }
+}

@@ -1,0 +1,82 @@
+//! The kernel's view of the hardware: TLB, barriers, doorbells, the end.
+#![expect(unsafe_code, reason = "semihosting is a trap instruction")]
+
+use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
+use super::{console, gic};
+use core::arch::asm;
+use core::fmt;
+use skerry_abi::CpuId;
+use skerry_abi::boot::BootInfo;
+use skerry_kernel::hal::Hal;
+
+/// This machine.
+pub(super) struct Machine {
+    pub(super) info: &'static BootInfo,
+    /// A time slice in steps of the counter.
+    pub(super) tick_steps: u64,
+}
+
+impl Hal for Machine {
+    fn kick(&mut self, cpu: CpuId) {
+        if let Some(target) = self.info.cpus().get(usize::from(cpu)) {
+            gic::send_doorbell(target.mpidr);
+        }
+    }
+    fn publish(&mut self) {
+        // The walker must see the new entry before the access that follows (D8.13.1).
+        dsb_ishst();
+        isb();
+    }
+    fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool) {
+        let operand = (va >> 12) & 0xfff_ffff_ffff | u64::from(asid) << 48;
+        // The entry was made invalid by a store: order it before the invalidation.
+        dsb_ishst();
+        if broadcast {
+            tlbi!("vae1is", operand);
+        } else {
+            tlbi!("vae1", operand);
+        }
+    }
+    fn invalidate_asid(&mut self, asid: u16, broadcast: bool) {
+        let operand = u64::from(asid) << 48;
+        dsb_ishst();
+        if broadcast {
+            tlbi!("aside1is", operand);
+        } else {
+            tlbi!("aside1", operand);
+        }
+    }
+    fn sync(&mut self, broadcast: bool) {
+        if broadcast {
+            dsb_ish()
+        } else {
+            dsb_nsh()
+        }
+        isb();
+    }
+    fn fatal(&mut self, code: u64, what: fmt::Arguments<'_>) -> ! {
+        console::report("kernel", what, code);
+        end(self.info.semihosting != 0, code)
+    }
+    fn exit(&mut self, code: u64) -> ! {
+        end(self.info.semihosting != 0, code)
+    }
+}
+
+/// Ends the run: by semihosting, which carries the code, or by PSCI SYSTEM_OFF.
+pub(super) fn end(semihosting: bool, code: u64) -> ! {
+    const SYS_EXIT: u64 = 0x18;
+    const APPLICATION_EXIT: u64 = 0x20026;
+    const SYSTEM_OFF: u64 = 0x8400_0008;
+    let block = [APPLICATION_EXIT, code];
+    if semihosting {
+        // SAFETY: the emulator reads the block of two words and ends the process (Semihosting for AArch32 and AArch64,
+        // SYS_EXIT); if it does not, we go on below.
+        unsafe { asm!("hlt #0xf000", inout("x0") SYS_EXIT => _, in("x1") block.as_ptr(), options(nostack)) };
+    }
+    // SAFETY: PSCI SYSTEM_OFF has no operands and does not return.
+    unsafe { asm!("hvc #0", inout("x0") SYSTEM_OFF => _, options(nostack)) };
+    loop {
+        wfi();
+    }
+}

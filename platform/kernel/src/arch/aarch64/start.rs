@@ -1,0 +1,190 @@
+//! From the boot loader to the first thread.
+//!
+//! The loader enters every CPU of the cluster with the MMU on, interrupts masked, a stack, x0 = boot information and x1 = CPU
+//! number. The cluster's first CPU builds the kernel and the root pager's space; the others wait for it.
+#![expect(unsafe_code, reason = "the entry point and the boot loader's pointers")]
+
+use super::heap::Heap;
+use super::lock::ClusterLock;
+use super::machine::Machine;
+use super::registers::{isb, physical, read_sysreg, write_sysreg, yield_cpu};
+use super::{dispatch, entry, gic, percpu, timer};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
+use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
+use skerry_kernel::kernel::{Arenas, Kernel, Peer, Proxy, UtcbPage};
+use skerry_kernel::queue::{Link, Queue};
+use skerry_kernel::ring::{CREDIT, RING_WORDS, Ring};
+use skerry_kernel::sched::RunQueue;
+use skerry_kernel::space::Space;
+use skerry_kernel::thread::Tcb;
+use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
+
+/// The kernel of this machine.
+pub(super) type TheKernel = Kernel<'static, Machine>;
+
+/// The cluster's only global: everything a kernel knows, behind its lock.
+pub(super) static KERNEL: ClusterLock<TheKernel> = ClusterLock::new();
+
+static INFO: AtomicPtr<BootInfo> = AtomicPtr::new(core::ptr::null_mut());
+static EMPTY_TABLE_PA: AtomicU64 = AtomicU64::new(0);
+
+/// A root table without entries, for CPUs that run no thread.
+#[repr(C, align(4096))]
+struct EmptyTable([u64; 512]);
+static EMPTY_TABLE: EmptyTable = EmptyTable([0; 512]);
+
+/// The boot information, once the first CPU has come up.
+pub(super) fn boot_info() -> Option<&'static BootInfo> {
+    // SAFETY: null, or the pointer that `_start` checked: written by the boot loader, never changed, never freed.
+    unsafe { INFO.load(Ordering::Acquire).as_ref() }
+}
+
+/// What to load into TTBR0 when no thread runs.
+pub(super) fn empty_table() -> u64 {
+    EMPTY_TABLE_PA.load(Ordering::Relaxed)
+}
+
+/// Entry point of every CPU of the cluster.
+#[unsafe(no_mangle)]
+extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
+    // SAFETY: the boot loader's promise; the magic number checks that it speaks our version.
+    let boot = unsafe { &*info };
+    let cpu = cpu as u16;
+    percpu::init(cpu, KERNEL_STACKS + (u64::from(cpu) + 1) * KERNEL_STACK_STRIDE);
+    set_up_cpu();
+    assert_eq!(boot.magic, MAGIC, "the boot loader is of another version");
+    let me = boot.cpus()[usize::from(cpu)];
+    let cluster = boot.clusters()[usize::from(me.cluster)];
+    if cluster.first_cpu == cpu {
+        INFO.store(info, Ordering::Release);
+        EMPTY_TABLE_PA.store(physical(EMPTY_TABLE.0.as_ptr() as u64), Ordering::Relaxed);
+        gic::init(boot, cpu, me.mpidr);
+        KERNEL.init(cluster.cpu_count, build(boot, me.cluster));
+    } else {
+        while !KERNEL.is_ready() {
+            yield_cpu();
+        }
+        gic::init(boot, cpu, me.mpidr);
+    }
+    let first = KERNEL.with(|kernel| {
+        kernel.enter(cpu);
+        kernel.cpu_online(cpu);
+        if cluster.first_cpu == cpu
+            && let Err(error) = kernel.start_root(boot, info as u64 - PHYSMAP)
+        {
+            panic!("cannot start the root pager: {error}");
+        }
+        // Requests of other clusters may have come before our doorbell was enabled.
+        kernel.poll_rings();
+        dispatch::resume(kernel)
+    });
+    let context = first.unwrap_or_else(dispatch::idle);
+    // SAFETY: `resume` and `idle` return the context of the thread they loaded.
+    unsafe { entry::enter_user(context) }
+}
+
+/// System registers that differ from what the boot loader left.
+fn set_up_cpu() {
+    write_sysreg!("vbar_el1", entry::vectors());
+    // EL0 may read CTR_EL0 (15), use DC ZVA (14) and cache maintenance to the PoC and PoU (26), WFI (16) and WFE (18); stack
+    // alignment is checked (3, 4); writable memory is never executable (19); PAN is set on every exception (23 = 0).
+    const SET: u64 = 1 << 3 | 1 << 4 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 19 | 1 << 26;
+    const SPAN: u64 = 1 << 23;
+    write_sysreg!("sctlr_el1", (read_sysreg!("sctlr_el1") | SET) & !SPAN);
+    // EL0 reads the virtual counter (1); an event stream wakes WFE now and then (2, period in 4..8).
+    write_sysreg!("cntkctl_el1", 1 << 1 | 1 << 2 | 10 << 4);
+    // The cycle counter runs, 64 bits wide, and EL0 may read it.
+    write_sysreg!("pmccfiltr_el0", 0);
+    write_sysreg!("pmcntenset_el0", 1 << 31);
+    write_sysreg!("pmcr_el0", read_sysreg!("pmcr_el0") | 1 | 1 << 6);
+    write_sysreg!("pmuserenr_el0", 0xf);
+    super::fp::allow(false);
+    isb();
+    // ID_AA64MMFR1_EL1.PAN
+    if read_sysreg!("id_aa64mmfr1_el1") >> 20 & 0xf != 0 {
+        set_pan();
+    }
+}
+
+fn set_pan() {
+    // SAFETY: the kernel never accesses user addresses, so forbidding it changes nothing. (`msr pan, #1`, encoded for
+    // assemblers that know ARMv8.0 only.)
+    unsafe { core::arch::asm!(".inst 0xd500419f", options(nomem, nostack, preserves_flags)) };
+}
+
+/// Divides the heap among the kinds of object.
+fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
+    let me = &boot.clusters()[usize::from(cluster)];
+    // SAFETY: the boot loader left this range to this kernel, and this is the only call.
+    let mut heap = unsafe { Heap::new(me.heap) };
+    let threads = (heap.left() / (16 << 10)).clamp(64, 4096) as usize;
+    let spaces = (threads / 4).clamp(32, 1024);
+    let utcb_pages = threads / 2;
+    let cpus = boot.cpu_count as usize;
+
+    let tcbs = heap.slice(threads, || Tcb::FREE).0;
+    let space_slots = heap.slice(spaces, || Space::FREE).0;
+    let proxies = heap.slice(threads, || Proxy::UNUSED).0;
+    let links = heap.slice(2 * threads, || Link::UNLINKED).0;
+    let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
+    let (utcbs, utcbs_pa) = heap.slice(utcb_pages, zero);
+    let utcb_links = heap.slice(utcb_pages, || Link::UNLINKED).0;
+    let run_queues = heap.slice(cpus, || RunQueue::EMPTY).0;
+    let mut index = 0;
+    let peers = heap.slice(boot.cluster_count as usize, || {
+        let other = index;
+        index += 1;
+        peer(boot, cluster, other)
+    });
+    let space_tables = heap.slice(spaces, SpaceTables::default).0;
+
+    // A table covers 512 pages that need up to 512 nodes; sparse address spaces use more tables, shared ones more
+    // nodes. One third for tables serves both.
+    let table_bytes = size_of::<HwTable>() + size_of::<[u32; 512]>();
+    let tables = heap.left() as usize / 3 / table_bytes;
+    let (hw, hw_pa) = heap.slice(tables, HwTable::default);
+    let shadow = heap.slice(tables, || [0u32; 512]).0;
+    let nodes = (heap.left() as usize - align_of::<Node>()) / size_of::<Node>();
+    let nodes = heap.slice(nodes, Node::default).0;
+    let hardware_af = read_sysreg!("id_aa64mmfr1_el1") & 0xf >= 2;
+    let db = MappingDb::new(hw, hw_pa, shadow, nodes, space_tables, hardware_af);
+
+    let arenas = Arenas {
+        db,
+        threads: tcbs,
+        spaces: space_slots,
+        proxies,
+        links,
+        utcbs,
+        utcbs_pa,
+        utcb_links,
+        cpus: run_queues,
+        peers: peers.0,
+    };
+    Kernel::new(cluster, Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) }, arenas)
+}
+
+/// The rings between `cluster` and `other`.
+fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
+    let theirs = &boot.clusters()[other];
+    let mine = &boot.clusters()[usize::from(cluster)];
+    let is_self = other == usize::from(cluster);
+    let ring = |rings: Range, from: u64| (!is_self).then(|| ring_at(rings, from)).flatten();
+    Peer {
+        inbound: ring(mine.rings, other as u64),
+        outbound: ring(theirs.rings, u64::from(cluster)),
+        credit: CREDIT,
+        waiting: Queue::EMPTY,
+        doorbell: theirs.first_cpu,
+    }
+}
+
+fn ring_at(rings: Range, from: u64) -> Option<Ring<'static>> {
+    let base = rings.base + from * RING_SIZE;
+    assert!(base + RING_SIZE <= rings.end(), "the boot loader reserved too little memory for the rings");
+    let words = (PHYSMAP + base) as *const AtomicU64;
+    // SAFETY: PHYSMAP maps all clusters' rings in every kernel, zeroed by the boot loader, for ever; both sides access
+    // them as atomics only.
+    Ring::new(unsafe { core::slice::from_raw_parts(words, RING_WORDS) })
+}

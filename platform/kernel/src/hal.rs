@@ -1,0 +1,22 @@
+//! What the kernel's logic needs from the machine. The real one is in `arch/aarch64`, a fake one in the tests.
+
+use core::fmt;
+use skerry_abi::CpuId;
+
+/// The machine as the kernel's logic sees it.
+pub trait Hal {
+    /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
+    fn kick(&mut self, cpu: CpuId);
+    /// Makes page-table entries that were invalid and now are valid visible to table walks.
+    fn publish(&mut self);
+    /// Invalidates one page of an address space in this CPU's TLB, or in all TLBs of the machine.
+    fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool);
+    /// Invalidates all of an address space in this CPU's TLB, or in all TLBs of the machine.
+    fn invalidate_asid(&mut self, asid: u16, broadcast: bool);
+    /// Waits until the invalidations so far are complete, on this CPU or everywhere.
+    fn sync(&mut self, broadcast: bool);
+    /// The kernel cannot go on (its root pager is gone, say): report it and end the run with this exit code.
+    fn fatal(&mut self, code: u64, what: fmt::Arguments<'_>) -> !;
+    /// Ends the run with an exit code of [`skerry_abi::syscall::exit`].
+    fn exit(&mut self, code: u64) -> !;
+}

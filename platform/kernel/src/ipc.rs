@@ -1,0 +1,261 @@
+//! Synchronous IPC inside a cluster: permission, rendezvous, transfer, one-shot reply rights.
+//!
+//! An operation has a send phase and a receive phase, either of which may be missing. A message is copied exactly when
+//! both sides are ready; until then it stays in the sender's registers and UTCB. After a *call* the partner's *space*
+//! holds the right to answer, once: [`Tcb::awaits_reply_of`] while the caller waits, gone with the answer.
+//! Across clusters the same phases run over rings: [`crate::remote`].
+
+use crate::hal::Hal;
+use crate::kernel::{Kernel, UTCB_MR0};
+use crate::queue::Queue;
+use crate::thread::{Kind, State};
+use core::sync::atomic::Ordering;
+use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
+use skerry_abi::{Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
+use skerry_mapping_db::Attr;
+
+#[cfg(doc)]
+use crate::thread::Tcb;
+
+/// A message on its way.
+pub(crate) struct Message {
+    pub(crate) sender: ThreadId,
+    pub(crate) domain: Domain,
+    pub(crate) tag: Tag,
+    pub(crate) words: [u64; MAX_WORDS],
+}
+
+/// How a send phase ended, if not with an error.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The partner has the message.
+    Delivered,
+    /// The thread waits; whoever wakes it goes on with its operation.
+    Blocked,
+}
+
+impl<H: Hal> Kernel<'_, H> {
+    /// Begins the operation in `op` of a thread that is `Ready` and runs on this CPU (or was just taken out of a wait).
+    pub(crate) fn start_ipc(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        thread.reply_space = SpaceId::NIL;
+        if !thread.op.dest.is_nil() {
+            match self.send_phase(t) {
+                Ok(Sent::Delivered) => {}
+                Ok(Sent::Blocked) => return,
+                Err(error) => return self.fail(t, error, false),
+            }
+        }
+        self.receive_phase(t);
+    }
+
+    fn send_phase(&mut self, t: u32) -> Result<Sent, Error> {
+        let thread = &self.threads[t as usize];
+        let (id, op, tag) = (thread.id, thread.op, thread.tag());
+        if tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
+            return Err(Error::BadArgument);
+        }
+        if op.send_timeout != Timeout::ZERO && op.send_timeout != Timeout::NEVER {
+            return Err(Error::BadArgument);
+        }
+        if op.dest.cluster() != self.cluster {
+            self.send_remote(t)?;
+            return Ok(Sent::Blocked);
+        }
+        let partner = self.find(op.dest).ok_or(Error::NoSuchThread)?;
+        let space = self.spaces[usize::from(thread.space)].id;
+        self.check_permission(t, partner)?;
+        if self.threads[partner as usize].accepts(id, space) {
+            self.transfer(t, partner)?;
+            return Ok(Sent::Delivered);
+        }
+        if op.send_timeout == Timeout::ZERO {
+            return Err(Error::Timeout);
+        }
+        let Self { threads, links, .. } = self;
+        threads[t as usize].state = State::Sending;
+        threads[partner as usize].senders.push_back(links, t);
+        Ok(Sent::Blocked)
+    }
+
+    /// Same domain, own pager and handler, holders of a reply right, granted partners. Nobody else.
+    fn check_permission(&self, t: u32, partner: u32) -> Result<(), Error> {
+        let (sender, receiver) = (&self.threads[t as usize], &self.threads[partner as usize]);
+        let (from, to) = (&self.spaces[usize::from(sender.space)], &self.spaces[usize::from(receiver.space)]);
+        let permitted = from.domain == to.domain || self.is_granted(t) || receiver.awaits_reply_of(from.id);
+        if permitted { Ok(()) } else { Err(Error::NotPermitted) }
+    }
+
+    /// The part of the permission that the sender's side alone can tell.
+    pub(crate) fn is_granted(&self, t: u32) -> bool {
+        let sender = &self.threads[t as usize];
+        let dest = sender.op.dest;
+        dest == sender.pager
+            || dest == sender.handler
+            || self.spaces[usize::from(sender.space)].is_partner(dest)
+    }
+
+    /// Runs the receive phase of `t`, and then of every thread whose send phase that completes.
+    pub(crate) fn receive_phase(&mut self, mut t: u32) {
+        loop {
+            let thread = &self.threads[t as usize];
+            if thread.op.from.is_nil() {
+                return self.complete(t);
+            }
+            let timeout = thread.op.receive_timeout;
+            let Some(sender) = self.next_sender(t) else {
+                if timeout == Timeout::NEVER {
+                    self.threads[t as usize].state = State::Receiving;
+                } else {
+                    let error = if timeout == Timeout::ZERO { Error::Timeout } else { Error::BadArgument };
+                    self.fail(t, error, true);
+                }
+                return;
+            };
+            let Self { threads, links, .. } = self;
+            threads[t as usize].senders.remove(links, sender);
+            if sender as usize >= self.threads.len() {
+                return self.pull(t, sender);
+            }
+            match self.transfer(sender, t) {
+                Ok(()) => t = sender,
+                Err(error) => self.fail(sender, error, false),
+            }
+        }
+    }
+
+    /// Who of the waiting senders is received from next.
+    fn next_sender(&self, t: u32) -> Option<u32> {
+        let thread = &self.threads[t as usize];
+        if thread.op.from.is_any() {
+            return thread.senders.head();
+        }
+        if thread.op.from.cluster() == self.cluster {
+            let partner = self.find(thread.op.from)?;
+            let sender = &self.threads[partner as usize];
+            return (sender.state == State::Sending && sender.op.dest == thread.id).then_some(partner);
+        }
+        let mut waiting = thread.senders.head();
+        while let Some(index) = waiting {
+            let proxy = (index as usize).checked_sub(self.threads.len()).map(|p| &self.proxies[p]);
+            if proxy.is_some_and(|p| p.sender == thread.op.from) {
+                return Some(index);
+            }
+            waiting = Queue::next(self.links, index);
+        }
+        None
+    }
+
+    /// Copies the message of `s` to `t`, wakes `t`, and gives its space the right to reply if it was a call.
+    /// On an error nothing has happened to `t`.
+    fn transfer(&mut self, s: u32, t: u32) -> Result<(), Error> {
+        let message = self.read_message(s);
+        self.map_items(s, t, &message)?;
+        self.counters.ipcs += 1;
+        let space = self.spaces[usize::from(self.threads[t as usize].space)].id;
+        let sender = &mut self.threads[s as usize];
+        sender.reply_space = if sender.op.is_call() { space } else { SpaceId::NIL };
+        self.deliver(t, &message);
+        Ok(())
+    }
+
+    /// Collects the message that a thread sends in its present operation.
+    pub(crate) fn read_message(&self, t: u32) -> Message {
+        let thread = &self.threads[t as usize];
+        let tag = thread.tag();
+        let mut words = [0; MAX_WORDS];
+        let used = tag.words().min(MAX_WORDS);
+        match thread.op.kind {
+            Kind::Ipc => {
+                let in_registers = used.min(REGISTER_WORDS);
+                words[..in_registers].copy_from_slice(&thread.context.x[3..3 + in_registers]);
+                if used > REGISTER_WORDS {
+                    let utcb = &self.utcb(t)[UTCB_MR0 + 1..];
+                    for (word, mr) in words[..used].iter_mut().zip(utcb).skip(REGISTER_WORDS) {
+                        *word = mr.load(Ordering::Relaxed);
+                    }
+                }
+            }
+            _ => (1..=used).for_each(|i| words[i - 1] = thread.kernel_word(i)),
+        }
+        let domain = self.spaces[usize::from(thread.space)].domain;
+        Message { sender: thread.id, domain, tag, words }
+    }
+
+    /// Maps the typed items of a message. They are all checked before the first is mapped.
+    fn map_items(&mut self, s: u32, t: u32, message: &Message) -> Result<(), Error> {
+        let typed = &message.words[message.tag.untyped()..message.tag.words()];
+        if typed.is_empty() {
+            return Ok(());
+        }
+        let window = self.threads[t as usize].op.window;
+        for pair in typed.chunks_exact(2) {
+            let item = MapItem::decode([pair[0], pair[1]])?;
+            if window.is_nil() || item.dest < window.base() || item.dest + item.fpage.size() > window.end() {
+                return Err(Error::WindowTooSmall);
+            }
+        }
+        let (from, to) = (self.threads[s as usize].space, self.threads[t as usize].space);
+        for pair in typed.chunks_exact(2) {
+            let item = MapItem::decode([pair[0], pair[1]])?;
+            let (db, mut tlb) = self.db_and_tlb();
+            let mapped = db.map(&mut tlb, from, item.fpage, to, item.dest, Attr::Normal)?;
+            self.counters.maps += u64::from(mapped.pages);
+        }
+        Ok(())
+    }
+
+    /// Ends the receive phase of `t` with this message.
+    pub(crate) fn deliver(&mut self, t: u32, message: &Message) {
+        let utcb = self.utcb(t);
+        let thread = &mut self.threads[t as usize];
+        thread.reply_space = SpaceId::NIL;
+        thread.pull = ThreadId::NIL;
+        match thread.op.kind {
+            Kind::Ipc => {
+                let used = message.tag.words();
+                let x = &mut thread.context.x;
+                x[0] = message.sender.0;
+                x[1] = u64::from(message.domain);
+                x[2] = message.tag.0;
+                x[3..3 + REGISTER_WORDS].copy_from_slice(&message.words[..REGISTER_WORDS]);
+                x[3 + REGISTER_WORDS..19].fill(0);
+                for (word, mr) in message.words[..used].iter().zip(&utcb[UTCB_MR0 + 1..]).skip(REGISTER_WORDS)
+                {
+                    mr.store(*word, Ordering::Relaxed);
+                }
+                self.make_ready(t);
+            }
+            Kind::Fault { address, esr, .. } if message.tag.label() == kernel_label::REJECT_FAULT => {
+                self.raise(t, Kind::Exception { esr, far: address });
+            }
+            Kind::Fault { .. } | Kind::Exception { .. } => self.make_ready(t),
+        }
+    }
+
+    /// Ends an operation that has no receive phase.
+    fn complete(&mut self, t: u32) {
+        let x = &mut self.threads[t as usize].context.x;
+        x[..19].fill(0);
+        self.make_ready(t);
+    }
+
+    /// Ends an operation with an error.
+    pub(crate) fn fail(&mut self, t: u32, error: Error, in_receive: bool) {
+        let thread = &mut self.threads[t as usize];
+        thread.reply_space = SpaceId::NIL;
+        thread.pull = ThreadId::NIL;
+        match thread.op.kind {
+            Kind::Ipc => {
+                thread.context.x[..19].fill(0);
+                thread.context.x[2] = Tag::failed(error, in_receive).0;
+                self.make_ready(t);
+            }
+            // The pager is gone: the exception handler may still be there.
+            Kind::Fault { address, esr, .. } if thread.handler != thread.pager => {
+                self.raise(t, Kind::Exception { esr, far: address });
+            }
+            Kind::Fault { .. } | Kind::Exception { .. } => thread.state = State::Halted,
+        }
+    }
+}

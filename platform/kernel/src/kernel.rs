@@ -1,0 +1,326 @@
+//! One cluster's kernel: its objects, and the events that enter it.
+
+use crate::hal::Hal;
+use crate::queue::{Link, Queue};
+use crate::ring::Ring;
+use crate::sched::RunQueue;
+use crate::space::{RanOn, Space, UTCBS_PER_PAGE};
+use crate::thread::{Kind, Operation, State, Tcb};
+use core::sync::atomic::{AtomicU64, Ordering};
+use skerry_abi::layout::UTCB_SIZE;
+use skerry_abi::syscall::exit;
+use skerry_abi::{CpuId, Error, Rights, SpaceId, ThreadId};
+use skerry_mapping_db::{MappingDb, Tlb};
+
+/// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
+#[repr(C, align(4096))]
+pub struct UtcbPage(pub [[AtomicU64; UTCB_SIZE as usize / 8]; UTCBS_PER_PAGE]);
+
+/// Index of MR0 in a UTCB, in words (`skerry_abi::message::Utcb::mr`).
+pub const UTCB_MR0: usize = 8;
+
+/// A remote thread that waits to send to a local one: a name, never the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Proxy {
+    /// The sender; NIL = unused.
+    pub sender: ThreadId,
+    /// The thread it wants to send to.
+    pub receiver: ThreadId,
+}
+
+/// The two rings to another cluster and the requests it has not answered.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    /// From there to here; `None` for this cluster itself.
+    pub inbound: Option<Ring<'a>>,
+    /// From here to there.
+    pub outbound: Option<Ring<'a>>,
+    /// Requests that may still be sent.
+    pub credit: u32,
+    /// Threads waiting for credit.
+    pub waiting: Queue,
+    /// The CPU that gets the doorbell.
+    pub doorbell: CpuId,
+}
+
+/// Event counts of one cluster (`skerry_abi::syscall::counter`).
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "documented at the ABI's constants of the same names")]
+pub struct Counters {
+    pub faults: u64,
+    pub spurious_faults: u64,
+    pub ipcs: u64,
+    pub remote_ipcs: u64,
+    pub maps: u64,
+    pub unmaps: u64,
+    pub ticks: u64,
+    pub tlb_local: u64,
+    pub tlb_broadcast: u64,
+}
+
+/// The memory that the kernel's objects live in; every slice comes from the cluster's own heap.
+pub struct Arenas<'a> {
+    /// Page tables and map nodes.
+    pub db: MappingDb<'a>,
+    /// Thread slots.
+    pub threads: &'a mut [Tcb],
+    /// Space slots.
+    pub spaces: &'a mut [Space],
+    /// Remote senders.
+    pub proxies: &'a mut [Proxy],
+    /// One link per thread and per proxy.
+    pub links: &'a mut [Link],
+    /// UTCB pages.
+    pub utcbs: &'a [UtcbPage],
+    /// Physical address of the first.
+    pub utcbs_pa: u64,
+    /// One link per UTCB page: their free list.
+    pub utcb_links: &'a mut [Link],
+    /// Run queues, indexed by the machine-wide CPU number.
+    pub cpus: &'a mut [RunQueue],
+    /// Indexed by cluster.
+    pub peers: &'a mut [Peer<'a>],
+}
+
+/// What a thread did to get here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// `svc #n`.
+    Syscall(u16),
+    /// An access that the page tables do not allow.
+    PageFault {
+        /// Where.
+        address: u64,
+        /// What.
+        access: Rights,
+        /// ESR_EL1.
+        esr: u64,
+    },
+    /// Anything else synchronous.
+    Exception {
+        /// ESR_EL1.
+        esr: u64,
+        /// FAR_EL1.
+        far: u64,
+    },
+    /// The timer.
+    Tick,
+    /// A software-generated interrupt: look around.
+    Kick,
+}
+
+/// The kernel of one cluster. All of it is protected by the cluster lock.
+pub struct Kernel<'a, H: Hal> {
+    pub(crate) cluster: u16,
+    pub(crate) this_cpu: CpuId,
+    /// The machine.
+    pub hal: H,
+    /// Page tables and map nodes.
+    pub db: MappingDb<'a>,
+    pub(crate) threads: &'a mut [Tcb],
+    pub(crate) spaces: &'a mut [Space],
+    pub(crate) proxies: &'a mut [Proxy],
+    pub(crate) links: &'a mut [Link],
+    pub(crate) utcbs: &'a [UtcbPage],
+    utcbs_pa: u64,
+    utcb_links: &'a mut [Link],
+    utcb_free: Queue,
+    pub(crate) cpus: &'a mut [RunQueue],
+    pub(crate) peers: &'a mut [Peer<'a>],
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+impl<'a, H: Hal> Kernel<'a, H> {
+    /// A kernel without threads and spaces.
+    pub fn new(cluster: u16, hal: H, arenas: Arenas<'a>) -> Self {
+        let Arenas { db, threads, spaces, proxies, links, utcbs, utcbs_pa, utcb_links, cpus, peers } = arenas;
+        let mut utcb_free = Queue::EMPTY;
+        for page in 0..utcbs.len().min(utcb_links.len()) {
+            utcb_free.push_back(utcb_links, page as u32);
+        }
+        Self {
+            cluster,
+            this_cpu: 0,
+            hal,
+            db,
+            threads,
+            spaces,
+            proxies,
+            links,
+            utcbs,
+            utcbs_pa,
+            utcb_links,
+            utcb_free,
+            cpus,
+            peers,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Says which CPU runs the kernel now (the one that just took the cluster lock).
+    pub fn enter(&mut self, cpu: CpuId) {
+        self.this_cpu = cpu;
+    }
+
+    /// A CPU of the cluster reports for work.
+    pub fn cpu_online(&mut self, cpu: CpuId) {
+        self.cpus[usize::from(cpu)].online = true;
+    }
+
+    /// The thread that runs on this CPU, unless it was deleted meanwhile.
+    pub fn current(&self) -> Option<u32> {
+        self.cpus[usize::from(self.this_cpu)].current.filter(|&t| !self.threads[t as usize].doomed)
+    }
+    /// The live thread with this id, if it is of this cluster.
+    pub fn find_thread(&self, id: ThreadId) -> Option<u32> {
+        self.find(id)
+    }
+
+    /// A thread's control block.
+    pub fn thread(&self, t: u32) -> &Tcb {
+        &self.threads[t as usize]
+    }
+    /// A thread's control block.
+    pub fn thread_mut(&mut self, t: u32) -> &mut Tcb {
+        &mut self.threads[t as usize]
+    }
+    /// Physical address of the root table of a space.
+    pub fn root_table(&self, space: u16) -> u64 {
+        self.db.root_table(space)
+    }
+
+    /// Something happened on this CPU. Afterwards, [`Kernel::pick`] says who goes on.
+    pub fn handle(&mut self, event: Event) {
+        let current = self.cpus[usize::from(self.this_cpu)].current;
+        match (event, current) {
+            (Event::Tick, _) => self.tick(),
+            (Event::Kick, _) => self.poll_rings(),
+            (Event::Syscall(number), Some(t)) => self.syscall(t, number),
+            (Event::PageFault { address, access, esr }, Some(t)) => {
+                let space = self.threads[t as usize].space;
+                if self.db.check(space, address, access) {
+                    self.counters.spurious_faults += 1;
+                } else {
+                    self.counters.faults += 1;
+                    self.raise(t, Kind::Fault { address, access, esr });
+                }
+            }
+            (Event::Exception { esr, far }, Some(t)) => self.raise(t, Kind::Exception { esr, far }),
+            (event, None) => {
+                self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
+            }
+        }
+    }
+
+    /// Sends a fault or an exception in a thread's name.
+    pub(crate) fn raise(&mut self, t: u32, kind: Kind) {
+        let thread = &mut self.threads[t as usize];
+        let to = match kind {
+            Kind::Fault { .. } => thread.pager,
+            _ => thread.handler,
+        };
+        thread.op = Operation::kernel_call(kind, to);
+        let (id, space, pc) = (thread.id, thread.space, thread.context.pc);
+        if !to.is_nil() {
+            self.start_ipc(t);
+        } else if self.spaces[usize::from(space)].privileged {
+            self.hal.fatal(exit::SERVER_FAULT, format_args!("root pager {id:?}: {kind:x?} at {pc:#x}"));
+        } else {
+            self.threads[t as usize].state = State::Halted;
+        }
+    }
+
+    /// The live thread with this id, if it is of this cluster.
+    pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
+        let t = u32::from(id.slot());
+        let thread = self.threads.get(t as usize)?;
+        (thread.id == id && thread.state != State::Free).then_some(t)
+    }
+
+    /// The slot of a live space of this cluster.
+    pub(crate) fn find_space(&self, id: SpaceId) -> Option<u16> {
+        let space = self.spaces.get(usize::from(id.slot()))?;
+        (space.id == id && space.live).then_some(id.slot())
+    }
+
+    /// Takes a UTCB page from the arena.
+    pub(crate) fn alloc_utcb_page(&mut self) -> Result<u32, Error> {
+        let page = self.utcb_free.pop_front(self.utcb_links).ok_or(Error::OutOfKernelMemory)?;
+        for word in self.utcbs[page as usize].0.iter().flatten() {
+            word.store(0, Ordering::Relaxed);
+        }
+        Ok(page)
+    }
+    /// Gives a UTCB page back.
+    pub(crate) fn free_utcb_page(&mut self, page: u32) {
+        self.utcb_free.push_back(self.utcb_links, page);
+    }
+    /// Physical address of a UTCB page.
+    pub(crate) fn utcb_pa(&self, page: u32) -> u64 {
+        self.utcbs_pa + u64::from(page) * size_of::<UtcbPage>() as u64
+    }
+    /// A thread's UTCB.
+    pub(crate) fn utcb(&self, t: u32) -> &'a [AtomicU64] {
+        let thread = &self.threads[t as usize];
+        &self.utcbs[thread.utcb_page as usize].0[usize::from(thread.utcb_slot) % UTCBS_PER_PAGE]
+    }
+
+    /// The mapping database together with what its TLB invalidations need.
+    pub(crate) fn db_and_tlb(&mut self) -> (&mut MappingDb<'a>, Shootdown<'_, H>) {
+        let tlb = Shootdown {
+            hal: &mut self.hal,
+            spaces: self.spaces,
+            counters: &mut self.counters,
+            cpu: self.this_cpu,
+            broadcast: false,
+        };
+        (&mut self.db, tlb)
+    }
+}
+
+/// Invalidates no wider than needed: where a space ran on one CPU only, that TLB alone is concerned.
+pub(crate) struct Shootdown<'k, H: Hal> {
+    hal: &'k mut H,
+    spaces: &'k [Space],
+    counters: &'k mut Counters,
+    cpu: CpuId,
+    broadcast: bool,
+}
+
+impl<H: Hal> Shootdown<'_, H> {
+    /// `None`: no TLB can hold anything; else whether it takes a broadcast.
+    fn reach(&mut self, space: u16) -> Option<bool> {
+        let broadcast = match self.spaces[usize::from(space)].ran_on {
+            RanOn::Nowhere => return None,
+            RanOn::One(cpu) => cpu != self.cpu,
+            RanOn::Many => true,
+        };
+        match broadcast {
+            true => self.counters.tlb_broadcast += 1,
+            false => self.counters.tlb_local += 1,
+        }
+        self.broadcast |= broadcast;
+        Some(broadcast)
+    }
+}
+
+impl<H: Hal> Tlb for Shootdown<'_, H> {
+    fn publish(&mut self) {
+        self.hal.publish();
+    }
+    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
+        if let Some(broadcast) = self.reach(space) {
+            self.hal.invalidate_page(Space::asid(space), va, broadcast);
+        }
+    }
+    fn invalidate_space(&mut self, space: u16) {
+        if let Some(broadcast) = self.reach(space) {
+            self.hal.invalidate_asid(Space::asid(space), broadcast);
+        }
+    }
+    fn sync(&mut self) {
+        self.hal.sync(self.broadcast);
+        self.broadcast = false;
+    }
+}

@@ -1,0 +1,142 @@
+//! Fixed-priority round robin on each CPU.
+
+use crate::hal::Hal;
+use crate::kernel::Kernel;
+use crate::queue::{Link, NONE, Queue};
+use crate::thread::State;
+
+/// Priorities: 0 (least urgent) to 255.
+const PRIORITIES: usize = 256;
+
+/// One CPU's run queue and the thread it runs.
+pub struct RunQueue {
+    queues: [Queue; PRIORITIES],
+    ready: [u64; PRIORITIES / 64],
+    /// The thread that runs, if any; it is in no queue.
+    pub current: Option<u32>,
+    /// Whether the CPU belongs to this cluster and has reported for work.
+    pub online: bool,
+}
+
+impl RunQueue {
+    /// Nothing to run.
+    pub const EMPTY: Self = Self {
+        queues: [Queue::EMPTY; PRIORITIES],
+        ready: [0; PRIORITIES / 64],
+        current: None,
+        online: false,
+    };
+
+    fn highest(&self) -> Option<u8> {
+        let word = self.ready.iter().rposition(|&w| w != 0)?;
+        Some((word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as u8)
+    }
+    fn mark(&mut self, priority: u8) {
+        let (word, bit) = (usize::from(priority) / 64, 1u64 << (priority % 64));
+        match self.queues[usize::from(priority)].is_empty() {
+            true => self.ready[word] &= !bit,
+            false => self.ready[word] |= bit,
+        }
+    }
+    fn push(&mut self, links: &mut [Link], thread: u32, priority: u8, front: bool) {
+        let queue = &mut self.queues[usize::from(priority)];
+        match front {
+            true => queue.push_front(links, thread),
+            false => queue.push_back(links, thread),
+        }
+        self.mark(priority);
+    }
+    fn remove(&mut self, links: &mut [Link], thread: u32, priority: u8) {
+        self.queues[usize::from(priority)].remove(links, thread);
+        self.mark(priority);
+    }
+    fn pop(&mut self, links: &mut [Link]) -> Option<u32> {
+        let priority = self.highest()?;
+        let thread = self.queues[usize::from(priority)].pop_front(links)?;
+        self.mark(priority);
+        Some(thread)
+    }
+}
+
+impl<H: Hal> Kernel<'_, H> {
+    /// Lets a thread that is in no queue compete for its CPU.
+    pub(crate) fn make_ready(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        thread.state = State::Ready;
+        let (cpu, priority) = (thread.cpu, thread.priority);
+        let queue = &mut self.cpus[usize::from(cpu)];
+        if queue.current == Some(t) {
+            return;
+        }
+        queue.push(self.links, t, priority, false);
+        let preempts = queue.current.is_none_or(|c| self.threads[c as usize].priority < priority);
+        if cpu != self.this_cpu && preempts {
+            self.hal.kick(cpu);
+        }
+    }
+
+    /// Takes a thread that is `Ready` off its CPU's queue. Not for a thread that runs on another CPU.
+    pub(crate) fn make_unready(&mut self, t: u32) {
+        let thread = &self.threads[t as usize];
+        let queue = &mut self.cpus[usize::from(thread.cpu)];
+        if queue.current == Some(t) {
+            queue.current = None;
+        } else {
+            queue.remove(self.links, t, thread.priority);
+        }
+    }
+
+    /// The time slice of the running thread is over.
+    pub(crate) fn tick(&mut self) {
+        self.counters.ticks += 1;
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        if let Some(current) = queue.current.take() {
+            queue.push(self.links, current, self.threads[current as usize].priority, false);
+        }
+    }
+
+    /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
+    pub fn pick(&mut self) -> Option<u32> {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        if let Some(current) = queue.current {
+            let thread = &self.threads[current as usize];
+            if thread.doomed {
+                self.end_doomed(current);
+                return self.pick_queued();
+            }
+            if thread.state == State::Ready {
+                if queue.highest().is_none_or(|p| p <= thread.priority) {
+                    return Some(current);
+                }
+                queue.push(self.links, current, thread.priority, true);
+            }
+            queue.current = None;
+        }
+        self.pick_queued()
+    }
+
+    /// Somebody else deleted the thread while this CPU ran it.
+    fn end_doomed(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        if matches!(thread.state, State::AwaitingResponse | State::Pulling) {
+            self.cpus[usize::from(self.this_cpu)].current = None;
+            return;
+        }
+        thread.doomed = false;
+        if thread.state != State::Ready {
+            self.cpus[usize::from(self.this_cpu)].current = None;
+        }
+        // Refused only for a root thread, and that is never doomed.
+        _ = self.delete_thread(t);
+    }
+
+    fn pick_queued(&mut self) -> Option<u32> {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        queue.current = queue.pop(self.links);
+        let current = queue.current?;
+        debug_assert_ne!(current, NONE);
+        let space = self.threads[current as usize].space;
+        self.spaces[usize::from(space)].note_run(self.this_cpu);
+        Some(current)
+    }
+}

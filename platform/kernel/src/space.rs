@@ -1,0 +1,148 @@
+//! Address spaces, apart from their page tables: names, domains, whom they may talk to, UTCB pages, where they ran.
+
+use skerry_abi::layout::UTCB_SLOTS;
+use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
+
+/// Threads that a privileged thread may name as partners of one space.
+pub const MAX_PARTNERS: usize = 8;
+/// UTCBs in one page.
+pub const UTCBS_PER_PAGE: usize = 4;
+const UTCB_PAGES: usize = UTCB_SLOTS as usize / UTCBS_PER_PAGE;
+
+/// On which CPUs a space has run since its TLB entries were last known to be gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RanOn {
+    /// Nowhere: no TLB can hold entries of it.
+    Nowhere,
+    /// One CPU only: its TLB alone can.
+    One(CpuId),
+    /// Several: ARM has nothing between one TLB and the whole shareable domain.
+    Many,
+}
+
+/// An address space.
+#[derive(Clone, Debug)]
+pub struct Space {
+    /// Its name; the generation counts on when the slot is used again.
+    pub id: SpaceId,
+    /// Whether the slot is in use.
+    pub live: bool,
+    /// Threads of one domain may talk to each other.
+    pub domain: Domain,
+    /// May use the privileged system calls.
+    pub privileged: bool,
+    /// Threads in it.
+    pub threads: u32,
+    /// Where its TLB entries can be.
+    pub ran_on: RanOn,
+    partners: [ThreadId; MAX_PARTNERS],
+    utcb_pages: [u32; UTCB_PAGES],
+    utcb_used: [u8; UTCB_PAGES],
+}
+
+/// What [`Space::take_utcb`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UtcbPage {
+    /// The slot's page exists in the arena already.
+    Present(u32),
+    /// The slot is the first of its page: allocate one and tell [`Space::set_utcb_page`].
+    Missing,
+}
+
+impl Space {
+    /// A slot that was never used.
+    pub const FREE: Self = Self {
+        id: SpaceId::NIL,
+        live: false,
+        domain: 0,
+        privileged: false,
+        threads: 0,
+        ran_on: RanOn::Nowhere,
+        partners: [ThreadId::NIL; MAX_PARTNERS],
+        utcb_pages: [u32::MAX; UTCB_PAGES],
+        utcb_used: [0; UTCB_PAGES],
+    };
+
+    /// A new, empty space.
+    pub fn new(id: SpaceId, domain: Domain, privileged: bool) -> Self {
+        Self { id, live: true, domain, privileged, ..Self::FREE }
+    }
+    /// The space's tag in the TLB. Slots are never shared, so neither are ASIDs; 0 is the kernel's empty table.
+    pub fn asid(slot: u16) -> u16 {
+        slot + 1
+    }
+    /// Remembers that it runs on `cpu` now.
+    pub fn note_run(&mut self, cpu: CpuId) {
+        self.ran_on = match self.ran_on {
+            RanOn::Nowhere => RanOn::One(cpu),
+            RanOn::One(c) if c == cpu => RanOn::One(cpu),
+            _ => RanOn::Many,
+        };
+    }
+    /// Whether threads of the space may send to `thread` because a privileged thread said so.
+    pub fn is_partner(&self, thread: ThreadId) -> bool {
+        self.partners.contains(&thread)
+    }
+    /// Allows it from now on.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`] with [`MAX_PARTNERS`] partners.
+    pub fn grant_partner(&mut self, thread: ThreadId) -> Result<(), Error> {
+        if self.is_partner(thread) {
+            return Ok(());
+        }
+        let free = self.partners.iter_mut().find(|p| p.is_nil()).ok_or(Error::TableFull)?;
+        *free = thread;
+        Ok(())
+    }
+    /// Marks a UTCB slot as used.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] if the slot does not exist or is taken.
+    pub fn take_utcb(&mut self, slot: u16) -> Result<UtcbPage, Error> {
+        let (page, bit) = (usize::from(slot) / UTCBS_PER_PAGE, 1u8 << (usize::from(slot) % UTCBS_PER_PAGE));
+        match self.utcb_used.get_mut(page) {
+            Some(used) if *used & bit == 0 => *used |= bit,
+            _ => return Err(Error::BadArgument),
+        }
+        Ok(match self.utcb_pages[page] {
+            u32::MAX => UtcbPage::Missing,
+            index => UtcbPage::Present(index),
+        })
+    }
+    /// Records the arena page of a slot.
+    pub fn set_utcb_page(&mut self, slot: u16, index: u32) {
+        self.utcb_pages[usize::from(slot) / UTCBS_PER_PAGE] = index;
+    }
+    /// Marks a slot as free; the arena page comes back when it was the page's last.
+    pub fn release_utcb(&mut self, slot: u16) -> Option<u32> {
+        let (page, bit) = (usize::from(slot) / UTCBS_PER_PAGE, 1u8 << (usize::from(slot) % UTCBS_PER_PAGE));
+        self.utcb_used[page] &= !bit;
+        if self.utcb_used[page] != 0 || self.utcb_pages[page] == u32::MAX {
+            return None;
+        }
+        Some(core::mem::replace(&mut self.utcb_pages[page], u32::MAX))
+    }
+    /// Empties the slot for its next use, under the next generation.
+    pub fn retire(&mut self) {
+        *self = Self { id: self.id, ..Self::FREE };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_utcb_page_lives_as_long_as_one_of_its_slots() {
+        let mut space = Space::FREE;
+        assert_eq!(space.take_utcb(4), Ok(UtcbPage::Missing));
+        space.set_utcb_page(4, 9);
+        assert_eq!(space.take_utcb(5), Ok(UtcbPage::Present(9)));
+        assert_eq!(space.take_utcb(5), Err(Error::BadArgument));
+        assert_eq!(space.take_utcb(UTCB_SLOTS as u16), Err(Error::BadArgument));
+        assert_eq!(space.release_utcb(4), None);
+        assert_eq!(space.release_utcb(5), Some(9));
+        assert_eq!(space.take_utcb(4), Ok(UtcbPage::Missing));
+    }
+}

@@ -1,0 +1,7 @@
+//! The kernel's logic on a plain host: several clusters, a fake machine, real mapping databases.
+
+mod ipc;
+mod lifecycle;
+mod memory;
+mod remote;
+mod world;

@@ -1,0 +1,126 @@
+use super::world::*;
+use crate::kernel::Event;
+use crate::lifecycle::NewThread;
+use crate::thread::State;
+use skerry_abi::syscall::{SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, space_op, thread_op};
+use skerry_abi::{Error, SpaceId, ThreadId};
+
+#[test]
+fn creating_and_destroying_returns_every_byte() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let before = k.db.stats();
+    let mut last = SpaceId::NIL;
+    for _ in 0..10_000 {
+        let (space, first) = program(k, 20);
+        thread(k, space, 9, first);
+        k.destroy_space(space.slot()).unwrap();
+        assert_ne!(space, last);
+        assert_eq!(k.find(first), None);
+        last = space;
+    }
+    assert_eq!(k.db.stats(), before);
+    assert!((0..31).all(|_| k.alloc_utcb_page().is_ok()), "all UTCB pages are back");
+}
+
+#[test]
+fn a_deleted_thread_leaves_nobody_waiting() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (_, server) = program(k, 20);
+    let (_, queued) = program(k, 20);
+    let (_, caller) = program(k, 20);
+    ipc(k, server, Ipc::receive(caller));
+    ipc(k, caller, Ipc::call(server, 0, &[]));
+    ipc(k, queued, Ipc::call(server, 0, &[]));
+    let t = k.find(server).unwrap();
+    k.delete_thread(t).unwrap();
+    assert_eq!(outcome(k, queued).1.error(), Some(Error::NoSuchThread));
+    assert_eq!(outcome(k, caller).1.error(), Some(Error::Cancelled));
+    assert!(outcome(k, caller).1.receive_failed());
+}
+
+#[test]
+fn a_thread_that_runs_elsewhere_is_deleted_there() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    let space = k.create_space(20, false).unwrap();
+    k.enter(1);
+    let victim = thread(k, space, 0, ThreadId::NIL);
+    assert_eq!(k.pick(), k.find(victim));
+    k.enter(0);
+    assert_eq!(k.destroy_space(space.slot()), Err(Error::WrongState));
+    assert_eq!(k.hal.kicks.last(), Some(&1));
+    k.enter(1);
+    assert_eq!(k.current(), None, "its system calls do not count any more");
+    k.handle(Event::Kick);
+    assert_eq!(k.pick(), None);
+    k.enter(0);
+    assert_eq!(k.destroy_space(space.slot()), Ok(()));
+}
+
+#[test]
+fn thread_control_checks_its_arguments() {
+    let mut w = world(2, 1);
+    let k = &mut w[0];
+    let space = k.create_space(1, true).unwrap();
+    let root = thread(k, space, 0, ThreadId::NIL);
+    let create =
+        |space: SpaceId, cpu, pager: ThreadId, slot| [thread_op::CREATE, space.0, cpu, pager.0, 0, slot, 100];
+    let bad: [([u64; 7], Error); 7] = [
+        (create(SpaceId::new(0, 9, 1), 0, root, 1), Error::NoSuchSpace),
+        (create(space, 1, root, 1), Error::BadArgument),
+        (create(space, 70_000, root, 1), Error::BadArgument),
+        (create(space, 0, root, 0), Error::BadArgument),
+        (create(space, 0, root, 5000), Error::BadArgument),
+        (create(space, 0, ThreadId::root(1), 1), Error::BadArgument),
+        ([9, 0, 0, 0, 0, 0, 0], Error::BadArgument),
+    ];
+    for (args, error) in bad {
+        assert_eq!(syscall(k, root, THREAD_CONTROL, &args)[0], error.code(), "{args:x?}");
+    }
+    let [0, id, ..] = syscall(k, root, THREAD_CONTROL, &create(space, 0, root, 1)) else { panic!("created") };
+    let start = [thread_op::START, id, 1, 2, 3];
+    assert_eq!(syscall(k, root, THREAD_CONTROL, &start)[0], 0);
+    assert_eq!(syscall(k, root, THREAD_CONTROL, &start)[0], Error::WrongState.code());
+    assert_eq!(syscall(k, root, THREAD_CONTROL, &[thread_op::DELETE, id])[0], 0);
+    assert_eq!(syscall(k, root, THREAD_CONTROL, &[thread_op::DELETE, id])[0], Error::NoSuchThread.code());
+    let refused = syscall(k, root, THREAD_CONTROL, &[thread_op::DELETE, ThreadId::root(0).0]);
+    assert_eq!(refused[0], Error::Refused.code());
+    let [0, made, ..] = syscall(k, root, SPACE_CONTROL, &[space_op::CREATE, 17, 0]) else {
+        panic!("created")
+    };
+    for partner in 1..=8 {
+        assert_eq!(syscall(k, root, SPACE_CONTROL, &[space_op::GRANT_PARTNER, made, partner])[0], 0);
+    }
+    let ninth = syscall(k, root, SPACE_CONTROL, &[space_op::GRANT_PARTNER, made, 9]);
+    assert_eq!(ninth[0], Error::TableFull.code());
+    assert_eq!(syscall(k, root, SPACE_CONTROL, &[space_op::DESTROY, made])[0], 0);
+    let exit = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| syscall(k, root, SYSTEM_EXIT, &[3])));
+    assert_eq!(exit.unwrap_err().downcast_ref(), Some(&Ended(3)));
+}
+
+#[test]
+fn running_out_is_an_error_and_leaves_no_debris() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let before = k.db.stats();
+    let space = k.create_space(20, false).unwrap();
+    let new = |utcb_slot| NewThread {
+        space: space.slot(),
+        cpu: 0,
+        pager: ThreadId::NIL,
+        handler: ThreadId::NIL,
+        utcb_slot,
+        priority: 1,
+    };
+    // Slots of different pages, so that the UTCB pages run out first.
+    let made = (0..64).take_while(|i| k.create_thread(new(i * 4)).is_ok()).count();
+    assert_eq!(made, 31, "one page is the root pager's");
+    assert_eq!(k.create_thread(new(4 * 40)), Err(Error::OutOfKernelMemory));
+    assert_eq!(k.create_thread(new(4 * 40)), Err(Error::OutOfKernelMemory), "the slot was given back");
+    assert!(k.create_thread(new(1)).is_ok());
+    k.destroy_space(space.slot()).unwrap();
+    assert_eq!(k.db.stats(), before);
+    assert!(k.threads[1..].iter().all(|t| t.state == State::Free));
+}

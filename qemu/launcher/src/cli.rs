@@ -1,0 +1,233 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::ArrayWalk;
+use crate::machine::{self, Overrides};
+use crate::size;
+use crate::system::{Kernel, Placement, Space, System, SystemName};
+
+/// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
+///
+/// Without a command: boots two NUMA nodes, runs the array-walk overlap benchmark on Skerry and on two baselines, and
+/// prints the comparison.
+#[derive(Debug, Parser)]
+#[command(name = "skerry", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options without a command.
+    #[command(flatten)]
+    pub main_job: MainJobArgs,
+    /// Install nothing; say what to type instead (also: SKERRY_NO_INSTALL=1)
+    #[arg(long, global = true)]
+    pub no_install: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot one machine and run one application on it
+    Run(Box<RunArgs>),
+    /// List machines, apps or systems
+    List {
+        /// What to list
+        what: Listing,
+    },
+    /// Check the tools this needs, and say how to get what is missing
+    Doctor,
+    /// Build everything that runs in the guest
+    Build,
+    /// Run clippy on everything that runs in the guest, warnings denied
+    Clippy,
+}
+
+/// What `list` can list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// `qemu/machines/*.toml`
+    Machines,
+    /// Applications
+    Apps,
+    /// Named systems
+    Systems,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    #[default]
+    Table,
+    /// One JSON object per measurement and line
+    Json,
+}
+
+/// Options of the main job.
+#[derive(Debug, Args)]
+pub struct MainJobArgs {
+    /// Bytes per array (default 50M)
+    #[arg(long, value_parser = size::parse)]
+    pub size: Option<u64>,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Give a boot up after so many seconds without output
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The application (see `list apps`)
+    pub app: String,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    system: SystemArgs,
+    #[command(flatten)]
+    walk: WalkArgs,
+    /// Multi-threaded emulation: faster, but counts are no longer exact
+    #[arg(long)]
+    pub fast: bool,
+    /// Run so many times; records then hold median, minimum and maximum
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show the QEMU command and everything the guest says
+    #[arg(long)]
+    pub verbose: bool,
+    /// Give up after so many seconds without output of the guest
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// Further arguments for the application
+    #[arg(last = true)]
+    pub app_args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+struct MachineArgs {
+    /// The machine (see `list machines`), or a machine file
+    #[arg(long, default_value = machine::DEFAULT)]
+    machine: String,
+    /// So many nodes, all like the first one of the machine
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// So many CPUs in total
+    #[arg(long)]
+    cpus: Option<usize>,
+    /// So much memory in total
+    #[arg(long, value_parser = size::parse)]
+    mem: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "System")]
+struct SystemArgs {
+    /// A named combination of the three switches below
+    #[arg(long, value_enum, default_value = "numa")]
+    system: SystemName,
+    /// Kernels
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Address spaces of the task
+    #[arg(long, value_enum)]
+    space: Option<Space>,
+    /// Where pages come from
+    #[arg(long, value_enum)]
+    placement: Option<Placement>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "array-walk")]
+struct WalkArgs {
+    /// Part of its array that a thread shares with the next one, 0 to 1
+    #[arg(long, allow_negative_numbers = true)]
+    overlap: Option<f64>,
+    /// How often the arrays are walked
+    #[arg(long)]
+    iterations: Option<u32>,
+    /// Bytes per array
+    #[arg(long, value_parser = size::parse)]
+    size: Option<u64>,
+    /// Write, too
+    #[arg(long)]
+    write: bool,
+}
+
+impl RunArgs {
+    /// The machine's name and what the options change in it.
+    pub fn machine(&self) -> (&str, Overrides) {
+        let MachineArgs { machine, nodes, cpus, mem } = &self.machine;
+        (machine, Overrides { nodes: *nodes, cpus: *cpus, mem: *mem })
+    }
+
+    /// The system: the named one, changed by the single switches.
+    pub fn system(&self) -> System {
+        let named = self.system.system.system();
+        System {
+            kernel: self.system.kernel.unwrap_or(named.kernel),
+            space: self.system.space.unwrap_or(named.space),
+            placement: self.system.placement.unwrap_or(named.placement),
+        }
+    }
+
+    /// The parameters of array-walk; `None` if no option of it was given.
+    pub fn array_walk(&self) -> Option<ArrayWalk> {
+        let WalkArgs { overlap, iterations, size, write } = self.walk;
+        let given = overlap.is_some() || iterations.is_some() || size.is_some() || write;
+        let default = ArrayWalk::default();
+        given.then(|| ArrayWalk {
+            overlap: overlap.unwrap_or(default.overlap),
+            iterations: iterations.unwrap_or(default.iterations),
+            size: size.unwrap_or(default.size),
+            write,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(line: &str) -> RunArgs {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Some(Command::Run(args)) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_readme_command_parses() {
+        let line = "skerry run array-walk --nodes 4 --cpus 8 --mem 2G --overlap 0.5 --iterations 4 -- --x 1";
+        let args = run(line);
+        assert_eq!(args.machine().1, Overrides { nodes: Some(4), cpus: Some(8), mem: Some(2 << 30) });
+        let walk = args.array_walk().unwrap();
+        assert_eq!((walk.overlap, walk.iterations), (0.5, 4));
+        assert_eq!(args.app_args, ["--x", "1"]);
+    }
+
+    #[test]
+    fn switches_override_the_named_system() {
+        let args = run("skerry run array-walk --system non-numa --placement first-touch");
+        assert_eq!(args.system(), SystemName::SingleSpace.system());
+    }
+
+    #[test]
+    fn no_command_is_the_main_job() {
+        assert!(Cli::try_parse_from(["skerry"]).unwrap().command.is_none());
+        assert!(Cli::try_parse_from(["skerry", "run"]).is_err());
+        assert!(Cli::try_parse_from(["skerry", "run", "x", "--timeout", "0"]).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! Carries out what was typed.
+
+use std::time::Duration;
+
+use crate::app::{APPS, App};
+use crate::app::{ARRAY_WALK, ArrayWalk};
+use crate::cli::{Cli, Command, Format, Listing, MainJobArgs, RunArgs};
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+use crate::install::Installer;
+use crate::machine::{self, Machine, Overrides};
+use crate::progress::Meter;
+use crate::qemu::Pace;
+use crate::record::{self, Record};
+use crate::session::{self, Session};
+use crate::system::SystemName;
+use crate::{doctor, main_job, size, table};
+
+/// Carries it out.
+///
+/// # Errors
+/// Everything that can go wrong, as one line.
+pub fn execute(cli: Cli) -> Result<()> {
+    let installer = Installer::new(cli.no_install);
+    match cli.command {
+        None => run_main_job(&cli.main_job, installer),
+        Some(Command::Run(args)) => run(&args, installer),
+        Some(Command::List { what }) => list(what),
+        Some(Command::Doctor) => doctor::examine(installer),
+        Some(Command::Build) => session::guest(installer)?.build(),
+        Some(Command::Clippy) => session::guest(installer)?.clippy(installer),
+    }
+}
+
+fn run_main_job(args: &MainJobArgs, installer: Installer) -> Result<()> {
+    let machine = Machine::load(&session::machines()?, machine::DEFAULT, Overrides::default())?;
+    let threads = machine.nodes_with_cpus().count() as u64;
+    let bytes = args.size.unwrap_or(ArrayWalk::default().size);
+    let experiments = main_job::experiments(&machine, bytes, Duration::from_secs(args.timeout))?;
+    let session = Session::prepare(installer)?;
+    eprintln!(
+        "skerry: array-walk on {} ({}), {} per thread, {} boots; deterministic, the vCPUs alternate every {} us",
+        machine.name,
+        machine.description,
+        size::format(bytes),
+        experiments.len(),
+        Pace::Deterministic.tick_us()
+    );
+    let runs = main_job::run_all(&experiments, &session)?;
+    let rows = main_job::rows(&experiments, &runs)?;
+    let checks = main_job::checks(&rows, threads);
+    match args.format {
+        Format::Json => {
+            for (experiment, run) in experiments.iter().zip(&runs) {
+                let series = record::series(std::slice::from_ref(run));
+                print_records(&record::records(experiment, &session.provenance, &series))?;
+            }
+        }
+        Format::Table => {
+            print_line(&main_job::comparison(&rows).to_string())?;
+            for (holds, line) in &checks {
+                print_line(&format!("{} {line}", if *holds { "holds: " } else { "BROKEN:" }))?;
+            }
+            print_line(&format!("\n{}", main_job::meaning(&rows)))?;
+        }
+    }
+    match checks.into_iter().find(|(holds, _)| !holds) {
+        Some((_, line)) => Err(Error::Check(format!("does not hold: {line}"))),
+        None => Ok(()),
+    }
+}
+
+fn experiment(args: &RunArgs) -> Result<Experiment> {
+    let app = App::find(&args.app)?;
+    let system = args.system().check()?;
+    let walk = match (app.name, args.array_walk()) {
+        (ARRAY_WALK, walk) => Some(walk.unwrap_or_default()),
+        (_, None) => None,
+        (other, Some(_)) => {
+            return Err(Error::Usage(format!(
+                "--overlap, --iterations, --size and --write belong to {ARRAY_WALK}, not to {other}"
+            )));
+        }
+    };
+    let (name, overrides) = args.machine();
+    let machine = Machine::load(&session::machines()?, name, overrides)?;
+    let silence = Duration::from_secs(args.timeout);
+    let mut experiment = Experiment::new(machine, system, app, walk, silence)?;
+    experiment.pace = if args.fast { Pace::Fast } else { Pace::Deterministic };
+    experiment.app_args.clone_from(&args.app_args);
+    // Refuse a bad line before anything is built.
+    experiment.command_line()?;
+    Ok(experiment)
+}
+
+fn run(args: &RunArgs, installer: Installer) -> Result<()> {
+    let experiment = experiment(args)?;
+    let session = Session::prepare(installer)?;
+    eprintln!("skerry: {}", experiment.describe());
+    let repeat = args.repeat as usize;
+    let meter = Meter::new(repeat, args.verbose);
+    let mut runs = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let run = experiment.run(&session, &meter)?;
+        if !args.verbose && run.ending != crate::ending::Ending::Pass {
+            run.tail.iter().for_each(|line| meter.line(line));
+        }
+        runs.push(run.passed()?);
+        meter.done("run");
+    }
+    meter.finish();
+    let series = record::series(&runs);
+    match args.format {
+        Format::Json => print_records(&record::records(&experiment, &session.provenance, &series))?,
+        Format::Table => print_line(&table::measurements(&series).to_string())?,
+    }
+    let unsteady = series.iter().find(|series| !series.is_reproducible(repeat));
+    match unsteady {
+        Some(series) if experiment.pace == Pace::Deterministic => Err(Error::Check(format!(
+            "{} {} differs between deterministic runs: {} to {}",
+            series.measurement.case,
+            series.measurement.metric,
+            series.min(),
+            series.max()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn list(what: Listing) -> Result<()> {
+    let mut table = match what {
+        Listing::Machines => table::new(["machine", "nodes", "CPUs", "memory", "what it is"]),
+        Listing::Apps => table::new(["app", "what it does"]),
+        Listing::Systems => table::new(["system", "--kernel", "--space", "--placement"]),
+    };
+    match what {
+        Listing::Machines => {
+            let folder = session::machines()?;
+            for name in Machine::names(&folder)? {
+                let machine = Machine::load(&folder, &name, Overrides::default())?;
+                let (nodes, cpus) = (machine.nodes.len().to_string(), machine.cpus().to_string());
+                table.add_row([name, nodes, cpus, size::format(machine.mem()), machine.description]);
+            }
+        }
+        Listing::Apps => {
+            for app in &APPS {
+                table.add_row([app.name, app.description]);
+            }
+        }
+        Listing::Systems => {
+            for name in SystemName::ALL {
+                let system = name.system();
+                let [kernel, space, placement] = system.options().map(|(_, value)| value);
+                table.add_row([name.to_string(), kernel, space, placement]);
+            }
+        }
+    }
+    print_line(&table.to_string())
+}
+
+fn print_records(records: &[Record]) -> Result<()> {
+    for record in records {
+        print_line(&serde_json::to_string(record).map_err(Error::host("writing a record"))?)?;
+    }
+    Ok(())
+}
+
+/// Prints a line of results; a reader that has gone away (`| head`) is no reason to panic.
+pub(crate) fn print_line(line: &str) -> Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{line}").map_err(Error::host("writing to standard output"))
+}

@@ -1,0 +1,233 @@
+//! One experiment: a machine, a system, an application with its parameters. It can be checked without running
+//! anything, and run any number of times.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::app::{App, ArrayWalk};
+use crate::error::{Error, Result};
+use crate::fit;
+use crate::machine::Machine;
+use crate::qemu::{Boot, Pace};
+use crate::session::Session;
+use crate::size;
+use crate::supervisor::{Finished, Observer, supervise};
+use crate::system::System;
+
+/// Room for the guest's command line in its `BootInfo`, with the final zero.
+const COMMAND_LINE_SIZE: usize = 1024;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// The machine.
+    pub machine: Machine,
+    /// Kernels, spaces and placement.
+    pub system: System,
+    /// The application.
+    pub app: &'static App,
+    /// The parameters of array-walk, if it is that.
+    pub walk: Option<ArrayWalk>,
+    /// Further words for the application.
+    pub app_args: Vec<String>,
+    /// How fast.
+    pub pace: Pace,
+    /// How long without output is too long.
+    pub silence: Duration,
+    /// Guest options that come before all others, so that they win: for tests of bad command lines.
+    pub options: Vec<String>,
+    /// Another archive than the session's: for tests of bad archives.
+    pub modules: Option<PathBuf>,
+}
+
+impl Experiment {
+    /// An array-walk in deterministic mode.
+    ///
+    /// # Errors
+    /// As for [`Experiment::new`].
+    pub fn array_walk(machine: Machine, system: System, walk: ArrayWalk, silence: Duration) -> Result<Self> {
+        let app = App::find(crate::app::ARRAY_WALK)?;
+        Self::new(machine, system, app, Some(walk), silence)
+    }
+
+    /// An application in deterministic mode.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it cannot work on this machine and system.
+    pub fn new(
+        machine: Machine,
+        system: System,
+        app: &'static App,
+        walk: Option<ArrayWalk>,
+        silence: Duration,
+    ) -> Result<Self> {
+        let system = system.check()?;
+        let walk = walk.map(ArrayWalk::check).transpose()?;
+        match &walk {
+            Some(walk) => fit::array_walk(&machine, system, walk)?,
+            None => drop(fit::pools(&machine, system)?),
+        }
+        Ok(Self {
+            machine,
+            system,
+            app,
+            walk,
+            app_args: Vec::new(),
+            pace: Pace::Deterministic,
+            silence,
+            options: Vec::new(),
+            modules: None,
+        })
+    }
+
+    /// The guest's command line.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if an argument has a blank in it or the line is too long.
+    pub fn command_line(&self) -> Result<String> {
+        let mut words = self.options.clone();
+        words.extend(self.system.options().map(|(key, value)| format!("{key}={value}")));
+        words.push(format!("tick={}", self.pace.tick_option()));
+        words.push(format!("app={}", self.app.name));
+        words.push("--".into());
+        words.extend(self.walk.iter().flat_map(ArrayWalk::arguments));
+        for word in &self.app_args {
+            if word.is_empty() || word.contains(|c: char| c.is_whitespace() || !c.is_ascii()) {
+                return Err(Error::Usage(format!(
+                    "`{word}`: arguments for the app are ASCII words without blanks"
+                )));
+            }
+            words.push(word.clone());
+        }
+        let line = words.join(" ");
+        if line.len() >= COMMAND_LINE_SIZE {
+            return Err(Error::Usage(format!(
+                "the app's arguments are too long ({} bytes in all)",
+                line.len()
+            )));
+        }
+        Ok(line)
+    }
+
+    /// Boots the machine and watches it to its end.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
+    pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
+        let append = self.command_line()?;
+        let boot = Boot {
+            machine: &self.machine,
+            pace: self.pace,
+            kernel: &session.boot_image,
+            initrd: self.modules.as_deref().unwrap_or(&session.modules),
+            append: &append,
+        };
+        let command = session.qemu.command(&boot);
+        observer.text(&shell_line(&command));
+        supervise(command, self.silence, observer)
+    }
+
+    /// The parameters, as fields of a record.
+    pub fn parameters(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        let mut put = |key: &str, value: Value| drop(fields.insert(key.into(), value));
+        put("nodes", json!(self.machine.nodes.len()));
+        put("cpus", json!(self.machine.cpus()));
+        put("mem", json!(self.machine.mem()));
+        put("system", json!(self.system.name()));
+        put("kernel", json!(self.system.kernel.to_string()));
+        put("space", json!(self.system.space.to_string()));
+        put("placement", json!(self.system.placement.to_string()));
+        if let Some(walk) = &self.walk {
+            put("overlap", json!(walk.overlap));
+            put("iterations", json!(walk.iterations));
+            put("size", json!(walk.size));
+            put("write", json!(walk.write));
+        }
+        if !self.app_args.is_empty() {
+            put("app_args", json!(self.app_args.join(" ")));
+        }
+        put("machine", json!(self.machine.name));
+        put("machine_hash", json!(self.machine.hash));
+        put("tick_us", json!(self.pace.tick_us()));
+        put("icount", json!(self.pace == Pace::Deterministic));
+        fields
+    }
+
+    /// One line that says what is run.
+    pub fn describe(&self) -> String {
+        let Self { machine, system, app, .. } = self;
+        let mut line = format!(
+            "{} on {} ({} nodes, {} CPUs, {}), system {}",
+            app.name,
+            machine.name,
+            machine.nodes.len(),
+            machine.cpus(),
+            size::format(machine.mem()),
+            system.name()
+        );
+        if let Some(walk) = &self.walk {
+            let size = size::format(walk.size);
+            line += &format!(", overlap {}, {} iterations, {size} per array", walk.overlap, walk.iterations);
+        }
+        line
+    }
+}
+
+/// A command as one could type it.
+fn shell_line(command: &std::process::Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted = words.map(|word| {
+        let word = word.to_string_lossy();
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_=,./:+".contains(c));
+        if plain && !word.is_empty() {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use crate::machine::{DEFAULT, Overrides};
+    use crate::system::SystemName;
+
+    fn experiment() -> Experiment {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../machines");
+        let machine = Machine::load(&folder, DEFAULT, Overrides::default()).unwrap();
+        let walk = ArrayWalk { overlap: 0.5, ..ArrayWalk::default() };
+        Experiment::array_walk(machine, SystemName::Numa.system(), walk, Duration::from_secs(1)).unwrap()
+    }
+
+    #[test]
+    fn the_guest_gets_options_app_and_arguments() {
+        assert_eq!(
+            experiment().command_line().unwrap(),
+            "clusters=per-node space=per-node placement=first-touch tick=100us app=array-walk -- \
+             --overlap=0.5 --iterations=2 --size=52428800"
+        );
+    }
+
+    #[test]
+    fn arguments_that_the_guest_would_split_are_refused() {
+        let mut experiment = experiment();
+        experiment.app_args = vec!["a b".into()];
+        assert!(experiment.command_line().is_err());
+        experiment.app_args = vec!["x".repeat(1000)];
+        assert!(experiment.command_line().is_err());
+    }
+
+    #[test]
+    fn printed_commands_can_be_typed() {
+        let mut command = std::process::Command::new("qemu");
+        command.args(["-append", "a -- it's"]);
+        assert_eq!(shell_line(&command), r"qemu -append 'a -- it'\''s'");
+    }
+}

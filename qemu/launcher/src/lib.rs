@@ -1,0 +1,43 @@
+//! The host side of Skerry: builds the guest, boots it in QEMU, and turns what it reports into records.
+//!
+//! The logic is a library so that the integration tests (`tests/qemu`) make the same calls as the command line
+//! does and look at typed results instead of at prose. From the outside in:
+//!
+//! - [`cli`] says what can be typed; [`commands`] carries it out, [`main_job`] is what happens without a command;
+//! - [`machine`], [`system`] and [`app`] describe an [`experiment::Experiment`], and [`fit`] refuses impossible ones
+//!   *before* anything boots;
+//! - [`session`] holds what all runs share: [`toolchain`] finds a compiler for the guest, [`guest`] drives it, [`image`]
+//!   makes what QEMU loads, [`install`] gets what is missing, [`provenance`] says where the numbers come from;
+//! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
+//!   [`ending`] names how it ended;
+//! - [`record`] makes JSON records, [`table`] prints them for people.
+//!
+//! Every failure is an [`error::Error`]: one line for the user and an exit code, never a backtrace.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod console;
+pub mod doctor;
+pub mod ending;
+pub mod error;
+pub mod experiment;
+pub mod fit;
+pub mod guest;
+pub mod image;
+pub mod install;
+pub mod interrupt;
+pub mod machine;
+pub mod main_job;
+pub mod process;
+pub mod progress;
+pub mod provenance;
+pub mod qemu;
+pub mod record;
+pub mod session;
+pub mod size;
+pub mod supervisor;
+pub mod system;
+pub mod table;
+pub mod toolchain;

@@ -1,0 +1,65 @@
+//! Machines of all shapes come up, and bad ones are refused by the guest in words.
+
+use libtest_mimic::Trial;
+use skerry::ending::Ending;
+use skerry::size::MIB;
+
+use crate::harness::{Outcome, archive_without, ensure, expect, machine, nodes, selftest, trial};
+
+/// All trials of this file.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (count, cpus, mem) in [
+        (1, 1, 128),
+        (2, 2, 256),
+        (3, 3, 384),
+        (4, 4, 512),
+        (8, 8, 1024),
+        // Several CPUs per node, evenly and not.
+        (1, 4, 128),
+        (2, 4, 256),
+        (3, 7, 384),
+    ] {
+        trials.push(trial(format!("boot::nodes-{count}-cpus-{cpus}"), move || {
+            expect(&selftest(nodes(count, cpus, mem * MIB)?, "ok")?, Ending::Pass).map(drop)
+        }));
+    }
+    for name in ["uneven", "cpuless", "memless", "four-node", "eight-node", "opteron"] {
+        trials.push(trial(format!("boot::machine-{name}"), move || {
+            expect(&selftest(machine(name)?, "ok")?, Ending::Pass).map(drop)
+        }));
+    }
+    trials.push(trial("boot::minimum-memory-per-node", minimum_memory));
+    trials.push(trial("boot::bad-command-line", bad_command_line));
+    for missing in ["kernel", "root-pager", "app-pager", "syscall-server", "selftest"] {
+        trials.push(trial(format!("boot::without-module-{missing}"), move || without_module(missing)));
+    }
+    trials
+}
+
+/// The smallest machine that the launcher lets through also boots: its estimate is not too low.
+fn minimum_memory() -> Outcome {
+    let smallest = (1..256).find_map(|mib| {
+        let machine = nodes(4, 4, 4 * mib * MIB).ok()?;
+        selftest(machine, "ok").ok()
+    });
+    match smallest {
+        Some(experiment) => expect(&experiment, Ending::Pass).map(drop),
+        None => Err("the launcher refuses every size".into()),
+    }
+}
+
+fn bad_command_line() -> Outcome {
+    let mut experiment = selftest(nodes(2, 2, 256 * MIB)?, "ok")?;
+    experiment.options = vec!["clusters=nonsense".into()];
+    let run = expect(&experiment, Ending::BadBoot)?;
+    ensure(run.reason.contains("clusters"), || format!("the reason does not name the option: {}", run.reason))
+}
+
+fn without_module(missing: &str) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut experiment = selftest(nodes(2, 2, 256 * MIB)?, "ok")?;
+    experiment.modules = Some(archive_without(missing, folder.path())?);
+    let run = expect(&experiment, Ending::BadBoot)?;
+    ensure(run.reason.contains(missing), || format!("the reason does not name the module: {}", run.reason))
+}
