@@ -1,0 +1,228 @@
+//! The three arenas: page tables, map nodes, spaces. Free lists run through the objects themselves.
+//!
+//! Index 0 of tables and nodes means "none" and is never handed out, so zeroed memory holds no link. Table 0 stays all
+//! invalid for ever: a CPU that runs no space can point TTBR0 at it.
+//!
+//! A free table is all zero in both halves (the last user cleared every entry), so allocation clears nothing.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use skerry_abi::Error;
+
+use crate::descriptor::Entry;
+use crate::node::Node;
+
+/// "No node", "no table".
+pub(crate) const NIL: u32 = 0;
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = 512;
+
+/// A translation table as the MMU reads it; with hardware management of the access flag the MMU also writes it.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct HwTable(pub [AtomicU64; ENTRIES]);
+
+impl HwTable {
+    /// A table without any valid entry.
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; ENTRIES])
+    }
+}
+
+impl Default for HwTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How much kernel memory a space may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quota {
+    /// Page tables, reserved split tables included.
+    pub tables: u32,
+    /// Map nodes.
+    pub nodes: u32,
+}
+
+impl From<u32> for Quota {
+    /// The same number of tables and of nodes.
+    fn from(number: u32) -> Self {
+        Self { tables: number, nodes: number }
+    }
+}
+
+/// A space as the mapping database sees it: root table and account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpaceTables {
+    pub(crate) root: u32,
+    pub(crate) used: Quota,
+    pub(crate) quota: Quota,
+}
+
+/// A slot of a table: where an entry lies, and log2 of the bytes it translates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(crate) table: u32,
+    pub(crate) index: usize,
+    pub(crate) bits: u32,
+}
+
+/// Page tables and, beside each, its shadow. The shadow word of an entry is
+/// - for the leaf of an unsplit mapping: its node (NIL for a pinned page);
+/// - for a table descriptor: the split mapping the table belongs to, NIL for an ordinary table;
+/// - for a *piece* of a split mapping: the head of the list of that mapping's children there (see [`crate::node`]).
+pub(crate) struct Tables<'a> {
+    hardware: &'a [HwTable],
+    shadow: &'a mut [[u32; ENTRIES]],
+    base: u64,
+    first_free: u32,
+    free: u32,
+}
+
+impl<'a> Tables<'a> {
+    pub(crate) fn new(hardware: &'a [HwTable], shadow: &'a mut [[u32; ENTRIES]], base: u64) -> Self {
+        let count = hardware.len().min(shadow.len()).min(u32::MAX as usize);
+        for (table, shadow) in hardware.iter().zip(shadow.iter_mut()) {
+            table.0.iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
+            shadow.fill(0);
+        }
+        for (index, shadow) in shadow.iter_mut().enumerate().take(count.saturating_sub(1)).skip(1) {
+            shadow[0] = index as u32 + 1;
+        }
+        let first_free = if count > 1 { 1 } else { NIL };
+        Self { hardware, shadow, base, first_free, free: count.saturating_sub(1) as u32 }
+    }
+    pub(crate) fn free(&self) -> u32 {
+        self.free
+    }
+    pub(crate) fn alloc(&mut self) -> Option<u32> {
+        let table = self.first_free;
+        if table == NIL {
+            return None;
+        }
+        self.first_free = core::mem::take(&mut self.shadow[table as usize][0]);
+        self.free -= 1;
+        Some(table)
+    }
+    pub(crate) fn dealloc(&mut self, table: u32) {
+        debug_assert!(self.is_empty(table) && self.shadow[table as usize].iter().all(|&word| word == 0));
+        self.shadow[table as usize][0] = self.first_free;
+        self.first_free = table;
+        self.free += 1;
+    }
+    #[inline]
+    pub(crate) fn pa(&self, table: u32) -> u64 {
+        self.base + u64::from(table) * size_of::<HwTable>() as u64
+    }
+    /// The table that a table descriptor points to.
+    #[inline]
+    pub(crate) fn index(&self, entry: Entry) -> u32 {
+        ((entry.pa() - self.base) / size_of::<HwTable>() as u64) as u32
+    }
+    #[inline]
+    fn cell(&self, table: u32, index: usize) -> &AtomicU64 {
+        &self.hardware[table as usize].0[index % ENTRIES]
+    }
+    #[inline]
+    pub(crate) fn load(&self, table: u32, index: usize) -> Entry {
+        Entry(self.cell(table, index).load(Ordering::Relaxed))
+    }
+    /// Writes an entry. Whatever a new table descriptor points to was written before (release).
+    #[inline]
+    pub(crate) fn store(&self, slot: Slot, entry: Entry) {
+        self.cell(slot.table, slot.index).store(entry.0, Ordering::Release);
+    }
+    /// Makes the entry invalid; the result includes what the MMU wrote until then.
+    #[inline]
+    pub(crate) fn take(&self, slot: Slot) -> Entry {
+        Entry(self.cell(slot.table, slot.index).swap(0, Ordering::Relaxed))
+    }
+    /// Replaces the entry by `change` of it without losing a concurrent update by the MMU. Returns the old one.
+    #[inline]
+    pub(crate) fn update(&self, slot: Slot, change: impl Fn(Entry) -> Entry) -> Entry {
+        let step = |word| Some(change(Entry(word)).0);
+        match self.cell(slot.table, slot.index).fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
+            Ok(old) | Err(old) => Entry(old),
+        }
+    }
+    #[inline]
+    pub(crate) fn shadow(&self, table: u32, index: usize) -> u32 {
+        self.shadow[table as usize][index % ENTRIES]
+    }
+    #[inline]
+    pub(crate) fn set_shadow(&mut self, table: u32, index: usize, value: u32) {
+        self.shadow[table as usize][index % ENTRIES] = value;
+    }
+    /// Whether no entry is valid.
+    pub(crate) fn is_empty(&self, table: u32) -> bool {
+        self.hardware[table as usize].0.iter().all(|entry| entry.load(Ordering::Relaxed) == 0)
+    }
+    /// Whether a piece of the split mapping that owns this table is left in it.
+    pub(crate) fn has_piece(&self, table: u32) -> bool {
+        let mut entries = self.hardware[table as usize].0.iter();
+        entries.any(|entry| Entry(entry.load(Ordering::Relaxed)).is_piece())
+    }
+}
+
+/// Map nodes.
+pub(crate) struct Nodes<'a> {
+    nodes: &'a mut [Node],
+    first_free: u32,
+    free: u32,
+}
+
+impl<'a> Nodes<'a> {
+    pub(crate) fn new(nodes: &'a mut [Node]) -> Self {
+        let count = nodes.len().min(u32::MAX as usize);
+        for (index, node) in nodes.iter_mut().enumerate() {
+            let next = if index + 1 < count && index > 0 { index as u32 + 1 } else { NIL };
+            *node = Node::default();
+            node.next = next;
+        }
+        let first_free = if count > 1 { 1 } else { NIL };
+        Self { nodes, first_free, free: count.saturating_sub(1) as u32 }
+    }
+    pub(crate) fn free(&self) -> u32 {
+        self.free
+    }
+    pub(crate) fn alloc(&mut self, node: Node) -> Option<u32> {
+        let index = self.first_free;
+        if index == NIL {
+            return None;
+        }
+        let place = &mut self.nodes[index as usize];
+        self.first_free = place.next;
+        self.free -= 1;
+        *place = node;
+        Some(index)
+    }
+    pub(crate) fn dealloc(&mut self, node: u32) {
+        self.nodes[node as usize].next = self.first_free;
+        self.first_free = node;
+        self.free += 1;
+    }
+    #[inline]
+    pub(crate) fn get(&self, node: u32) -> &Node {
+        &self.nodes[node as usize]
+    }
+    #[inline]
+    pub(crate) fn get_mut(&mut self, node: u32) -> &mut Node {
+        &mut self.nodes[node as usize]
+    }
+}
+
+/// What an operation is going to take from a space's account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Need {
+    pub(crate) tables: u32,
+    pub(crate) nodes: u32,
+}
+
+impl SpaceTables {
+    /// Whether the quota allows it.
+    pub(crate) fn admits(&self, need: Need) -> Result<(), Error> {
+        let tables = self.quota.tables.saturating_sub(self.used.tables);
+        let nodes = self.quota.nodes.saturating_sub(self.used.nodes);
+        if need.tables <= tables && need.nodes <= nodes { Ok(()) } else { Err(Error::OutOfKernelMemory) }
+    }
+}

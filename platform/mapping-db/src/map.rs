@@ -1,0 +1,344 @@
+//! Delegation: `map` makes child mappings.
+//!
+//! Nothing is ever half done: the first pass over the fpage finds every conflict and adds up what it takes, the second
+//! pass does it and cannot fail. (Rejected: doing and undoing. Undo needs a journal, and would have to restore rights.)
+//! A request that one entry fulfils, the common one, is looked at only once.
+
+use skerry_abi::{Error, Fpage, Rights, layout};
+
+use crate::apply::Op;
+use crate::arena::{ENTRIES, NIL, Need, Slot};
+use crate::descriptor::{Attr, Entry};
+use crate::node::Node;
+use crate::walk::{PAGE_BITS, Place, TOP_BITS};
+use crate::{MappingDb, Status, Tlb};
+
+/// What [`MappingDb::map`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mapped {
+    /// Pages of 4 KiB that are mapped at the destination now, those included that were before.
+    pub pages: u32,
+}
+
+/// Tables that a large mapping reserves when it is made, so that it can be split at any time.
+const fn reserve_of(bits: u32) -> u32 {
+    match bits {
+        PAGE_BITS => 0,
+        TOP_BITS => 1 + ENTRIES as u32,
+        _ => 1,
+    }
+}
+
+/// A valid request: `src` of the space with root table `from_root` to `dest` in another.
+struct Request {
+    from: u16,
+    from_root: u32,
+    src: Fpage,
+    to: u16,
+    to_root: u32,
+    dest: u64,
+    rights: Rights,
+    attr: Attr,
+}
+
+/// The part of a request that one destination entry fulfils.
+#[derive(Clone, Copy)]
+struct Step {
+    source: Place,
+    /// Offset in the fpage.
+    at: u64,
+    /// log2 of its size.
+    bits: u32,
+    target: Target,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// Nothing there: the walk ended in this slot, of at least the size.
+    Free(Slot),
+    /// An empty table where a larger leaf shall be.
+    EmptyTable(Slot),
+    /// The same frame from the same parent: this mapping gets the rights too.
+    Same(u32),
+}
+
+/// Adds up the needs of steps in ascending order. Tables that several steps share count once.
+#[derive(Default)]
+struct Plan {
+    pages: u64,
+    to: Need,
+    from: Need,
+    /// The last region of 1 GiB, and of 2 MiB, that needs a new table (plus one).
+    last: [u64; 2],
+    last_bucket: u32,
+}
+
+impl MappingDb<'_> {
+    /// Maps what `from` has mapped in `src` to `dest` in `to`, with the rights of `src` that `from` has, W or X implying
+    /// R. Holes in the source stay holes. Pieces are mapped with the largest entry that fits at both ends. Where the same
+    /// frame is mapped from the same place already, the rights are added.
+    ///
+    /// # Errors
+    /// Nothing has changed after one.
+    /// - [`Error::BadArgument`]: no rights, `dest` misaligned, overlapping the UTCB area or beyond the user end;
+    /// - [`Error::NoSuchSpace`]; [`Error::NothingMapped`]: nothing in `src`;
+    /// - [`Error::AlreadyMapped`]: something else (or the same with another cacheability) at the destination;
+    /// - [`Error::OutOfKernelMemory`]: quota or arena.
+    pub fn map(
+        &mut self,
+        tlb: &mut impl Tlb,
+        from: u16,
+        src: Fpage,
+        to: u16,
+        dest: u64,
+        attr: Attr,
+    ) -> Result<Mapped, Error> {
+        let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
+        let utcbs = dest < layout::UTCB_END && end > layout::UTCB_BASE;
+        if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || utcbs {
+            return Err(Error::BadArgument);
+        }
+        let (from_root, to_root) = (self.live_root(from)?, self.live_root(to)?);
+        let rights = src.rights() | Rights::R;
+        let request = Request { from, from_root, src, to, to_root, dest, rights, attr };
+        let step = self.next_step(&request, 0)?.ok_or(Error::NothingMapped)?;
+        let single = step.bits == src.bits();
+        let mut plan = Plan::default();
+        self.add_step(&mut plan, &request, &step);
+        if !single {
+            self.add_rest(&mut plan, &request, &step)?;
+        }
+        if self.admit_plan(&plan, &request).is_err() {
+            return self.map_after_reclaim(tlb, &request);
+        }
+        self.commit(tlb, &request, step)?;
+        Ok(Mapped { pages: plan.pages as u32 })
+    }
+
+    /// Frees empty tables, of all spaces if need be, and tries once more.
+    #[cold]
+    fn map_after_reclaim(&mut self, tlb: &mut impl Tlb, request: &Request) -> Result<Mapped, Error> {
+        for space in 0..self.spaces.len() as u16 {
+            if self.live_root(space).is_ok() {
+                self.reclaim(tlb, space);
+            }
+        }
+        // The tables have changed: look again from the beginning.
+        let step = self.next_step(request, 0)?.ok_or(Error::NothingMapped)?;
+        let mut plan = Plan::default();
+        self.add_step(&mut plan, request, &step);
+        self.add_rest(&mut plan, request, &step)?;
+        self.admit_plan(&plan, request)?;
+        self.commit(tlb, request, step)?;
+        Ok(Mapped { pages: plan.pages as u32 })
+    }
+
+    /// The first step at or behind offset `at`; `None` if no more is mapped in the source.
+    #[inline]
+    fn next_step(&self, request: &Request, mut at: u64) -> Result<Option<Step>, Error> {
+        while at < request.src.size() {
+            let va = request.src.base() + at;
+            let source = self.descend(request.from_root, va, PAGE_BITS);
+            if source.is_mapping() {
+                return self.step(request, source, at).map(Some);
+            }
+            at = source.end(va) - request.src.base();
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn step(&self, request: &Request, source: Place, at: u64) -> Result<Step, Error> {
+        let mut bits = source.slot.bits;
+        while bits > request.src.bits() || at & ((1 << bits) - 1) != 0 {
+            bits -= 9;
+        }
+        loop {
+            let place = self.descend(request.to_root, request.dest + at, bits);
+            let target = if !place.entry.is_valid() {
+                Target::Free(place.slot)
+            } else if place.entry.is_table(place.slot.bits) {
+                if place.node != NIL || !self.tables.is_empty(self.tables.index(place.entry)) {
+                    bits -= 9; // smaller mappings there: they may be the same ones, or leave holes
+                    continue;
+                }
+                Target::EmptyTable(place.slot)
+            } else {
+                self.same(request, &source, &place, at)?
+            };
+            return Ok(Step { source, at, bits, target });
+        }
+    }
+
+    /// There is a leaf at the destination: is it what the request would make?
+    fn same(&self, request: &Request, source: &Place, place: &Place, at: u64) -> Result<Target, Error> {
+        if place.node == NIL {
+            return Err(Error::AlreadyMapped);
+        }
+        let there = self.nodes.get(place.node);
+        let parent_offset = request.src.base() + at - self.nodes.get(source.node).va();
+        let frame = there.offset() + (request.dest + at - there.va());
+        let attr = request.attr.max(source.entry.attr());
+        if there.parent == source.node && frame == parent_offset && attr == place.entry.attr() {
+            Ok(Target::Same(place.node))
+        } else {
+            Err(Error::AlreadyMapped)
+        }
+    }
+
+    #[inline]
+    fn add_step(&self, plan: &mut Plan, request: &Request, step: &Step) {
+        plan.pages += 1 << (step.bits - PAGE_BITS);
+        let dest = request.dest + step.at;
+        match step.target {
+            Target::Same(_) => return,
+            Target::EmptyTable(_) => {}
+            Target::Free(slot) => {
+                let mut bits = slot.bits;
+                while bits > step.bits {
+                    let region = (dest >> bits) + 1;
+                    let last = &mut plan.last[usize::from(bits != TOP_BITS)];
+                    plan.to.tables += u32::from(*last != region);
+                    *last = region;
+                    bits -= 9;
+                }
+            }
+        }
+        plan.to.nodes += 1;
+        plan.to.tables += reserve_of(step.bits);
+        let source = self.nodes.get(step.source.node);
+        if source.bits() != step.bits && source.bucket == NIL && plan.last_bucket != step.source.node {
+            plan.last_bucket = step.source.node;
+            plan.from.tables += 1;
+        }
+    }
+
+    fn add_rest(&self, plan: &mut Plan, request: &Request, first: &Step) -> Result<(), Error> {
+        let mut at = first.at + (1 << first.bits);
+        while let Some(step) = self.next_step(request, at)? {
+            self.add_step(plan, request, &step);
+            at = step.at + (1 << step.bits);
+        }
+        Ok(())
+    }
+
+    fn admit_plan(&self, plan: &Plan, request: &Request) -> Result<(), Error> {
+        let both = Need { tables: plan.to.tables + plan.from.tables, nodes: plan.to.nodes };
+        if request.from == request.to {
+            return self.admit(request.to, both);
+        }
+        if both.tables > self.tables.free() {
+            return Err(Error::OutOfKernelMemory);
+        }
+        self.admit(request.to, plan.to)?;
+        self.admit(request.from, plan.from)
+    }
+
+    /// Does what was planned and admitted, from `step` on.
+    fn commit(&mut self, tlb: &mut impl Tlb, request: &Request, mut step: Step) -> Result<(), Error> {
+        let (mut made, mut status) = (false, Status::default());
+        loop {
+            let dest = request.dest + step.at;
+            match step.target {
+                Target::Same(node) => {
+                    let low = dest - self.nodes.get(node).va();
+                    let op = Op::Widen(request.rights & self.format.rights(step.source.entry));
+                    self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
+                }
+                Target::Free(slot) => {
+                    self.create(request, &step, slot)?;
+                    made = true;
+                }
+                Target::EmptyTable(slot) => {
+                    self.drop_if_empty(tlb, request.to, slot, dest);
+                    tlb.sync();
+                    self.create(request, &step, slot)?;
+                    made = true;
+                }
+            }
+            let at = step.at + (1 << step.bits);
+            match self.next_step(request, at)? {
+                Some(next) => step = next,
+                None => break,
+            }
+        }
+        if status.touched != 0 {
+            tlb.sync();
+        }
+        if made {
+            tlb.publish();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn create(&mut self, request: &Request, step: &Step, slot: Slot) -> Result<(), Error> {
+        let (src, dest) = (request.src.base() + step.at, request.dest + step.at);
+        let parent = *self.nodes.get(step.source.node);
+        if parent.bits() != step.bits && parent.bucket == NIL {
+            self.nodes.get_mut(step.source.node).bucket = self.new_table(request.from)?;
+        }
+        let inside = (src & ((1 << step.source.slot.bits) - 1)) & !((1 << step.bits) - 1);
+        let entry = self.format.leaf(
+            step.source.entry.pa() + inside,
+            step.bits,
+            request.rights & self.format.rights(step.source.entry),
+            request.attr.max(step.source.entry.attr()),
+        );
+        let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());
+        let node = self.install(request.to, slot, step.bits, dest, entry, node)?;
+        if step.bits != PAGE_BITS {
+            self.reserve(request.to, node, step.bits)?;
+        }
+        self.nodes.link(&mut self.tables, node);
+        Ok(())
+    }
+
+    /// Makes the tables that are missing between `slot` and the size, the node, and the entry.
+    #[inline]
+    pub(crate) fn install(
+        &mut self,
+        space: u16,
+        slot: Slot,
+        bits: u32,
+        va: u64,
+        entry: Entry,
+        node: Node,
+    ) -> Result<u32, Error> {
+        let slot = self.hang_tables(space, slot, bits, va)?;
+        let node = self.nodes.alloc(node).ok_or(Error::OutOfKernelMemory)?;
+        self.account(space).used.nodes += 1;
+        self.tables.set_shadow(slot.table, slot.index, node);
+        self.tables.store(slot, entry);
+        Ok(node)
+    }
+
+    /// Makes the tables that are missing between `slot` and one for `va` of 2^`bits` bytes; returns that slot.
+    #[inline]
+    pub(crate) fn hang_tables(
+        &mut self,
+        space: u16,
+        mut slot: Slot,
+        bits: u32,
+        va: u64,
+    ) -> Result<Slot, Error> {
+        while slot.bits > bits {
+            let table = self.new_table(space)?;
+            self.tables.store(slot, Entry::table(self.tables.pa(table), false));
+            let bits = slot.bits - 9;
+            slot = Slot { table, index: (va >> bits) as usize % ENTRIES, bits };
+        }
+        Ok(slot)
+    }
+
+    /// Sets aside the tables that splitting this mapping would take.
+    fn reserve(&mut self, space: u16, node: u32, bits: u32) -> Result<(), Error> {
+        self.nodes.get_mut(node).bucket = self.new_table(space)?;
+        for _ in 1..reserve_of(bits) {
+            let table = self.new_table(space)?;
+            let next = core::mem::replace(&mut self.nodes.get_mut(node).reserve, table);
+            self.tables.set_shadow(table, 0, next);
+        }
+        Ok(())
+    }
+}

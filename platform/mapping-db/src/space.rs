@@ -1,0 +1,172 @@
+//! Spaces: creation, destruction, and the mappings that are not derived from others.
+
+use skerry_abi::{Error, Fpage, Rights, layout};
+
+use crate::apply::Op;
+use crate::arena::{ENTRIES, NIL, Need, Quota, Slot, SpaceTables};
+use crate::descriptor::{Attr, Entry};
+use crate::node::Node;
+use crate::walk::{PAGE_BITS, TOP_BITS};
+use crate::{MappingDb, Status, Tlb};
+
+/// Passes on everything but the invalidation of pages of one space, whose pages go all at once. Larger entries are
+/// invalidated all the same: one may be split on the way, and must be broken first.
+struct Except<'t, T> {
+    tlb: &'t mut T,
+    space: u16,
+}
+
+impl<T: Tlb> Tlb for Except<'_, T> {
+    fn publish(&mut self) {
+        self.tlb.publish();
+    }
+    fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
+        if space != self.space || bits != PAGE_BITS {
+            self.tlb.invalidate(space, va, bits);
+        }
+    }
+    fn invalidate_space(&mut self, space: u16) {
+        self.tlb.invalidate_space(space);
+    }
+    fn sync(&mut self) {
+        self.tlb.sync();
+    }
+}
+
+impl MappingDb<'_> {
+    /// Begins a space: an empty root table, charged to the quota like everything that will be made for the space.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] if there is no such slot, [`Error::WrongState`] if it is in use,
+    /// [`Error::OutOfKernelMemory`].
+    pub fn space_create(&mut self, slot: u16, quota: impl Into<Quota>) -> Result<(), Error> {
+        let quota = quota.into();
+        let space = self.spaces.get_mut(usize::from(slot)).ok_or(Error::BadArgument)?;
+        if space.root != NIL {
+            return Err(Error::WrongState);
+        }
+        let fresh = SpaceTables { quota, ..SpaceTables::default() };
+        fresh.admits(Need { tables: 1, nodes: 0 })?;
+        *space = fresh;
+        let root = self.new_table(slot);
+        let space = self.account(slot);
+        match root {
+            Ok(root) => space.root = root,
+            Err(error) => {
+                *space = SpaceTables::default();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a space: revokes everything that was mapped on from it, removes all its mappings (pinned ones too), and frees
+    /// every table and node. No thread may run in the space any more. Nothing happens if there is no such space.
+    pub fn space_destroy(&mut self, slot: u16, tlb: &mut impl Tlb) {
+        let Ok(root) = self.live_root(slot) else { return };
+        let mut others = Except { tlb, space: slot };
+        let mut va = 0;
+        while va < layout::USER_END {
+            let place = self.descend(root, va, PAGE_BITS);
+            let end = place.end(va);
+            if place.is_mapping() {
+                self.revoke(&mut others, &place, va..end, Op::Remove, true, &mut Status::default());
+            } else if place.entry.is_valid() {
+                self.tables.store(place.slot, Entry::INVALID);
+            }
+            va = end;
+        }
+        for top in 0..ENTRIES {
+            let entry = self.tables.load(root, top);
+            if !entry.is_valid() {
+                continue;
+            }
+            let middle = self.tables.index(entry);
+            for index in 0..ENTRIES {
+                let entry = self.tables.load(middle, index);
+                if entry.is_valid() {
+                    self.tables.store(Slot { table: middle, index, bits: 21 }, Entry::INVALID);
+                    self.free_table(slot, self.tables.index(entry));
+                }
+            }
+            self.tables.store(Slot { table: root, index: top, bits: TOP_BITS }, Entry::INVALID);
+            self.free_table(slot, middle);
+        }
+        self.free_table(slot, root);
+        let space = self.account(slot);
+        debug_assert_eq!(space.used, Quota::default(), "all of the space's memory came back");
+        *space = SpaceTables::default();
+        // Freed memory is not reused before this: the caller holds the cluster's lock.
+        tlb.invalidate_space(slot);
+        tlb.sync();
+    }
+
+    /// Makes a root of a mapping tree: memory that the space has by itself, at boot. It stays until the space is destroyed.
+    /// The caller publishes.
+    ///
+    /// # Errors
+    /// As for [`MappingDb::map`]; [`Error::BadArgument`] also for a size that is not the hardware's.
+    pub fn map_root(
+        &mut self,
+        slot: u16,
+        va: u64,
+        pa: u64,
+        bits: u32,
+        rights: Rights,
+        attr: Attr,
+    ) -> Result<(), Error> {
+        let place = Fpage::new(va, bits, rights).ok_or(Error::BadArgument)?;
+        let utcbs = va < layout::UTCB_END && place.end() > layout::UTCB_BASE;
+        let aligned = pa & (place.size() - 1) == 0 && pa >> 48 == 0;
+        if !matches!(bits, 12 | 21 | 30)
+            || place.end() > layout::USER_END
+            || rights.is_empty()
+            || utcbs
+            || !aligned
+        {
+            return Err(Error::BadArgument);
+        }
+        let free = self.free_slot(slot, va, bits, 1)?;
+        let entry = self.format.leaf(pa, bits, rights | Rights::R, attr);
+        self.install(slot, free, bits, va, entry, Node::new(slot, va, bits, NIL, 0)).map(|_| ())
+    }
+
+    /// Maps a page of the kernel's own, readable and writable at EL0, that belongs to no mapping tree: items can neither
+    /// be mapped from it nor over it, and no unmap takes it away. The caller publishes.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`], [`Error::NoSuchSpace`], [`Error::AlreadyMapped`], [`Error::OutOfKernelMemory`].
+    pub fn map_pinned(&mut self, slot: u16, va: u64, pa: u64) -> Result<(), Error> {
+        if (va | pa) & 0xfff != 0 || va >= layout::USER_END || pa >> 48 != 0 {
+            return Err(Error::BadArgument);
+        }
+        let free = self.free_slot(slot, va, PAGE_BITS, 0)?;
+        let page = self.hang_tables(slot, free, PAGE_BITS, va)?;
+        self.tables.store(page, self.format.pinned(pa));
+        Ok(())
+    }
+
+    /// Removes a page that [`MappingDb::map_pinned`] mapped; anything else is left alone.
+    pub fn unmap_pinned(&mut self, tlb: &mut impl Tlb, slot: u16, va: u64) {
+        let Ok(root) = self.live_root(slot) else { return };
+        if va >= layout::USER_END {
+            return;
+        }
+        let place = self.descend(root, va, PAGE_BITS);
+        if place.entry.is_leaf(place.slot.bits) && place.node == NIL {
+            self.tables.store(place.slot, Entry::INVALID);
+            tlb.invalidate(slot, va, PAGE_BITS);
+            tlb.sync();
+        }
+    }
+
+    /// Where a walk for a new entry without parent ends, if the place is free and quota and arena allow what it takes.
+    fn free_slot(&self, space: u16, va: u64, bits: u32, nodes: u32) -> Result<Slot, Error> {
+        let place = self.descend(self.live_root(space)?, va, bits);
+        if place.entry.is_valid() {
+            return Err(Error::AlreadyMapped);
+        }
+        self.admit(space, Need { tables: (place.slot.bits - bits) / 9, nodes })?;
+        Ok(place.slot)
+    }
+}

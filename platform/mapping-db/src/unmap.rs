@@ -1,0 +1,129 @@
+//! Revocation. It never allocates and never fails.
+//!
+//! The subtree below a mapping is walked depth first, children before parents, in the coordinates of the mapping it
+//! starts from: every descendant maps some of the same frames, so one range of offsets says what is concerned at every
+//! depth, whatever the sizes are. No recursion: the way back up is in the nodes.
+//!
+//! **Status.** Each space is told once: the caller gets the accessed and written state of all that was removed or
+//! restricted *below* it (with flush: of its own mapping too), and everything above the caller keeps it in software
+//! bits of the entry it was derived from, until it asks. Spaces between the caller and a restricted mapping are not
+//! told; who revokes on others' behalf answers for it. Where one entry stands for a larger region than is asked for, the
+//! answer can include accesses to the rest of it, never less than what happened.
+//!
+//! Root mappings are the machine itself: they go only with their space, and flushing one is like unmapping from it.
+
+use core::ops::Range;
+
+use skerry_abi::{Fpage, Rights};
+
+use crate::apply::Op;
+use crate::arena::NIL;
+use crate::walk::{PAGE_BITS, Place};
+use crate::{MappingDb, Status, Tlb};
+
+impl MappingDb<'_> {
+    /// Takes away from all mappings derived from `fpage` of the space the rights it carries; with `flush` from the space's own
+    /// mappings as well. R takes everything (no access works without it); no rights at all only reads and
+    /// resets the status. A large mapping that is concerned in part is split.
+    ///
+    /// On return no TLB holds what was taken. An unknown space has nothing to take.
+    pub fn unmap(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage, flush: bool) -> Status {
+        let rights = fpage.rights();
+        let op = if rights.contains(Rights::R) {
+            Op::Remove
+        } else if rights.is_empty() {
+            Op::Reset
+        } else {
+            Op::Restrict(rights)
+        };
+        let mut status = Status::default();
+        let Ok(root) = self.live_root(slot) else { return status };
+        let mut va = fpage.base();
+        while va < fpage.end() {
+            let place = self.descend(root, va, PAGE_BITS);
+            let end = place.end(va).min(fpage.end());
+            if place.is_mapping() {
+                let own = flush && !self.nodes.get(place.node).is_root();
+                self.revoke(tlb, &place, va..end, op, own, &mut status);
+            }
+            va = end;
+        }
+        if status.touched != 0 {
+            tlb.sync();
+        }
+        status
+    }
+
+    /// Does `op` to all that was derived from `range` of the leaf `place`, and to that leaf itself if `own`.
+    #[inline]
+    pub(crate) fn revoke(
+        &mut self,
+        tlb: &mut impl Tlb,
+        place: &Place,
+        range: Range<u64>,
+        op: Op,
+        own: bool,
+        status: &mut Status,
+    ) {
+        let node = *self.nodes.get(place.node);
+        let (low, high) = (range.start - node.va(), range.end - node.va());
+        let mut found = Status::default();
+        self.revoke_below(tlb, place.node, low, high, op, &mut found);
+        found.add(place.entry.history());
+        if own {
+            self.apply(tlb, place.node, low, high, op, &mut found);
+        }
+        if !(own && matches!(op, Op::Remove))
+            && place.entry.history().is_some()
+            && high - low == 1 << place.slot.bits
+        {
+            self.tables.update(place.slot, |entry| entry.without_history());
+        }
+        let seen = found.usage();
+        if seen.is_some() && !node.is_root() {
+            let (low, high) = (node.offset() + low, node.offset() + high);
+            self.apply(tlb, node.parent, low, high, Op::Note(seen), &mut Status::default());
+        }
+        status.accessed |= found.accessed;
+        status.written |= found.written;
+        status.touched += found.touched;
+    }
+
+    /// Does `op` to all descendants of `top` that were derived from its offsets `low..high`.
+    fn revoke_below(
+        &mut self,
+        tlb: &mut impl Tlb,
+        top: u32,
+        low: u64,
+        high: u64,
+        op: Op,
+        status: &mut Status,
+    ) {
+        // `base`: where the present node begins, as an offset in `top`.
+        let (mut node, mut base) = (top, 0);
+        let mut child = self.nodes.first_child(&self.tables, top, low, high);
+        loop {
+            if child != NIL {
+                node = child;
+                base += self.nodes.get(node).offset();
+            } else if node == top {
+                return;
+            }
+            let here = *self.nodes.get(node);
+            let within = |base: u64, size: u64| (low.max(base) - base, high.min(base + size) - base);
+            let (from, to) = within(base, here.size());
+            if child != NIL {
+                child = self.nodes.first_child(&self.tables, node, from, to);
+                if child != NIL {
+                    continue;
+                }
+            }
+            // No children (any more): the next sibling is looked up before this node may go.
+            base -= here.offset();
+            let (first, last) = within(base, self.nodes.get(here.parent).size());
+            child = self.nodes.next_child(&self.tables, node, first, last);
+            self.apply(tlb, node, from, to, op, status);
+            node = here.parent;
+        }
+    }
+}

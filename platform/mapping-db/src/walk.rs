@@ -1,0 +1,145 @@
+//! Table walks: from an address to the entry that translates it, and to the mapping the entry belongs to.
+
+use skerry_abi::{Rights, layout::USER_END};
+
+use crate::arena::{ENTRIES, NIL, Slot};
+use crate::descriptor::{Attr, Entry};
+use crate::{MappingDb, Tlb};
+
+/// log2 of what an entry of the root table translates.
+pub(crate) const TOP_BITS: u32 = 30;
+pub(crate) const PAGE_BITS: u32 = 12;
+
+/// Where a walk ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) slot: Slot,
+    pub(crate) entry: Entry,
+    /// Of a leaf: its mapping (NIL: pinned). Of a table: the split mapping the table belongs to (NIL: ordinary table).
+    pub(crate) node: u32,
+}
+
+impl Place {
+    /// Whether it is the leaf of a mapping.
+    #[inline]
+    pub(crate) fn is_mapping(&self) -> bool {
+        self.entry.is_leaf(self.slot.bits) && self.node != NIL
+    }
+    /// The first address behind what the slot translates.
+    #[inline]
+    pub(crate) fn end(&self, va: u64) -> u64 {
+        (va | ((1 << self.slot.bits) - 1)) + 1
+    }
+}
+
+/// What an address translates to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    /// Physical address of the byte.
+    pub pa: u64,
+    /// log2 of the size of the entry that translates it.
+    pub bits: u32,
+    /// Rights of the mapping, as it can be delegated: W together with X is installed without X.
+    pub rights: Rights,
+    /// Cacheability.
+    pub attr: Attr,
+}
+
+impl MappingDb<'_> {
+    /// Walks the tables of the space with root table `root` down to a leaf, a hole, or a slot of 2^`stop` bytes.
+    #[inline]
+    pub(crate) fn descend(&self, root: u32, va: u64, stop: u32) -> Place {
+        let (mut table, mut bits, mut node) = (root, TOP_BITS, NIL);
+        loop {
+            let index = (va >> bits) as usize % ENTRIES;
+            let entry = self.tables.load(table, index);
+            if !entry.is_piece() {
+                node = self.tables.shadow(table, index);
+            }
+            if bits == stop || !entry.is_table(bits) {
+                return Place { slot: Slot { table, index, bits }, entry, node };
+            }
+            table = self.tables.index(entry);
+            bits -= 9;
+        }
+    }
+
+    /// The slot that holds a node's leaf, or the descriptor of its split table.
+    #[inline]
+    pub(crate) fn slot_of(&self, node: u32) -> Slot {
+        let node = self.nodes.get(node);
+        self.descend(self.root(node.space()), node.va(), node.bits()).slot
+    }
+
+    /// What `va` translates to in a space; `None` where nothing is mapped, or no such space exists.
+    pub fn lookup(&self, slot: u16, va: u64) -> Option<Translation> {
+        let place = self.leaf(slot, va)?;
+        let bits = place.slot.bits;
+        Some(Translation {
+            pa: place.entry.pa() | va & ((1 << bits) - 1),
+            bits,
+            rights: self.format.rights(place.entry),
+            attr: place.entry.attr(),
+        })
+    }
+
+    /// Whether the installed entry would allow this access from EL0. A fault on such an address is spurious: the entry
+    /// was made or widened after the access was tried.
+    pub fn check(&self, slot: u16, va: u64, access: Rights) -> bool {
+        self.leaf(slot, va).is_some_and(|place| self.format.allows(place.entry, access))
+    }
+
+    fn leaf(&self, slot: u16, va: u64) -> Option<Place> {
+        if va >= USER_END {
+            return None;
+        }
+        let place = self.descend(self.live_root(slot).ok()?, va, PAGE_BITS);
+        place.entry.is_leaf(place.slot.bits).then_some(place)
+    }
+
+    /// Gives back all ordinary tables of a space that translate nothing. `unmap` leaves them where they are, since the
+    /// next page usually goes to the same place. Returns how many there were.
+    pub(crate) fn reclaim(&mut self, tlb: &mut impl Tlb, space: u16) -> u32 {
+        let root = self.root(space);
+        let mut freed = 0;
+        for top in 0..ENTRIES {
+            let entry = self.tables.load(root, top);
+            if !entry.is_table(TOP_BITS) {
+                continue;
+            }
+            let middle = self.tables.index(entry);
+            let va = (top as u64) << TOP_BITS;
+            for index in 0..ENTRIES {
+                let slot = Slot { table: middle, index, bits: 21 };
+                freed += u32::from(self.drop_if_empty(tlb, space, slot, va + ((index as u64) << 21)));
+            }
+            freed += u32::from(self.drop_if_empty(
+                tlb,
+                space,
+                Slot { table: root, index: top, bits: TOP_BITS },
+                va,
+            ));
+        }
+        if freed != 0 {
+            tlb.sync();
+        }
+        freed
+    }
+
+    /// Frees the ordinary table that `slot` points to if nothing is in it. The caller syncs before it is reused.
+    pub(crate) fn drop_if_empty(&mut self, tlb: &mut impl Tlb, space: u16, slot: Slot, va: u64) -> bool {
+        let entry = self.tables.load(slot.table, slot.index);
+        if !entry.is_table(slot.bits) || entry.is_piece() || self.tables.shadow(slot.table, slot.index) != NIL
+        {
+            return false;
+        }
+        let table = self.tables.index(entry);
+        if !self.tables.is_empty(table) {
+            return false;
+        }
+        self.tables.store(slot, Entry::INVALID);
+        tlb.invalidate(space, va, slot.bits);
+        self.free_table(space, table);
+        true
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the mapping database through its public interface.
+
+mod golden;
+mod mmu;
+mod naive;
+mod property;
+mod scenarios;

@@ -1,0 +1,131 @@
+//! The naive model: a map from (space, page) to what is mapped there. No trees, no tables, no sizes.
+//!
+//! It only follows a grid of pages. Operations on less than 2 MiB begin at pages 0 to 3 of a block, and those on less than
+//! 1 GiB at blocks 0 to 3 of a region; so page 7 stands for all other pages of its block, and block 9 for all
+//! other blocks of its region.
+
+use std::collections::BTreeMap;
+
+use skerry_abi::{Error, Fpage, Rights};
+use skerry_mapping_db::Attr;
+
+pub(crate) const REGIONS: [u64; 3] = [1, 2, 3];
+pub(crate) const BLOCKS: [u64; 5] = [0, 1, 2, 3, 9];
+pub(crate) const PAGES: [u64; 5] = [0, 1, 2, 3, 7];
+
+pub(crate) fn grid() -> impl Iterator<Item = u64> {
+    REGIONS.iter().flat_map(|region| {
+        BLOCKS
+            .iter()
+            .flat_map(move |block| PAGES.iter().map(move |page| region << 30 | block << 21 | page << 12))
+    })
+}
+
+type Key = (u16, u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Page {
+    pub(crate) frame: u64,
+    pub(crate) rights: Rights,
+    pub(crate) attr: Attr,
+    pub(crate) parent: Option<Key>,
+    /// Accessed, written: by its own space, and by what is gone below and was not told.
+    pub(crate) used: [bool; 2],
+    pub(crate) history: [bool; 2],
+}
+
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Naive {
+    pub(crate) pages: BTreeMap<Key, Page>,
+}
+
+fn merge(into: &mut [bool; 2], from: [bool; 2]) {
+    into[0] |= from[0];
+    into[1] |= from[1];
+}
+
+impl Naive {
+    pub(crate) fn root(&mut self, va: u64, bits: u32, frame: u64, rights: Rights, attr: Attr) {
+        let fpage = Fpage::new(va, bits, rights).unwrap();
+        for at in grid().filter(|&at| fpage.contains(at)) {
+            let page = Page {
+                frame: frame + (at - va),
+                rights,
+                attr,
+                parent: None,
+                used: [false; 2],
+                history: [false; 2],
+            };
+            self.pages.insert((0, at), page);
+        }
+    }
+    pub(crate) fn map(&mut self, from: u16, src: Fpage, to: u16, dest: u64, attr: Attr) -> Result<(), Error> {
+        let mut found = Vec::new();
+        for at in grid().filter(|&at| src.contains(at)) {
+            let Some(source) = self.pages.get(&(from, at)) else { continue };
+            let target = (to, dest + (at - src.base()));
+            let (parent, attr) = (Some((from, at)), attr.max(source.attr));
+            if self.pages.get(&target).is_some_and(|there| (there.parent, there.attr) != (parent, attr)) {
+                return Err(Error::AlreadyMapped);
+            }
+            let rights = (src.rights() | Rights::R) & source.rights;
+            let (used, history) = ([false; 2], [false; 2]);
+            found.push((target, Page { frame: source.frame, rights, attr, parent, used, history }));
+        }
+        if found.is_empty() {
+            return Err(Error::NothingMapped);
+        }
+        for (key, page) in found {
+            self.pages
+                .entry(key)
+                .and_modify(|there| there.rights = there.rights | page.rights)
+                .or_insert(page);
+        }
+        Ok(())
+    }
+    /// Returns at least what must be reported.
+    pub(crate) fn unmap(&mut self, space: u16, fpage: Fpage, flush: bool, roots_too: bool) -> [bool; 2] {
+        let mut told = [false; 2];
+        for at in grid().filter(|&at| fpage.contains(at)) {
+            let key = (space, at);
+            let Some(&own) = self.pages.get(&key) else { continue };
+            let mut seen = own.history;
+            let mut concerned = self.below(key);
+            self.pages.get_mut(&key).unwrap().history = [false; 2];
+            if flush && (own.parent.is_some() || roots_too) {
+                concerned.push(key);
+            }
+            for other in concerned {
+                let page = self.pages.get_mut(&other).unwrap();
+                let (rights, r) = (page.rights, fpage.rights());
+                if !r.is_empty() && (rights & r).is_empty() {
+                    continue;
+                }
+                merge(&mut seen, page.used);
+                merge(&mut seen, page.history);
+                (page.used, page.history) = ([false; 2], [false; 2]);
+                page.rights = rights.without(r);
+                if r.contains(Rights::R) {
+                    self.pages.remove(&other);
+                }
+            }
+            if let Some(parent) = own.parent.and_then(|parent| self.pages.get_mut(&parent)) {
+                merge(&mut parent.history, seen);
+            }
+            merge(&mut told, seen);
+        }
+        told
+    }
+    fn below(&self, top: Key) -> Vec<Key> {
+        let mut all = Vec::new();
+        let mut open = vec![top];
+        while let Some(key) = open.pop() {
+            let children =
+                self.pages.iter().filter(|(_, page)| page.parent == Some(key)).map(|(&key, _)| key);
+            let children: Vec<_> = children.collect();
+            all.extend(&children);
+            open.extend(children);
+        }
+        all
+    }
+}

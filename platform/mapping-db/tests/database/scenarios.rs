@@ -1,0 +1,143 @@
+//! Single situations with exact expectations.
+
+use skerry_abi::{Error, Rights, layout};
+use skerry_mapping_db::{Attr, Mapped, Quota, Status, Translation};
+
+use crate::golden::{fpage, with_db};
+
+const RAM: u64 = 0x8000_0000;
+
+#[test]
+fn status_is_exact_for_pages_and_told_once() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 13, Rights::RW), 1, 0x2000, Attr::Normal).unwrap();
+        db.map(mmu, 1, fpage(0x2000, 13, Rights::RW), 2, 0x8000, Attr::Normal).unwrap();
+        let query = |page: u64| fpage(0x2000 + page, 12, Rights::NONE);
+        assert_eq!(db.unmap(mmu, 1, query(0), false), Status::default());
+        assert!(mmu.access(2, 0x8000, true) && mmu.access(2, 0x9000, false) && mmu.access(1, 0x3000, true));
+        let seen = |accessed, written, touched| Status { accessed, written, touched };
+        assert_eq!(db.unmap(mmu, 1, query(0), false), seen(true, true, 1));
+        assert_eq!(db.unmap(mmu, 1, query(0), false), seen(false, false, 0));
+        // The client's read, not the pager's own write.
+        assert_eq!(db.unmap(mmu, 1, query(0x1000), false), seen(true, false, 1));
+        // What the client flushed itself the pager learns later.
+        assert!(mmu.access(2, 0x8000, true));
+        assert_eq!(db.unmap(mmu, 2, fpage(0x8000, 12, Rights::RWX), true), seen(true, true, 1));
+        assert_eq!(db.unmap(mmu, 1, query(0), false), seen(true, true, 0));
+        assert_eq!(db.unmap(mmu, 1, query(0), false), seen(false, false, 0));
+        // And the root was told nothing yet.
+        assert_eq!(db.unmap(mmu, 0, fpage(RAM, 13, Rights::RWX), false), seen(true, true, 3));
+        assert_eq!(db.lookup(1, 0x2000), None);
+    });
+}
+
+#[test]
+fn rights_and_cacheability_only_shrink() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 12, Rights::RX), 1, 0x1000, Attr::NonCacheable).unwrap();
+        db.map(mmu, 1, fpage(0x1000, 12, Rights::RWX), 2, 0x1000, Attr::Normal).unwrap();
+        let got = Translation { pa: RAM, bits: 12, rights: Rights::RX, attr: Attr::NonCacheable };
+        assert_eq!(db.lookup(2, 0x1000), Some(got));
+        assert!(db.check(2, 0x1000, Rights::X) && !db.check(2, 0x1000, Rights::W));
+    });
+}
+
+#[test]
+fn write_and_execute_take_turns() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 12, Rights::RWX), 1, 0x1000, Attr::Normal).unwrap();
+        assert!(db.check(1, 0x1000, Rights::W) && !db.check(1, 0x1000, Rights::X));
+        db.unmap(mmu, 0, fpage(RAM, 12, Rights::W), false);
+        assert!(!db.check(1, 0x1000, Rights::W) && db.check(1, 0x1000, Rights::X));
+        assert!(mmu.access(1, 0x1000, false));
+        db.map(mmu, 0, fpage(RAM, 12, Rights::W), 1, 0x1000, Attr::Normal).unwrap();
+        assert!(db.check(1, 0x1000, Rights::W) && !db.check(1, 0x1000, Rights::X));
+        mmu.check_quiet();
+    });
+}
+
+#[test]
+fn bad_requests_change_nothing() {
+    with_db(|db, mmu| {
+        let before = db.stats();
+        let mut map = |src, dest| db.map(mmu, 0, src, 1, dest, Attr::Normal);
+        let page = fpage(RAM, 12, Rights::RW);
+        assert_eq!(map(page.with_rights(Rights::NONE), 0x1000), Err(Error::BadArgument));
+        assert_eq!(map(page, 0x1800), Err(Error::BadArgument));
+        assert_eq!(map(page, layout::USER_END), Err(Error::BadArgument));
+        assert_eq!(map(page, !0xfff), Err(Error::BadArgument));
+        assert_eq!(map(page, layout::UTCB_BASE), Err(Error::BadArgument));
+        assert_eq!(map(page, layout::UTCB_END - 0x1000), Err(Error::BadArgument));
+        assert_eq!(map(fpage(RAM, 30, Rights::RW), 0), Err(Error::BadArgument));
+        assert_eq!(map(fpage(0x1000, 12, Rights::RW), 0x1000), Err(Error::NothingMapped));
+        assert_eq!(db.map(mmu, 0, page, 3, 0x1000, Attr::Normal), Err(Error::NoSuchSpace));
+        assert_eq!(db.map(mmu, 77, page, 1, 0x1000, Attr::Normal), Err(Error::NoSuchSpace));
+        assert_eq!(db.map(mmu, 0, page, 0, RAM, Attr::Normal), Err(Error::AlreadyMapped));
+        assert_eq!(db.stats(), before);
+    });
+}
+
+#[test]
+fn mapping_again_is_idempotent_and_another_frame_is_refused() {
+    with_db(|db, mmu| {
+        let page = fpage(RAM, 12, Rights::R);
+        assert_eq!(db.map(mmu, 0, page, 1, 0x1000, Attr::Normal), Ok(Mapped { pages: 1 }));
+        let after = db.stats();
+        assert_eq!(
+            db.map(mmu, 0, page.with_rights(Rights::RW), 1, 0x1000, Attr::Normal),
+            Ok(Mapped { pages: 1 })
+        );
+        assert_eq!(db.stats(), after);
+        assert_eq!(db.lookup(1, 0x1000).unwrap().rights, Rights::RW);
+        let other = fpage(RAM + 0x1000, 12, Rights::R);
+        assert_eq!(db.map(mmu, 0, other, 1, 0x1000, Attr::Normal), Err(Error::AlreadyMapped));
+        assert_eq!(db.map(mmu, 0, page, 1, 0x1000, Attr::Device), Err(Error::AlreadyMapped));
+    });
+}
+
+#[test]
+fn pinned_pages_are_out_of_reach() {
+    with_db(|db, mmu| {
+        db.map_pinned(1, layout::UTCB_BASE, 0x7000).unwrap();
+        assert!(mmu.access(1, layout::UTCB_BASE, true));
+        let area = fpage(layout::UTCB_BASE, 20, Rights::RWX);
+        assert_eq!(db.map(mmu, 1, area, 2, 0x10_0000, Attr::Normal), Err(Error::NothingMapped));
+        assert_eq!(db.unmap(mmu, 1, area, true), Status::default());
+        assert!(db.check(1, layout::UTCB_BASE, Rights::RW));
+        db.unmap_pinned(mmu, 1, layout::UTCB_BASE);
+        assert_eq!(db.lookup(1, layout::UTCB_BASE), None);
+    });
+}
+
+#[test]
+fn a_quota_ends_at_the_space() {
+    with_db(|db, mmu| {
+        db.space_create(3, Quota { tables: 3, nodes: 2 }).unwrap();
+        mmu.add_root(3, db.root_table(3));
+        let mut map =
+            |page: u64, dest| db.map(mmu, 0, fpage(RAM + page, 12, Rights::R), 3, dest, Attr::Normal);
+        assert!(map(0, 0x1000).is_ok());
+        assert_eq!(map(0, 0x20_1000), Err(Error::OutOfKernelMemory)); // a fourth table
+        assert!(map(0, 0x2000).is_ok());
+        assert_eq!(map(0, 0x3000), Err(Error::OutOfKernelMemory)); // a third node
+        assert_eq!(db.used(3), Quota { tables: 3, nodes: 2 });
+        // Empty tables come back when they are needed elsewhere.
+        db.unmap(mmu, 3, fpage(0, 21, Rights::RWX), true);
+        let src = fpage(RAM, 12, Rights::R);
+        assert!(db.map(mmu, 0, src, 3, 0x4000_0000, Attr::Normal).is_ok());
+        db.space_destroy(3, mmu);
+        assert_eq!(db.used(3), Quota::default());
+    });
+}
+
+#[test]
+fn a_large_leaf_replaces_an_empty_table() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 12, Rights::R), 1, 0x20_0000, Attr::Normal).unwrap();
+        assert!(mmu.access(1, 0x20_0000, false));
+        db.unmap(mmu, 0, fpage(RAM, 12, Rights::RWX), false);
+        db.map(mmu, 0, fpage(RAM, 21, Rights::R), 1, 0x20_0000, Attr::Normal).unwrap();
+        assert_eq!(db.lookup(1, 0x20_0000).unwrap().bits, 21);
+        assert!(mmu.access(1, 0x20_0000, false));
+    });
+}
