@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! The app pager: one instance per cluster; a thread per CPU for the tasks' faults and requests (level 1), and one worker for
+//! the requests of other pagers (level 0).
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod guest {
+    mod boot_app;
+    mod crash;
+    mod fault;
+    mod memory;
+    mod serve;
+    mod startup;
+    mod state;
+    mod task;
+
+    use core::panic::PanicInfo;
+
+    use skerry_abi::ThreadId;
+    use skerry_abi::syscall::exit;
+    use skerry_ipc::{Chunk, level, root};
+    use skerry_rt::ipc::{Kernel, sleep_forever};
+
+    /// The directory and the end of the run. Everything in a pager may call it: it is below all levels of a pager.
+    fn root_server() -> root::Client<Kernel<level::Worker>> {
+        root::Client::new(Kernel::new(), ThreadId::root(0))
+    }
+
+    /// Ends the run.
+    fn end_run(code: u64, reason: core::fmt::Arguments<'_>) -> ! {
+        let _ = root_server().end(code, Chunk::format(reason));
+        sleep_forever()
+    }
+
+    fn panicked(info: &PanicInfo<'_>) -> ! {
+        end_run(exit::SERVER_FAULT, format_args!("app pager panicked: {info}"))
+    }
+
+    skerry_rt::entry!(startup::main, panic = panicked);
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    println!("app-pager is a guest program; use cargo run");
+    std::process::exit(2);
+}

@@ -1,2 +1,115 @@
-//! Placeholder.
-fn main() {}
+//! The system-call server: one instance per cluster, one thread per CPU, all running this loop.
+//!
+//! It calls nobody; the root pager made its threads and answers its page faults.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod guest {
+    use core::panic::PanicInfo;
+
+    use skerry_abi::{Error, SpaceId, ThreadId};
+    use skerry_ipc::syscall::{self, Counters, Op, Server};
+    use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, level, root};
+    use skerry_rt::ipc::{Handler, Kernel, serve, sleep_forever};
+    use skerry_rt::{println, sys};
+    use syscall_server::permissions::{MAX_TASK_PRIORITY, may_create_domain};
+    use syscall_server::{Ledger, may_call};
+
+    static LEDGER: Ledger = Ledger::new();
+    static COUNTERS: Counters = Counters::new();
+
+    /// One thread's loop; all state is shared and atomic.
+    struct Loop;
+
+    fn permit(op: Op, from: Sender) -> Result<(), Error> {
+        if may_call(op, from.domain) { Ok(()) } else { Err(Error::Refused) }
+    }
+
+    impl Server for Loop {
+        fn space_create(&mut self, from: Sender, domain: u32) -> Answer<SpaceId> {
+            permit(Op::SpaceCreate, from)?;
+            if !may_create_domain(domain) {
+                return Err(Error::Refused.into());
+            }
+            let space = sys::space_create(domain, false)?;
+            LEDGER.add_space(space).inspect_err(|_| {
+                let _ = sys::space_destroy(space);
+            })?;
+            Ok(space)
+        }
+        fn space_destroy(&mut self, from: Sender, space: SpaceId) -> Answer<()> {
+            permit(Op::SpaceDestroy, from)?;
+            LEDGER.check_space(space)?;
+            Ok(sys::space_destroy(space)?)
+        }
+        fn grant_partner(&mut self, from: Sender, space: SpaceId, partner: ThreadId) -> Answer<()> {
+            permit(Op::GrantPartner, from)?;
+            LEDGER.check_space(space)?;
+            Ok(sys::grant_partner(space, partner)?)
+        }
+        fn thread_create(
+            &mut self,
+            from: Sender,
+            space: SpaceId,
+            cpu: u16,
+            pager: ThreadId,
+            handler: ThreadId,
+            slot: u16,
+            priority: u16,
+        ) -> Answer<ThreadId> {
+            permit(Op::ThreadCreate, from)?;
+            LEDGER.check_space(space)?;
+            if priority > MAX_TASK_PRIORITY {
+                return Err(Error::Refused.into());
+            }
+            let thread = sys::thread_create(space, cpu, pager, handler, slot, priority as u8)?;
+            LEDGER.add_thread(thread).inspect_err(|_| {
+                let _ = sys::thread_delete(thread);
+            })?;
+            Ok(thread)
+        }
+        fn thread_start(
+            &mut self,
+            from: Sender,
+            thread: ThreadId,
+            ip: u64,
+            sp: u64,
+            argument: u64,
+        ) -> Answer<()> {
+            permit(Op::ThreadStart, from)?;
+            LEDGER.check_thread(thread)?;
+            Ok(sys::thread_start(thread, ip, sp, argument)?)
+        }
+        fn thread_delete(&mut self, from: Sender, thread: ThreadId) -> Answer<()> {
+            permit(Op::ThreadDelete, from)?;
+            LEDGER.check_thread(thread)?;
+            Ok(sys::thread_delete(thread)?)
+        }
+    }
+
+    impl Handler for Loop {
+        fn handle(&mut self, from: Sender, message: &mut Message) -> bool {
+            syscall::dispatch(self, from, message, &COUNTERS) == Outcome::Reply
+        }
+    }
+
+    fn main(_: u64) -> ! {
+        serve(&mut Loop)
+    }
+
+    fn panicked(info: &PanicInfo<'_>) -> ! {
+        println!("syscall-server: {info}");
+        let reason = Chunk::format(format_args!("system-call server panicked: {info}"));
+        let root = root::Client::new(Kernel::<level::SyscallServer>::new(), ThreadId::root(0));
+        let _ = root.end(skerry_abi::syscall::exit::SERVER_FAULT, reason);
+        sleep_forever()
+    }
+
+    skerry_rt::entry!(main, panic = panicked);
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    println!("syscall-server is a guest program; use cargo run");
+    std::process::exit(2);
+}

@@ -1,0 +1,292 @@
+//! A task's board: what all pagers must know about it, in a few frames of the master's pool.
+//!
+//! Regions are only ever added, by the master; a reader sees a region when it sees the count that includes it. So other pagers
+//! learn of a new region lazily, by looking when a fault meets no region they know, without any message.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::layout::{PROGRAM_BASE, USER_END, UTCB_BASE, UTCB_END, UTCB_SLOTS};
+use skerry_abi::{Error, Rights};
+use skerry_ipc::pager::{RegionKind, ThreadEnd};
+
+/// Regions of a task at most.
+pub const MAX_REGIONS: usize = 256;
+/// Threads of a task at most, ever: UTCB slots are task-wide.
+pub const MAX_THREADS: usize = UTCB_SLOTS as usize;
+
+const REGIONS: usize = 0;
+const NEXT_THREAD: usize = 1;
+const LIVE: usize = 2;
+const DIED: usize = 3;
+const CODE: usize = 4;
+const MASTER: usize = 5;
+/// One bit per cluster where the task has been adopted.
+const ACTIVE: usize = 16;
+const ACTIVE_WORDS: usize = 16;
+const THREADS: usize = ACTIVE + ACTIVE_WORDS;
+const REGION_TABLE: usize = THREADS + MAX_THREADS;
+const REGION_WORDS: usize = 8;
+/// Words of a board.
+pub const WORDS: usize = REGION_TABLE + MAX_REGIONS * REGION_WORDS;
+/// Bytes of a board, in whole pages.
+pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
+
+const ALIVE: u64 = 1;
+const EXITED: u64 = 2;
+const DEAD: u64 = 3;
+
+/// A range of a task's address space with one meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// First address.
+    pub base: u64,
+    /// Bytes; a multiple of the page size.
+    pub size: u64,
+    /// Who shares the frames.
+    pub kind: RegionKind,
+    /// Whether its faults are counted.
+    pub measured: bool,
+    /// What threads may do there.
+    pub rights: Rights,
+    /// Physical address of its first contents; the rest is zero.
+    pub source: u64,
+    /// How far into the first page the contents begin.
+    pub skip: u64,
+    /// Bytes of first contents.
+    pub bytes: u64,
+    /// Physical address of the master table; 0 for pages that are each space's own business.
+    pub table: u64,
+}
+
+impl Region {
+    /// First address behind it.
+    pub const fn end(&self) -> u64 {
+        self.base + self.size
+    }
+    /// Its pages.
+    pub const fn pages(&self) -> u64 {
+        self.size / PAGE_SIZE
+    }
+    /// Number of the page that `address` is in.
+    pub const fn page(&self, address: u64) -> usize {
+        ((address - self.base) / PAGE_SIZE) as usize
+    }
+
+    fn words(&self) -> [u64; REGION_WORDS] {
+        let flags = self.kind as u64 | u64::from(self.measured) << 8 | self.rights.bits() << 16;
+        [self.base, self.size, flags, self.source, self.skip, self.bytes, self.table, 0]
+    }
+    fn from_words([base, size, flags, source, skip, bytes, table, _]: [u64; REGION_WORDS]) -> Option<Self> {
+        let (kind, measured) = RegionKind::decode(flags & 0x1ff)?;
+        Some(Self {
+            base,
+            size,
+            kind,
+            measured,
+            rights: Rights::from_bits(flags >> 16),
+            source,
+            skip,
+            bytes,
+            table,
+        })
+    }
+}
+
+/// A view of a task's board.
+#[derive(Clone, Copy)]
+pub struct Board<'a>(&'a [AtomicU64]);
+
+impl<'a> Board<'a> {
+    /// The board in these [`WORDS`] words; `None` if there are fewer.
+    pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
+        (words.len() >= WORDS).then_some(Self(words))
+    }
+    /// Prepares a cleared board: the master is the pager of `master`.
+    pub fn init(&self, master: u16) {
+        self.0[MASTER].store(master.into(), Ordering::Release);
+    }
+    /// The cluster of the master pager.
+    pub fn master(&self) -> u16 {
+        self.0[MASTER].load(Ordering::Acquire) as u16
+    }
+    /// The task is known on `cluster` now.
+    pub fn set_active(&self, cluster: u16) {
+        let index = usize::from(cluster / 64) % ACTIVE_WORDS;
+        self.0[ACTIVE + index].fetch_or(1 << (cluster % 64), Ordering::AcqRel);
+    }
+    /// Whether the task is known on `cluster`.
+    pub fn is_active(&self, cluster: u16) -> bool {
+        let index = usize::from(cluster / 64) % ACTIVE_WORDS;
+        self.0[ACTIVE + index].load(Ordering::Acquire) >> (cluster % 64) & 1 != 0
+    }
+
+    /// The region with this number.
+    pub fn region(&self, index: usize) -> Option<Region> {
+        if index >= self.regions() {
+            return None;
+        }
+        let at = REGION_TABLE + index * REGION_WORDS;
+        Region::from_words(core::array::from_fn(|i| self.0[at + i].load(Ordering::Relaxed)))
+    }
+    fn regions(&self) -> usize {
+        (self.0[REGIONS].load(Ordering::Acquire) as usize).min(MAX_REGIONS)
+    }
+    /// The region at `address`, and its number.
+    pub fn find(&self, address: u64) -> Option<(usize, Region)> {
+        let base = |i: usize| self.0[REGION_TABLE + i * REGION_WORDS].load(Ordering::Relaxed);
+        let size = |i: usize| self.0[REGION_TABLE + i * REGION_WORDS + 1].load(Ordering::Relaxed);
+        let index = (0..self.regions()).find(|&i| address.wrapping_sub(base(i)) < size(i))?;
+        Some((index, self.region(index)?))
+    }
+    /// Whether a region from `base` on of `size` bytes would be well-formed and free.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] or [`Error::AlreadyMapped`].
+    pub fn check_new(&self, base: u64, size: u64) -> Result<(), Error> {
+        let end = base.checked_add(size).ok_or(Error::BadArgument)?;
+        let aligned = base.is_multiple_of(PAGE_SIZE) && size.is_multiple_of(PAGE_SIZE) && size != 0;
+        if !aligned || base < PROGRAM_BASE || end > USER_END || (base < UTCB_END && end > UTCB_BASE) {
+            return Err(Error::BadArgument);
+        }
+        let overlaps = |region: Region| base < region.end() && region.base < end;
+        match (0..self.regions()).filter_map(|i| self.region(i)).any(overlaps) {
+            true => Err(Error::AlreadyMapped),
+            false => Ok(()),
+        }
+    }
+    /// Adds a region. Only the master does, one thread at a time.
+    ///
+    /// # Errors
+    /// As [`Board::check_new`], or [`Error::TableFull`].
+    pub fn add(&self, region: Region) -> Result<(), Error> {
+        self.check_new(region.base, region.size)?;
+        let index = self.regions();
+        if index == MAX_REGIONS {
+            return Err(Error::TableFull);
+        }
+        for (i, word) in region.words().into_iter().enumerate() {
+            self.0[REGION_TABLE + index * REGION_WORDS + i].store(word, Ordering::Relaxed);
+        }
+        self.0[REGIONS].store(index as u64 + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// A number (and UTCB slot) for a new thread, alive from now on.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`] when all were used.
+    pub fn new_thread(&self) -> Result<u32, Error> {
+        let number = self.0[NEXT_THREAD].fetch_add(1, Ordering::AcqRel);
+        if number >= MAX_THREADS as u64 {
+            return Err(Error::TableFull);
+        }
+        self.0[LIVE].fetch_add(1, Ordering::AcqRel);
+        self.0[THREADS + number as usize].store(ALIVE, Ordering::Release);
+        Ok(number as u32)
+    }
+    /// How a thread ended: `Ok(None)` while it lives.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchThread`] for a number that was never given out.
+    pub fn thread_end(&self, number: u32) -> Result<Option<ThreadEnd>, Error> {
+        if number as usize >= MAX_THREADS {
+            return Err(Error::NoSuchThread);
+        }
+        let word = self.0[THREADS + number as usize].load(Ordering::Acquire);
+        match word & 3 {
+            ALIVE => Ok(None),
+            EXITED => Ok(Some(ThreadEnd::Exited(word >> 2))),
+            DEAD => Ok(Some(ThreadEnd::Died)),
+            _ => Err(Error::NoSuchThread),
+        }
+    }
+    /// A thread has ended. Returns whether it was the last one.
+    pub fn end_thread(&self, number: u32, end: ThreadEnd) -> bool {
+        if self.thread_end(number) != Ok(None) {
+            return false;
+        }
+        let word = match end {
+            ThreadEnd::Exited(code) => {
+                self.0[CODE].fetch_max(code, Ordering::AcqRel);
+                code << 2 | EXITED
+            }
+            ThreadEnd::Died => {
+                self.0[DIED].store(1, Ordering::Release);
+                DEAD
+            }
+        };
+        self.0[THREADS + number as usize].store(word, Ordering::Release);
+        self.0[LIVE].fetch_sub(1, Ordering::AcqRel) == 1
+    }
+    /// Whether a thread died of a fault.
+    pub fn any_died(&self) -> bool {
+        self.0[DIED].load(Ordering::Acquire) != 0
+    }
+    /// The largest exit code of a thread.
+    pub fn code(&self) -> u64 {
+        self.0[CODE].load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    fn words() -> Vec<AtomicU64> {
+        (0..WORDS).map(|_| AtomicU64::new(0)).collect()
+    }
+    fn region(base: u64, size: u64) -> Region {
+        Region {
+            base,
+            size,
+            kind: RegionKind::Global,
+            measured: true,
+            rights: Rights::RW,
+            source: 0x1234,
+            skip: 5,
+            bytes: 6,
+            table: 0x7000,
+        }
+    }
+
+    #[test]
+    fn regions_are_found_and_do_not_overlap() {
+        let words = words();
+        let board = Board::new(&words).unwrap();
+        let first = region(0x40_0000, 0x2000);
+        board.add(first).unwrap();
+        assert_eq!(board.find(0x40_1fff), Some((0, first)));
+        assert_eq!((board.find(0x40_2000), board.find(0x3f_ffff)), (None, None));
+        assert_eq!(board.add(region(0x40_1000, 0x1000)), Err(Error::AlreadyMapped));
+        for bad in [
+            (0x40_3000, 0),
+            (0x40_3010, 0x1000),
+            (0x1000, 0x1000),
+            (UTCB_BASE - 0x1000, 0x2000),
+            (u64::MAX << 12, 0x2000),
+        ] {
+            assert_eq!(board.add(region(bad.0, bad.1)), Err(Error::BadArgument));
+        }
+        for i in 1..MAX_REGIONS as u64 {
+            board.add(region(0x40_0000 + i * 0x10000, 0x1000)).unwrap();
+        }
+        assert_eq!(board.add(region(0x8000_0000, 0x1000)), Err(Error::TableFull));
+    }
+
+    #[test]
+    fn threads_end_once() {
+        let words = words();
+        let board = Board::new(&words).unwrap();
+        let (a, b) = (board.new_thread().unwrap(), board.new_thread().unwrap());
+        assert_eq!(board.thread_end(a), Ok(None));
+        assert_eq!(board.thread_end(7), Err(Error::NoSuchThread));
+        assert!(!board.end_thread(a, ThreadEnd::Died));
+        assert!(!board.end_thread(a, ThreadEnd::Exited(0)));
+        assert!(board.any_died());
+        assert!(board.end_thread(b, ThreadEnd::Exited(3)));
+        assert_eq!((board.thread_end(b), board.code()), (Ok(Some(ThreadEnd::Exited(3))), 3));
+    }
+}

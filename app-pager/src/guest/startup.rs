@@ -1,0 +1,152 @@
+//! From the first instruction to serving.
+
+use app_pager::options::Options;
+use app_pager::placement::home;
+use skerry_abi::boot::{BootInfo, Range};
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::syscall::exit;
+use skerry_abi::{Error, Fpage, Rights, ThreadId, Timeout};
+use skerry_ipc::Message;
+use skerry_rt::start::{self, SERVER_MAGIC, ServerStart, without};
+use skerry_rt::{ipc, utcb};
+
+use super::memory::{Physical, touch};
+use super::state::Context;
+use super::{boot_app, end_run, root_server, serve};
+
+/// Where every thread of the pager begins.
+pub(super) fn main(_: u64) -> ! {
+    let (boot, info) = (start::boot_info(), start::server());
+    if info.magic != SERVER_MAGIC {
+        end_run(exit::SERVER_FAULT, format_args!("app pager: no start page"));
+    }
+    let options = match Options::read(boot) {
+        Ok(options) => options,
+        Err(error) => end_run(exit::BAD_BOOT, format_args!("{error}")),
+    };
+    let worker = utcb::my_id() == ThreadId(info.worker);
+    let index = if worker { 0 } else { utcb::slot() };
+    let Some(&own) = info.cpus().get(index) else {
+        end_run(exit::SERVER_FAULT, format_args!("app pager: thread without a CPU"))
+    };
+    let cpu = own.cpu as u16;
+    let context = Context {
+        boot,
+        start: info,
+        options,
+        cluster: info.cluster as u16,
+        cpu,
+        node: boot.cpus().get(usize::from(cpu)).map_or(0, |cpu| cpu.node),
+        syscall: ThreadId(own.syscall),
+        worker,
+    };
+    touch_stack(if worker { info.worker_stack } else { own.stack }, info.stack_bytes);
+    if !worker && index == 0 {
+        if let Err((what, error)) = first(&context) {
+            end_run(
+                exit::SERVER_FAULT,
+                format_args!("app pager of cluster {}: {what}: {error}", context.cluster),
+            );
+        }
+    } else {
+        // Nothing can be served before the first thread has set up what all of them share.
+        let first = info.cpus().first().map_or(ThreadId::NIL, |cpu| ThreadId(cpu.pager));
+        let mut message = Message::new();
+        while ipc::receive(first, &mut message, Timeout::NEVER).is_err() {}
+    }
+    if worker { serve::work(context) } else { serve::page(context) }
+}
+
+fn touch_stack(end: u64, bytes: u64) {
+    touch_range(Range { base: end - bytes, size: bytes });
+}
+
+fn touch_range(range: Range) {
+    (range.base..range.end()).step_by(PAGE_SIZE as usize).for_each(touch);
+}
+
+/// Touches one address in every block the root pager maps at once.
+fn touch_blocks(range: Range, rights: Rights) {
+    let mut address = range.base;
+    while address < range.end() {
+        touch(address);
+        address = Fpage::largest_block(range.base, range.end(), address, rights)
+            .map_or(address + PAGE_SIZE, |block| block.end());
+    }
+}
+
+/// The pieces of the pools that are left to the pagers, with node and cluster.
+fn pieces(boot: &'static BootInfo, info: &'static ServerStart) -> impl Iterator<Item = (Range, u16, u16)> {
+    boot.pools().iter().flat_map(|pool| {
+        let taken = info.taken.get(usize::from(pool.cluster)).copied().unwrap_or_default();
+        without(pool.range, taken)
+            .into_iter()
+            .filter(|p| p.size != 0)
+            .map(|piece| (piece, pool.node, pool.cluster))
+    })
+}
+
+/// The first thread takes over the pager's memory, sets up the shared state, lets the others go, and registers.
+fn first(context: &Context) -> Result<(), (&'static str, Error)> {
+    let Context { boot, start, .. } = *context;
+    start.own.iter().for_each(|&range| touch_range(range));
+    let archive = Range {
+        base: boot.archive.base & !(PAGE_SIZE - 1),
+        size: boot.archive.end().next_multiple_of(PAGE_SIZE) - (boot.archive.base & !(PAGE_SIZE - 1)),
+    };
+    touch_blocks(archive, Rights::R);
+    pieces(boot, start).for_each(|(piece, ..)| touch_blocks(piece, Rights::RWX));
+    set_up_pools(context).map_err(|error| ("pools", error))?;
+
+    let others = start.cpus().iter().skip(1).map(|cpu| ThreadId(cpu.pager));
+    for thread in others.chain([ThreadId(start.worker)]) {
+        let mut go = Message::new();
+        ipc::send(thread, &mut go, Timeout::NEVER).map_err(|error| ("starting the other threads", error))?;
+    }
+    let root = root_server();
+    for cpu in start.cpus() {
+        root.register(cpu.cpu as u16, ThreadId(cpu.pager), ThreadId(start.worker))
+            .map_err(|error| ("registration", error))?;
+    }
+    if context.cluster == 0 {
+        root.await_pagers().map_err(|error| ("waiting for the other pagers", error))?;
+        boot_app::start(context);
+    }
+    Ok(())
+}
+
+fn set_up_pools(context: &Context) -> Result<(), Error> {
+    let Context { boot, start, .. } = *context;
+    let nodes = boot.node_count as u16;
+    let distance = |from: u16, to: u16| {
+        boot.distances
+            .get(usize::from(from))
+            .and_then(|row| row.get(usize::from(to)))
+            .copied()
+            .unwrap_or(u8::MAX)
+    };
+    let has_cpus = |node| boot.cpus().iter().any(|cpu| cpu.node == node && cpu.cluster == context.cluster);
+    let mut state = context.state();
+    for (piece, node, cluster) in pieces(boot, start) {
+        if cluster != context.cluster {
+            continue;
+        }
+        // The frames of a node without CPUs go to the nearest node of the cluster that has some.
+        let serves = if has_cpus(node) {
+            Some(node)
+        } else {
+            (0..nodes).filter(|&other| has_cpus(other)).min_by_key(|&other| (distance(other, node), other))
+        };
+        let serves = serves.ok_or(Error::WrongState)?;
+        if !state.pools.add(&Physical, piece, serves, serves == node) {
+            return Err(Error::TableFull);
+        }
+    }
+    for node in 0..nodes {
+        let found = home(&state.pools, node, nodes, |other| distance(node, other));
+        if let (Some(found), Some(slot)) = (found, state.homes.get_mut(usize::from(node))) {
+            *slot = found;
+        }
+    }
+    Ok(())
+}

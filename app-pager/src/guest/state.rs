@@ -1,0 +1,174 @@
+//! What the threads of one pager share.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use app_pager::Memory;
+use app_pager::board::{self, Board, MAX_THREADS};
+use app_pager::options::Options;
+use app_pager::pool::Pools;
+use app_pager::space::{self, Book};
+use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_NODES};
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::{Error, SpaceId, ThreadId};
+use skerry_ipc::{level, syscall};
+use skerry_rt::ipc::{Kernel, pause};
+use skerry_rt::spin::{Guard, TicketLock};
+use skerry_rt::start::ServerStart;
+
+use super::memory::Physical;
+
+/// Tasks at a time.
+const MAX_TASKS: usize = 4;
+/// Threads that wait for others to end.
+pub(super) const MAX_JOINERS: usize = 64;
+/// How long a worker lets others run when the state is taken: 16 microseconds.
+const PAUSE_TICKS: u64 = 1000;
+
+/// A space of a task in this cluster.
+#[derive(Clone, Copy)]
+pub(super) struct SpaceRecord {
+    pub(super) id: SpaceId,
+    /// Physical address of its book.
+    pub(super) book: u64,
+}
+
+/// A task known here.
+pub(super) struct Task {
+    /// Its domain; 0 for an unused entry.
+    pub(super) id: u32,
+    /// Physical address of its board.
+    pub(super) board: u64,
+    /// By node; with one space per task, entry 0 is the space.
+    pub(super) spaces: [SpaceRecord; MAX_NODES],
+    /// Its threads in this cluster, by number.
+    pub(super) threads: [ThreadId; MAX_THREADS],
+}
+
+impl Task {
+    pub(super) const NONE: Self = Self {
+        id: 0,
+        board: 0,
+        spaces: [SpaceRecord { id: SpaceId::NIL, book: 0 }; MAX_NODES],
+        threads: [ThreadId::NIL; MAX_THREADS],
+    };
+}
+
+/// A caller that waits for the end of a thread.
+#[derive(Clone, Copy)]
+pub(super) struct Joiner {
+    pub(super) caller: ThreadId,
+    pub(super) task: u32,
+    pub(super) number: u32,
+}
+
+/// The state behind the lock. The lock is never held across an IPC.
+pub(super) struct State {
+    pub(super) pools: Pools,
+    /// By node: whose frames a thread there gets.
+    pub(super) homes: [u16; MAX_NODES],
+    pub(super) tasks: [Task; MAX_TASKS],
+    pub(super) joiners: [Joiner; MAX_JOINERS],
+}
+
+impl State {
+    /// The task with this domain.
+    pub(super) fn task(&mut self, id: u32) -> Result<&mut Task, Error> {
+        self.tasks.iter_mut().find(|task| id != 0 && task.id == id).ok_or(Error::Refused)
+    }
+    /// Consecutive frames for threads on `node`; their contents are anything.
+    pub(super) fn allocate(&mut self, node: u16, frames: u64) -> Option<u64> {
+        let home = self.homes.get(usize::from(node)).copied().unwrap_or(u16::MAX);
+        self.pools.allocate(&Physical, home, frames)
+    }
+}
+
+pub(super) static STATE: TicketLock<State> = TicketLock::new(State {
+    pools: Pools::new(),
+    homes: [u16::MAX; MAX_NODES],
+    tasks: [const { Task::NONE }; MAX_TASKS],
+    joiners: [Joiner { caller: ThreadId::NIL, task: 0, number: 0 }; MAX_JOINERS],
+});
+
+/// Workers of other clusters, as far as somebody asked for them.
+static WORKERS: [AtomicU64; MAX_CLUSTERS] = [const { AtomicU64::new(0) }; MAX_CLUSTERS];
+
+/// What a thread of the pager knows about itself.
+#[derive(Clone, Copy)]
+pub(super) struct Context {
+    pub(super) boot: &'static BootInfo,
+    pub(super) start: &'static ServerStart,
+    pub(super) options: Options<'static>,
+    pub(super) cluster: u16,
+    pub(super) cpu: u16,
+    pub(super) node: u16,
+    /// The system-call server's thread to use.
+    pub(super) syscall: ThreadId,
+    /// Whether this is the worker: it runs above the pager threads.
+    pub(super) worker: bool,
+}
+
+impl Context {
+    /// The shared state.
+    pub(super) fn state(&self) -> Guard<'static, State> {
+        if self.worker { STATE.lock_with(|| pause(PAUSE_TICKS)) } else { STATE.lock() }
+    }
+    /// The system-call server of this cluster.
+    pub(super) fn syscalls(&self) -> syscall::Client<Kernel<level::Worker>> {
+        syscall::Client::new(Kernel::new(), self.syscall)
+    }
+    /// The worker of another cluster's pager.
+    pub(super) fn worker_of(&self, cluster: u16) -> Result<ThreadId, Error> {
+        let known = WORKERS.get(usize::from(cluster)).ok_or(Error::BadArgument)?;
+        let id = known.load(Ordering::Relaxed);
+        if id != 0 {
+            return Ok(ThreadId(id));
+        }
+        let first_cpu = self.boot.clusters().get(usize::from(cluster)).ok_or(Error::BadArgument)?.first_cpu;
+        let (_, worker) = super::root_server().lookup(first_cpu)?;
+        known.store(worker.0, Ordering::Relaxed);
+        Ok(worker)
+    }
+    /// The node of a CPU.
+    pub(super) fn node_of(&self, cpu: u16) -> Result<u16, Error> {
+        self.boot.cpus().get(usize::from(cpu)).map(|cpu| cpu.node).ok_or(Error::BadArgument)
+    }
+    /// The index of a node's space in [`Task::spaces`].
+    pub(super) fn space_index(&self, node: u16) -> usize {
+        match self.options.space {
+            app_pager::options::TaskSpace::PerNode => usize::from(node) % MAX_NODES,
+            app_pager::options::TaskSpace::One => 0,
+        }
+    }
+    /// Cleared, consecutive frames for threads on `node`: at least `bytes` bytes.
+    pub(super) fn cleared(&self, node: u16, bytes: u64) -> Result<u64, Error> {
+        let frames = bytes.div_ceil(PAGE_SIZE);
+        let address = self.state().allocate(node, frames).ok_or(Error::OutOfMemory)?;
+        Physical.clear(address, frames * PAGE_SIZE);
+        Ok(address)
+    }
+    /// Gives back frames of [`Context::cleared`] that nobody else knows.
+    pub(super) fn give_back(&self, address: u64, bytes: u64) {
+        let mut state = self.state();
+        for frame in 0..bytes.div_ceil(PAGE_SIZE) {
+            state.pools.free(&Physical, address + frame * PAGE_SIZE);
+        }
+    }
+}
+
+/// The board at an address that a pager allocated for one.
+pub(super) fn board_at(address: u64) -> Result<Board<'static>, Error> {
+    Board::new(Physical.words_at(address, board::WORDS)).ok_or(Error::BadArgument)
+}
+
+/// The book at an address that a pager allocated for one.
+pub(super) fn book_at(address: u64) -> Result<Book<'static>, Error> {
+    Book::new(Physical.words_at(address, space::WORDS)).ok_or(Error::BadArgument)
+}
+
+impl Physical {
+    /// As [`Memory::words`]; physical memory lives as long as the pager.
+    pub(super) fn words_at(&self, address: u64, count: usize) -> &'static [AtomicU64] {
+        static PHYSICAL: Physical = Physical;
+        PHYSICAL.words(address, count)
+    }
+}

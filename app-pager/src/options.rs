@@ -1,0 +1,107 @@
+//! The app pager's words on the kernel command line.
+
+use core::fmt;
+
+use skerry_abi::boot::BootInfo;
+
+use crate::placement::Placement;
+
+/// How many spaces a task has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TaskSpace {
+    /// One per node where it has threads.
+    #[default]
+    PerNode,
+    /// One: needs a kernel that runs all CPUs.
+    One,
+}
+
+/// The options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options<'a> {
+    /// `space=one|per-node`.
+    pub space: TaskSpace,
+    /// `placement=first-touch|node0`.
+    pub placement: Placement,
+    /// `app=<module>`.
+    pub app: &'a str,
+}
+
+/// What is wrong with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OptionError<'a> {
+    /// A value that does not exist.
+    Value(&'static str, &'a str),
+    /// No `app=`.
+    NoApp,
+    /// `space=one` needs `clusters=one`.
+    OneSpaceManyKernels,
+    /// `placement=node0` needs `clusters=one`: a pager allocates from its own pool only.
+    Node0ManyKernels,
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(key, value) => write!(f, "{key}={value} is not known"),
+            Self::NoApp => f.write_str("app= is missing: nothing to run"),
+            Self::OneSpaceManyKernels => {
+                f.write_str("space=one needs clusters=one: a space ends at its kernel")
+            }
+            Self::Node0ManyKernels => {
+                f.write_str("placement=node0 needs clusters=one: a pager allocates from its own pool only")
+            }
+        }
+    }
+}
+
+impl<'a> Options<'a> {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// [`OptionError`] for unknown values and illegal combinations.
+    pub fn read(boot: &'a BootInfo) -> Result<Self, OptionError<'a>> {
+        Self::decode(|key| boot.option(key), boot.cluster_count)
+    }
+
+    fn decode(get: impl Fn(&'static str) -> Option<&'a str>, clusters: u32) -> Result<Self, OptionError<'a>> {
+        let space = match get("space") {
+            None | Some("per-node") => TaskSpace::PerNode,
+            Some("one") => TaskSpace::One,
+            Some(other) => return Err(OptionError::Value("space", other)),
+        };
+        let placement = match get("placement") {
+            None | Some("first-touch") => Placement::FirstTouch,
+            Some("node0") => Placement::Node0,
+            Some(other) => return Err(OptionError::Value("placement", other)),
+        };
+        let app = get("app").ok_or(OptionError::NoApp)?;
+        match (clusters > 1, space, placement) {
+            (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
+            (true, _, Placement::Node0) => Err(OptionError::Node0ManyKernels),
+            _ => Ok(Self { space, placement, app }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode<'a>(line: &'a str, clusters: u32) -> Result<Options<'a>, OptionError<'a>> {
+        let get = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        Options::decode(get, clusters)
+    }
+
+    #[test]
+    fn combinations() {
+        let numa = decode("app=x", 2).unwrap();
+        assert_eq!((numa.space, numa.placement), (TaskSpace::PerNode, Placement::FirstTouch));
+        let baseline = decode("app=x space=one placement=node0", 1).unwrap();
+        assert_eq!((baseline.space, baseline.placement), (TaskSpace::One, Placement::Node0));
+        assert_eq!(decode("app=x space=one", 2), Err(OptionError::OneSpaceManyKernels));
+        assert_eq!(decode("app=x placement=node0", 2), Err(OptionError::Node0ManyKernels));
+        assert_eq!(decode("app=x space=two", 1), Err(OptionError::Value("space", "two")));
+        assert_eq!(decode("", 1), Err(OptionError::NoApp));
+    }
+}

@@ -1,0 +1,88 @@
+//! What a pager keeps for one space of a task: its local tables and its counts, in a few frames of the space's node.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use skerry_abi::boot::MAX_NODES;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_ipc::pager::Stats;
+
+use crate::board::MAX_REGIONS;
+use crate::establish::{Established, How};
+
+const COUNT_WORDS: usize = 8;
+/// Words of a book.
+pub const WORDS: usize = MAX_REGIONS + MAX_NODES * COUNT_WORDS;
+/// Bytes of a book, in whole pages.
+pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
+
+/// A view of a space's book.
+#[derive(Clone, Copy)]
+pub struct Book<'a>(&'a [AtomicU64]);
+
+impl<'a> Book<'a> {
+    /// The book in these [`WORDS`] words; `None` if there are fewer.
+    pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
+        (words.len() >= WORDS).then_some(Self(words))
+    }
+    /// Physical address of the local table of a region, if there is one.
+    pub fn table(&self, region: usize) -> Option<u64> {
+        let table = self.0[..MAX_REGIONS].get(region)?.load(Ordering::Acquire);
+        (table != 0).then_some(table)
+    }
+    /// Sets the table of a region that has none.
+    ///
+    /// # Errors
+    /// The table that another thread has set meanwhile.
+    pub fn set_table(&self, region: usize, table: u64) -> Result<(), u64> {
+        let slot = self.0[..MAX_REGIONS].get(region).ok_or(0u64)?;
+        slot.compare_exchange(0, table, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    }
+    fn counts(&self, node: u16) -> &[AtomicU64] {
+        let at = MAX_REGIONS + usize::from(node) % MAX_NODES * COUNT_WORDS;
+        &self.0[at..at + COUNT_WORDS]
+    }
+    /// Counts an answered fault of a thread on `node`.
+    pub fn count(&self, node: u16, done: &Established) {
+        let stats = Stats {
+            faults: u64::from(done.how != How::Hit),
+            spurious: u64::from(done.how == How::Hit),
+            lookups: done.lookups,
+            takeovers: u64::from(done.how == How::TakenOver),
+            allocations: done.allocations,
+        };
+        for (count, value) in self.counts(node).iter().zip(stats.to_array()) {
+            if value != 0 {
+                count.fetch_add(value, Ordering::Relaxed);
+            }
+        }
+    }
+    /// The counts of `node`.
+    pub fn stats(&self, node: u16) -> Stats {
+        let counts = self.counts(node);
+        Stats::from_array(core::array::from_fn(|i| counts[i].load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::entry::Entry;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_table_is_set_once_and_counts_are_by_node() {
+        let words: Vec<_> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let book = Book::new(&words).unwrap();
+        assert_eq!(book.set_table(3, 0x1000), Ok(()));
+        assert_eq!(
+            (book.set_table(3, 0x2000), book.table(3), book.table(4)),
+            (Err(0x1000), Some(0x1000), None)
+        );
+        let done = Established { entry: Entry::EMPTY, how: How::TakenOver, lookups: 1, allocations: 0 };
+        book.count(1, &done);
+        book.count(1, &Established { how: How::Hit, lookups: 0, ..done });
+        assert_eq!(book.stats(0), Stats::default());
+        assert_eq!(book.stats(1), Stats { faults: 1, spurious: 1, lookups: 1, takeovers: 1, allocations: 0 });
+    }
+}

@@ -1,0 +1,62 @@
+//! The records of a run.
+
+use array_walk::{BASE, Options};
+use skerry_abi::Error;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_ipc::Chunk;
+use skerry_ipc::pager::Stats;
+use skerry_rt::record::{Kind, emit as record};
+use skerry_rt::{start, task};
+
+use super::{Place, walk};
+
+const BENCH: &str = "array-walk";
+
+fn text(chunk: &Chunk) -> &str {
+    core::str::from_utf8(chunk.as_bytes()).unwrap_or("")
+}
+
+/// What the walk cost; called before the check, which touches pages again.
+pub(super) fn emit(options: &Options, places: &[Place]) -> Result<(), Error> {
+    let threads = places.len() as u64;
+    let parameters = [("threads", threads), ("bytes", options.size), ("stride", options.stride())];
+    let exact = |case: &str, metric: &str, value: u64, unit: &str| {
+        record((BENCH, case, metric), value, unit, Kind::Exact, &parameters);
+    };
+    exact("array-walk.instructions", "instructions", walk::instructions(), "instructions");
+
+    let pager = task::pager();
+    let nodes = start::app().node_count as u16;
+    let mut sum = Stats::default();
+    for node in 0..nodes {
+        sum.add(pager.stats(node)?);
+    }
+    exact("array-walk.faults", "faults", sum.faults, "faults");
+    exact("array-walk.spurious", "spurious", sum.spurious, "faults");
+    exact("array-walk.lookups", "lookups", sum.lookups, "lookups");
+    exact("array-walk.takeovers", "takeovers", sum.takeovers, "mappings");
+    exact("array-walk.allocations", "allocations", sum.allocations, "frames");
+    for node in 0..nodes {
+        let frames = pager.frames_by_node(BASE, options.total(threads) / PAGE_SIZE, node)?;
+        exact("array-walk.frames", text(&Chunk::format(format_args!("frames.node{node}"))), frames, "frames");
+    }
+    for (thread, place) in (0u64..).zip(places) {
+        let pages = options.size / PAGE_SIZE;
+        let local = pager.frames_by_node(options.start(thread), pages, place.node)?;
+        let metric = Chunk::format(format_args!("local-share.thread{thread}"));
+        let share = local as f64 / pages as f64;
+        record(
+            (BENCH, "array-walk.local-share", text(&metric)),
+            format_args!("{share:.4}"),
+            "ratio",
+            Kind::Exact,
+            &parameters,
+        );
+    }
+    Ok(())
+}
+
+/// Whether all words were what they had to be.
+pub(super) fn checksum(right: bool) {
+    record((BENCH, "array-walk.checksum", "checksum"), u64::from(right), "right", Kind::Exact, &[]);
+}

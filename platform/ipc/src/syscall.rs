@@ -1,0 +1,23 @@
+//! `syscall`: the privileged kernel calls for servers that are not privileged themselves, served by the system-call server of
+//! the caller's cluster. Arguments are those of `skerry_abi::syscall`.
+
+use skerry_abi::{SpaceId, ThreadId};
+
+use crate::level;
+
+interface! {
+    "syscall", id 3, level level::SyscallServer;
+    /// A new, unprivileged space of a task's domain, at home in this cluster.
+    1 = SpaceCreate space_create(domain: u32) -> SpaceId;
+    /// Ends the threads of a space and removes its mappings.
+    2 = SpaceDestroy space_destroy(space: SpaceId) -> ();
+    /// Threads of `space` may send to `partner` from now on.
+    3 = GrantPartner grant_partner(space: SpaceId, partner: ThreadId) -> ();
+    /// A new, suspended thread.
+    4 = ThreadCreate thread_create(
+        space: SpaceId, cpu: u16, pager: ThreadId, handler: ThreadId, slot: u16, priority: u16) -> ThreadId;
+    /// Starts a thread that never ran.
+    5 = ThreadStart thread_start(thread: ThreadId, ip: u64, sp: u64, argument: u64) -> ();
+    /// Ends a thread.
+    6 = ThreadDelete thread_delete(thread: ThreadId) -> ();
+}

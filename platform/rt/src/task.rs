@@ -1,0 +1,69 @@
+//! What applications ask of their pager: threads, regions, the end.
+
+use skerry_abi::{Error, ThreadId};
+use skerry_ipc::pager::{Client, RegionKind, ThreadEnd};
+use skerry_ipc::{Chunk, level};
+
+use crate::ipc::{Kernel, sleep_forever};
+use crate::start;
+
+/// Where a thread begins: it gets the argument it was created with.
+pub type Entry = extern "C" fn(u64) -> !;
+
+/// The pager of the running thread's CPU.
+pub fn pager() -> Client<Kernel<level::App>> {
+    Client::new(Kernel::new(), start::my_pager())
+}
+
+/// Starts a thread on a CPU; `stack` is where its stack ends. Returns its number.
+///
+/// # Errors
+/// The pager's.
+pub fn spawn(cpu: u16, entry: Entry, stack: u64, argument: u64) -> Result<u32, Error> {
+    pager().thread_create(cpu, (entry as *const ()).addr() as u64, stack, argument)
+}
+
+/// Waits in the kernel, not spinning, until a thread has ended.
+///
+/// # Errors
+/// The pager's.
+pub fn join(number: u32) -> Result<ThreadEnd, Error> {
+    pager().thread_join(number)
+}
+
+/// A new region; see [`RegionKind`] and [`skerry_ipc::pager::MEASURED`].
+///
+/// # Errors
+/// The pager's.
+pub fn region(base: u64, size: u64, kind: RegionKind, flags: u64) -> Result<(), Error> {
+    pager().region_create(base, size, kind as u64 | flags)
+}
+
+/// A stack of its own region, which ends at `end`; what lies below it is up to the caller to keep unmapped.
+///
+/// # Errors
+/// The pager's.
+pub fn stack(end: u64, bytes: u64) -> Result<u64, Error> {
+    region(end - bytes, bytes, RegionKind::Global, 0)?;
+    Ok(end)
+}
+
+/// Ends the running thread.
+pub fn exit(code: u64) -> ! {
+    let _ = pager().thread_exit(code);
+    sleep_forever()
+}
+
+/// Ends the whole task and says why.
+pub fn end(code: u64, reason: core::fmt::Arguments<'_>) -> ! {
+    let _ = pager().task_end(code, Chunk::format(reason));
+    sleep_forever()
+}
+
+/// The thread that panicked takes the task with it: a check of the program has failed.
+pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
+    let pager: ThreadId = start::my_pager();
+    let _ = Client::new(Kernel::<level::App>::new(), pager)
+        .task_end(skerry_abi::syscall::exit::FAIL, Chunk::format(format_args!("panicked: {info}")));
+    sleep_forever()
+}
