@@ -59,7 +59,9 @@ impl Options {
     /// [`ArgumentError`].
     pub fn parse(arguments: &str) -> Result<Self, ArgumentError<'_>> {
         let mut options = Self { overlap: 0.0, iterations: 1, size: 50 << 20, write: false };
-        let mut words = arguments.split_ascii_whitespace();
+        // `--size 2M` and `--size=2M` are the same.
+        let separator = |c: char| c.is_ascii_whitespace() || c == '=';
+        let mut words = arguments.split(separator).filter(|word| !word.is_empty());
         while let Some(word) = words.next() {
             let mut value = |name, ok: &mut dyn FnMut(&str) -> Option<()>| {
                 let text = words.next().unwrap_or("");
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let options = Options::parse("--overlap 0.5 --iterations 4 --size 2M --write").unwrap();
+        let options = Options::parse("--overlap=0.5 --iterations 4 --size=2M --write").unwrap();
         assert_eq!(options, Options { overlap: 0.5, iterations: 4, size: 2 << 20, write: true });
         assert_eq!(Options::parse("").unwrap().size, 50 << 20);
         assert_eq!(Options::parse("--size 5000").unwrap().size, 8192);

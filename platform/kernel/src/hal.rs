@@ -5,6 +5,8 @@ use skerry_abi::CpuId;
 
 /// The machine as the kernel's logic sees it.
 pub trait Hal {
+    /// The time: `CNTVCT_EL0`.
+    fn now(&self) -> u64;
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
     /// Makes page-table entries that were invalid and now are valid visible to table walks.

@@ -55,10 +55,11 @@ impl<H: Hal> Kernel<'_, H> {
         if tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
             return Err(Error::BadArgument);
         }
-        if op.send_timeout != Timeout::ZERO && op.send_timeout != Timeout::NEVER {
-            return Err(Error::BadArgument);
-        }
         if op.dest.cluster() != self.cluster {
+            // A wait at another cluster cannot be cancelled yet.
+            if op.send_timeout != Timeout::ZERO && op.send_timeout != Timeout::NEVER {
+                return Err(Error::BadArgument);
+            }
             self.send_remote(t)?;
             return Ok(Sent::Blocked);
         }
@@ -69,13 +70,26 @@ impl<H: Hal> Kernel<'_, H> {
             self.transfer(t, partner)?;
             return Ok(Sent::Delivered);
         }
-        if op.send_timeout == Timeout::ZERO {
+        if self.is_over(op.send_timeout) {
             return Err(Error::Timeout);
         }
         let Self { threads, links, .. } = self;
         threads[t as usize].state = State::Sending;
         threads[partner as usize].senders.push_back(links, t);
+        self.set_deadline(t, op.send_timeout.0);
         Ok(Sent::Blocked)
+    }
+
+    fn is_over(&self, timeout: Timeout) -> bool {
+        timeout == Timeout::ZERO || (timeout != Timeout::NEVER && timeout.0 <= self.hal.now())
+    }
+
+    /// Takes a thread that waits to send to `dest` out of that thread's queue.
+    pub(crate) fn leave_sender_queue(&mut self, t: u32, dest: ThreadId) {
+        if let Some(partner) = self.find(dest) {
+            let Self { threads, links, .. } = self;
+            threads[partner as usize].senders.remove(links, t);
+        }
     }
 
     /// Same domain, own pager and handler, holders of a reply right, granted partners. Nobody else.
@@ -104,13 +118,11 @@ impl<H: Hal> Kernel<'_, H> {
             }
             let timeout = thread.op.receive_timeout;
             let Some(sender) = self.next_sender(t) else {
-                if timeout == Timeout::NEVER {
-                    self.threads[t as usize].state = State::Receiving;
-                } else {
-                    let error = if timeout == Timeout::ZERO { Error::Timeout } else { Error::BadArgument };
-                    self.fail(t, error, true);
+                if self.is_over(timeout) {
+                    return self.fail(t, Error::Timeout, true);
                 }
-                return;
+                self.threads[t as usize].state = State::Receiving;
+                return self.set_deadline(t, timeout.0);
             };
             let Self { threads, links, .. } = self;
             threads[t as usize].senders.remove(links, sender);

@@ -161,12 +161,7 @@ impl<H: Hal> Kernel<'_, H> {
                 return Ok(());
             }
             State::Ready => self.make_unready(t),
-            State::Sending => {
-                if let Some(partner) = self.find(dest) {
-                    let Self { threads, links, .. } = self;
-                    threads[partner as usize].senders.remove(links, t);
-                }
-            }
+            State::Sending => self.leave_sender_queue(t, dest),
             State::AwaitingCredit => {
                 let cluster = if pull.is_nil() { dest.cluster() } else { pull.cluster() };
                 let Self { peers, links, .. } = self;

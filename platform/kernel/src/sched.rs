@@ -4,6 +4,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
 use crate::thread::State;
+use skerry_abi::Error;
 
 /// Priorities: 0 (least urgent) to 255.
 const PRIORITIES: usize = 256;
@@ -14,6 +15,8 @@ pub struct RunQueue {
     ready: [u64; PRIORITIES / 64],
     /// The thread that runs, if any; it is in no queue.
     pub current: Option<u32>,
+    /// No deadline of a thread of this CPU is earlier; `u64::MAX` = there is none.
+    pub deadline: u64,
     /// Whether the CPU belongs to this cluster and has reported for work.
     pub online: bool,
 }
@@ -24,6 +27,7 @@ impl RunQueue {
         queues: [Queue::EMPTY; PRIORITIES],
         ready: [0; PRIORITIES / 64],
         current: None,
+        deadline: u64::MAX,
         online: false,
     };
 
@@ -86,13 +90,58 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// The time slice of the running thread is over.
+    /// The timer interrupted: the time slice of the running thread is over, or somebody has waited long enough.
     pub(crate) fn tick(&mut self) {
         self.counters.ticks += 1;
+        self.expire();
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         if let Some(current) = queue.current.take() {
             queue.push(self.links, current, self.threads[current as usize].priority, false);
         }
+    }
+
+    /// Notes that a thread, which begins to wait, has a deadline.
+    pub(crate) fn set_deadline(&mut self, t: u32, deadline: u64) {
+        let thread = &mut self.threads[t as usize];
+        thread.deadline = deadline;
+        let queue = &mut self.cpus[usize::from(thread.cpu)];
+        if deadline < queue.deadline {
+            queue.deadline = deadline;
+            if thread.cpu != self.this_cpu {
+                // Its CPU may sleep without a timer.
+                self.hal.kick(thread.cpu);
+            }
+        }
+    }
+
+    /// When this CPU has to look at deadlines again; `u64::MAX` = never.
+    pub fn deadline(&self) -> u64 {
+        self.cpus[usize::from(self.this_cpu)].deadline
+    }
+
+    /// Ends the waits of this CPU's threads whose time has come.
+    fn expire(&mut self) {
+        let (now, cpu) = (self.hal.now(), self.this_cpu);
+        if now < self.cpus[usize::from(cpu)].deadline {
+            return;
+        }
+        let mut next = u64::MAX;
+        for t in 0..self.threads.len() as u32 {
+            let thread = &self.threads[t as usize];
+            if thread.cpu != cpu || !matches!(thread.state, State::Sending | State::Receiving) {
+                continue;
+            }
+            if thread.deadline > now {
+                next = next.min(thread.deadline);
+                continue;
+            }
+            let (state, dest) = (thread.state, thread.op.dest);
+            if state == State::Sending {
+                self.leave_sender_queue(t, dest);
+            }
+            self.fail(t, Error::Timeout, state == State::Receiving);
+        }
+        self.cpus[usize::from(cpu)].deadline = next;
     }
 
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.

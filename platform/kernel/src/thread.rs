@@ -167,6 +167,8 @@ pub struct Tcb {
     pub reply_space: SpaceId,
     /// Those who wait to send to it: threads of this cluster, and proxies of others.
     pub senders: Queue,
+    /// When its wait ends without a partner; `u64::MAX` = never.
+    pub deadline: u64,
     /// The remote sender whose message it wants or has asked for; NIL = none.
     pub pull: ThreadId,
 }
@@ -190,6 +192,7 @@ impl Tcb {
         op: Operation::NONE,
         reply_space: SpaceId::NIL,
         senders: Queue::EMPTY,
+        deadline: u64::MAX,
         pull: ThreadId::NIL,
     };
 

@@ -9,8 +9,8 @@ use crate::console::print_line;
 pub enum Kind {
     /// Counted, repeatable.
     Exact,
-    /// Measured; varies.
-    Measured,
+    /// From the cost model.
+    Modelled,
 }
 
 /// Text as a JSON string.
@@ -46,7 +46,7 @@ pub fn emit(
     }
     let kind = match kind {
         Kind::Exact => "exact",
-        Kind::Measured => "measured",
+        Kind::Modelled => "modelled",
     };
     print_line(format_args!(
         "{{\"bench\":{},\"case\":{},\"metric\":{},\"value\":{value},\"unit\":{},\"kind\":\"{kind}\"{}}}",

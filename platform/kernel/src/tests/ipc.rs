@@ -2,7 +2,7 @@ use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
 use skerry_abi::syscall::{COUNTER, SPACE_CONTROL, THREAD_CONTROL, UNMAP};
-use skerry_abi::{Error, Tag, ThreadId};
+use skerry_abi::{Error, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
 
@@ -91,6 +91,33 @@ fn bad_partners_and_messages_are_refused() {
     assert_eq!(error(k, Ipc { wait: false, ..Ipc::send(b, 0, &[]) }), Some(Error::Timeout));
     assert_eq!(error(k, Ipc { tag: Tag::new(0, 40, 40), ..Ipc::send(b, 0, &[]) }), Some(Error::BadArgument));
     assert_eq!(error(k, Ipc { tag: Tag::new(0, 0, 3), ..Ipc::send(b, 0, &[]) }), Some(Error::BadArgument));
+}
+
+#[test]
+fn waits_end_when_their_time_has_come() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (_, a) = program(k, 20);
+    let (_, b) = program(k, 20);
+    k.hal.now = 100;
+    let until = |deadline| Ipc { receive_timeout: Timeout(deadline), ..Ipc::receive(ThreadId::ANY) };
+    ipc(k, a, until(100));
+    assert_eq!(outcome(k, a).1.error(), Some(Error::Timeout));
+    ipc(k, a, until(200));
+    ipc(k, b, until(150));
+    assert_eq!(k.deadline(), 150);
+    k.hal.now = 149;
+    k.handle(Event::Tick);
+    assert_eq!((state(k, a), state(k, b)), (State::Receiving, State::Receiving));
+    k.hal.now = 150;
+    k.handle(Event::Tick);
+    assert_eq!((state(k, a), k.deadline()), (State::Receiving, 200));
+    assert!(outcome(k, b).1.receive_failed());
+    // A message in time ends the wait for good.
+    ipc(k, b, Ipc::send(a, 5, &[]));
+    k.hal.now = 300;
+    k.handle(Event::Tick);
+    assert_eq!((outcome(k, a).1.label(), k.deadline()), (5, u64::MAX));
 }
 
 #[test]

@@ -24,11 +24,15 @@ pub(super) struct Ended(pub(super) u64);
 /// Counts what the kernel asks of the hardware.
 #[derive(Default)]
 pub(super) struct Fake {
+    pub(super) now: u64,
     pub(super) kicks: Vec<CpuId>,
     pub(super) invalidations: usize,
 }
 
 impl Hal for Fake {
+    fn now(&self) -> u64 {
+        self.now
+    }
     fn kick(&mut self, cpu: CpuId) {
         self.kicks.push(cpu);
     }
@@ -136,13 +140,15 @@ pub(super) struct Ipc {
     pub(super) tag: Tag,
     pub(super) words: Vec<u64>,
     pub(super) wait: bool,
+    pub(super) receive_timeout: Timeout,
     pub(super) window: Fpage,
 }
 
 impl Default for Ipc {
     fn default() -> Self {
         let (dest, from) = (ThreadId::NIL, ThreadId::NIL);
-        Self { dest, from, tag: Tag::default(), words: Vec::new(), wait: true, window: Fpage::NIL }
+        let (tag, words) = (Tag::default(), Vec::new());
+        Self { dest, from, tag, words, wait: true, receive_timeout: Timeout::NEVER, window: Fpage::NIL }
     }
 }
 
@@ -174,7 +180,7 @@ pub(super) fn ipc(k: &mut TestKernel, id: ThreadId, call: Ipc) {
     x[3..11].fill(0);
     x[3..].iter_mut().zip(&call.words).take(8).for_each(|(x, w)| *x = *w);
     x[11] = if call.wait { Timeout::NEVER.0 } else { Timeout::ZERO.0 };
-    x[12] = Timeout::NEVER.0;
+    x[12] = call.receive_timeout.0;
     x[13] = call.window.word();
     k.handle(Event::Syscall(IPC));
     k.pick();

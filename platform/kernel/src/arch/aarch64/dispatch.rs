@@ -82,7 +82,6 @@ fn interrupt() -> Option<*mut Context> {
 /// Sleeps until there is something to run.
 pub(super) fn idle() -> *mut Context {
     loop {
-        timer::disarm();
         // The space that ran last may go away while we sleep: let TTBR0 point to nothing.
         percpu::with(|cpu| {
             if cpu.ttbr0 != empty_table() {
@@ -110,7 +109,12 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
     {
         kernel.thread_mut(t).tls = read_sysreg!("tpidr_el0");
     }
-    let t = next?;
+    let Some(t) = next else {
+        // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
+        timer::disarm();
+        timer::arm(kernel.deadline());
+        return None;
+    };
     let (id, space) = (kernel.thread(t).id, kernel.thread(t).space);
     if loaded != id {
         let ttbr0 = kernel.root_table(space) | u64::from(Space::asid(space)) << 48;
@@ -127,8 +131,16 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
             }
         });
     }
-    timer::arm(kernel.hal.tick_steps);
+    timer::arm(kernel.deadline().min(slice_end(kernel.hal.tick_steps, loaded.is_nil())));
     Some(&raw mut kernel.thread_mut(t).context)
+}
+
+/// The end of the present time slice: a new one begins after a tick and after a sleep (whose timer was for a deadline).
+fn slice_end(steps: u64, was_idle: bool) -> u64 {
+    match percpu::with(|cpu| cpu.timer_at) {
+        armed if armed != u64::MAX && !was_idle => armed,
+        _ => timer::now() + steps,
+    }
 }
 
 /// An exception in the kernel, or an SError: always fatal.

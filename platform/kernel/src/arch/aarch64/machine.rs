@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
-use super::{console, gic};
+use super::{console, gic, timer};
 use core::arch::asm;
 use core::fmt;
 use skerry_abi::CpuId;
@@ -17,6 +17,9 @@ pub(super) struct Machine {
 }
 
 impl Hal for Machine {
+    fn now(&self) -> u64 {
+        timer::now()
+    }
     fn kick(&mut self, cpu: CpuId) {
         if let Some(target) = self.info.cpus().get(usize::from(cpu)) {
             gic::send_doorbell(target.mpidr);

@@ -18,8 +18,8 @@ pub(super) struct PerCpu {
     pub(super) emergency: u64,
     /// Machine-wide number.
     pub(super) cpu: CpuId,
-    /// Whether the timer will interrupt.
-    pub(super) timer_armed: bool,
+    /// When the timer will interrupt; `u64::MAX` = it will not.
+    pub(super) timer_at: u64,
     /// The thread whose registers TPIDR_EL0, TPIDRRO_EL0 and TTBR0 belong to; NIL = none.
     pub(super) loaded: ThreadId,
     /// The table and ASID in TTBR0.
@@ -38,7 +38,7 @@ const EMPTY: PerCpu = PerCpu {
     stack: 0,
     emergency: 0,
     cpu: 0,
-    timer_armed: false,
+    timer_at: u64::MAX,
     loaded: ThreadId::NIL,
     ttbr0: 0,
     fp_owner: ThreadId::NIL,

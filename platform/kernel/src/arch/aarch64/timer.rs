@@ -9,12 +9,18 @@ pub(super) fn steps(ns: u64) -> u64 {
     (u128::from(ns) * u128::from(read_sysreg!("cntfrq_el0")) / 1_000_000_000).clamp(1, 1 << 31) as u64
 }
 
-/// Lets the timer interrupt after `steps`, unless it is armed already.
-pub(super) fn arm(steps: u64) {
+/// The counter.
+pub(super) fn now() -> u64 {
+    super::registers::isb(); // a counter read may be speculated (D12.2.2)
+    read_sysreg!("cntvct_el0")
+}
+
+/// Lets the timer interrupt at `at`, or earlier if it is set to already.
+pub(super) fn arm(at: u64) {
     percpu::with(|cpu| {
-        if !cpu.timer_armed {
-            cpu.timer_armed = true;
-            write_sysreg!("cntv_tval_el0", steps);
+        if at < cpu.timer_at {
+            cpu.timer_at = at;
+            write_sysreg!("cntv_cval_el0", at);
             write_sysreg!("cntv_ctl_el0", 1);
         }
     });
@@ -23,8 +29,8 @@ pub(super) fn arm(steps: u64) {
 /// No interrupt until it is armed again.
 pub(super) fn disarm() {
     percpu::with(|cpu| {
-        if cpu.timer_armed {
-            cpu.timer_armed = false;
+        if cpu.timer_at != u64::MAX {
+            cpu.timer_at = u64::MAX;
             write_sysreg!("cntv_ctl_el0", 0);
         }
     });
