@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "called from, and returning to, the exception entry")]
 
 use super::gic::Interrupt;
-use super::registers::{read_sysreg, wfi, write_sysreg};
+use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel, boot_info, empty_table};
 use super::{console, fp, gic, machine, percpu, timer};
 use core::panic::PanicInfo;
@@ -45,6 +45,11 @@ fn decode(esr: u64, far: u64) -> Option<Event> {
 pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
     let cpu = percpu::with(|c| c.cpu);
     let event = decode(esr, far);
+    if let Some(Event::PageFault { .. }) = event {
+        // Deterministic emulation runs one CPU at a time: pass the turn on, so that threads that touch fresh memory on several
+        // CPUs take it page by page, as they would in parallel. A hint without effect on hardware.
+        yield_cpu();
+    }
     let next = KERNEL.with(|kernel| {
         kernel.enter(cpu);
         match (event, kernel.current()) {
@@ -131,16 +136,8 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
             }
         });
     }
-    timer::arm(kernel.deadline().min(slice_end(kernel.hal.tick_steps, loaded.is_nil())));
+    timer::arm(kernel.deadline().min(kernel.hal.slice_end()));
     Some(&raw mut kernel.thread_mut(t).context)
-}
-
-/// The end of the present time slice: a new one begins after a tick and after a sleep (whose timer was for a deadline).
-fn slice_end(steps: u64, was_idle: bool) -> u64 {
-    match percpu::with(|cpu| cpu.timer_at) {
-        armed if armed != u64::MAX && !was_idle => armed,
-        _ => timer::now() + steps,
-    }
 }
 
 /// An exception in the kernel, or an SError: always fatal.

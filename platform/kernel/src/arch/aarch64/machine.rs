@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
-use super::{console, gic, timer};
+use super::{console, gic, percpu, timer};
 use core::arch::asm;
 use core::fmt;
 use skerry_abi::CpuId;
@@ -14,6 +14,17 @@ pub(super) struct Machine {
     pub(super) info: &'static BootInfo,
     /// A time slice in steps of the counter.
     pub(super) tick_steps: u64,
+}
+
+impl Machine {
+    /// When the present time slice ends. Every CPU's slices begin at its own offset into the period, evenly spread over the
+    /// CPUs: ticks do not pile up on the lock, and in deterministic emulation, where a tick is what passes the turn
+    /// on, every CPU gets the same share.
+    pub(super) fn slice_end(&self) -> u64 {
+        let (now, cpus) = (timer::now(), u64::from(self.info.cpu_count.max(1)));
+        let offset = percpu::with(|cpu| u64::from(cpu.cpu)) * self.tick_steps / cpus;
+        (now.saturating_sub(offset) / self.tick_steps + 1) * self.tick_steps + offset
+    }
 }
 
 impl Hal for Machine {

@@ -94,17 +94,29 @@ fn set_up_cpu() {
     write_sysreg!("sctlr_el1", (read_sysreg!("sctlr_el1") | SET) & !SPAN);
     // EL0 reads the virtual counter (1); an event stream wakes WFE now and then (2, period in 4..8).
     write_sysreg!("cntkctl_el1", 1 << 1 | 1 << 2 | 10 << 4);
-    // The cycle counter runs, 64 bits wide, and EL0 may read it.
-    write_sysreg!("pmccfiltr_el0", 0);
-    write_sysreg!("pmcntenset_el0", 1 << 31);
-    write_sysreg!("pmcr_el0", read_sysreg!("pmcr_el0") | 1 | 1 << 6);
-    write_sysreg!("pmuserenr_el0", 0xf);
+    start_cycle_counter();
     super::fp::allow(false);
     isb();
     // ID_AA64MMFR1_EL1.PAN
     if read_sysreg!("id_aa64mmfr1_el1") >> 20 & 0xf != 0 {
         set_pan();
     }
+}
+
+/// The cycle counter runs, 64 bits wide, and EL0 may read it. It starts at the system counter's time in nanoseconds: in
+/// deterministic emulation a cycle *is* a nanosecond and one instruction, so the counters of all CPUs agree.
+fn start_cycle_counter() {
+    write_sysreg!("pmuserenr_el0", 0xf);
+    write_sysreg!("pmccfiltr_el0", 0);
+    write_sysreg!("pmcr_el0", read_sysreg!("pmcr_el0") | 1 | 1 << 6);
+    write_sysreg!("pmcntenset_el0", 1 << 31);
+    let ns = 1_000_000_000 / read_sysreg!("cntfrq_el0").max(1);
+    let before = timer::now();
+    let mut now = timer::now();
+    while now == before {
+        now = timer::now();
+    }
+    write_sysreg!("pmccntr_el0", now * ns);
 }
 
 fn set_pan() {
