@@ -38,14 +38,15 @@ fn run_main_job(args: &MainJobArgs, installer: Installer) -> Result<()> {
     let bytes = args.size.unwrap_or(ArrayWalk::default().size);
     let experiments = main_job::experiments(&machine, bytes, Duration::from_secs(args.timeout))?;
     let session = Session::prepare(installer)?;
-    eprintln!(
-        "skerry: array-walk on {} ({}), {} per thread, {} boots; deterministic, the vCPUs alternate every {} us",
+    let caption = format!(
+        "array-walk on {} ({}), {} per thread, {} iterations; {}",
         machine.name,
         machine.description,
         size::format(bytes),
-        experiments.len(),
-        Pace::Deterministic.tick_us()
+        ArrayWalk::default().iterations,
+        experiments.first().map_or_else(String::new, Experiment::conditions)
     );
+    eprintln!("skerry: {} boots: {caption}", experiments.len());
     let runs = main_job::run_all(&experiments, &session)?;
     let rows = main_job::rows(&experiments, &runs)?;
     let checks = main_job::checks(&rows, threads);
@@ -57,6 +58,7 @@ fn run_main_job(args: &MainJobArgs, installer: Installer) -> Result<()> {
             }
         }
         Format::Table => {
+            print_line(&caption)?;
             print_line(&main_job::comparison(&rows).to_string())?;
             for (holds, line) in &checks {
                 print_line(&format!("{} {line}", if *holds { "holds: " } else { "BROKEN:" }))?;
@@ -112,7 +114,10 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
     let series = record::series(&runs);
     match args.format {
         Format::Json => print_records(&record::records(&experiment, &session.provenance, &series))?,
-        Format::Table => print_line(&table::measurements(&series).to_string())?,
+        Format::Table => {
+            print_line(&format!("{}; {}", experiment.describe(), experiment.conditions()))?;
+            print_line(&table::measurements(&series).to_string())?;
+        }
     }
     let unsteady = series.iter().find(|series| !series.is_reproducible(repeat));
     match unsteady {

@@ -170,9 +170,26 @@ impl Experiment {
         );
         if let Some(walk) = &self.walk {
             let size = size::format(walk.size);
-            line += &format!(", overlap {}, {} iterations, {size} per array", walk.overlap, walk.iterations);
+            let write = if walk.write { ", writing" } else { "" };
+            line += &format!(
+                ", overlap {}, {} iteration{}, {size} per array{write}",
+                walk.overlap,
+                walk.iterations,
+                if walk.iterations == 1 { "" } else { "s" }
+            );
         }
         line
+    }
+
+    /// How the emulator runs it: what a reader of counts has to know.
+    pub fn conditions(&self) -> String {
+        match self.pace {
+            Pace::Deterministic => format!(
+                "deterministic: one CPU at a time, turns pass at page faults and every {} us of the tick",
+                self.pace.tick_us()
+            ),
+            Pace::Fast => "fast: CPUs in parallel, instruction counts are not exact".into(),
+        }
     }
 }
 

@@ -197,8 +197,31 @@ pub fn checks(rows: &[Row], threads: u64) -> Vec<(bool, String)> {
             grouped(single)
         );
         checks.push((numa == factor * single, line));
+        for (system, cell) in SystemName::ALL.iter().zip(&row.cells) {
+            checks.extend(placement_check(row.overlap, *system, cell, threads));
+        }
     }
     checks
+}
+
+/// First touch puts an equal part on every node where nothing is shared, and between two nodes that share everything a fair
+/// part on each.
+fn placement_check(overlap: f64, system: SystemName, cell: &Cell, threads: u64) -> Option<(bool, String)> {
+    let all: u64 = cell.frames.iter().sum();
+    let part = |frames: u64| 100 * frames / all.max(1);
+    let (least, most) =
+        (cell.frames.iter().min().map(|&f| part(f))?, cell.frames.iter().max().map(|&f| part(f))?);
+    let expected = match (system, overlap == 0.0) {
+        (SystemName::NonNuma, _) => return None,
+        (_, true) => (100 / threads, 100 / threads),
+        (_, false) if threads == 2 && cell.frames.len() == 2 => (35, 65),
+        _ => return None,
+    };
+    let line = format!(
+        "overlap {overlap:.1}: {system} has {least} to {most} % of the frames on each node, within {} to {} %",
+        expected.0, expected.1
+    );
+    Some((least >= expected.0 && most <= expected.1, line))
 }
 
 /// One sentence that says what the numbers mean.
@@ -246,10 +269,14 @@ mod tests {
     #[test]
     fn the_checks_are_about_the_ends() {
         let good = checks(&rows_with(20), 2);
-        assert_eq!(good.len(), 2);
+        assert_eq!(good.len(), 6, "faults, and placement of the two systems that place, at both ends");
         assert!(good.iter().all(|(holds, _)| *holds), "{good:?}");
-        assert!(!checks(&rows_with(19), 2)[1].0);
-        assert!(checks(&rows_with(40), 4)[1].0, "four threads fault four times");
+        assert!(!checks(&rows_with(19), 2)[3].0);
+        let four = checks(&rows_with(40), 4);
+        assert!(
+            four.iter().any(|(holds, line)| *holds && line.contains("4 x")),
+            "four threads fault four times"
+        );
     }
 
     #[test]

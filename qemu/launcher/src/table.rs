@@ -42,16 +42,13 @@ pub fn grouped(number: u64) -> String {
 
 /// The measurements of one experiment.
 pub fn measurements(all: &[Series]) -> Table {
-    let mut table = new(["case", "metric", "value", "unit", "kind", "n", "min", "max"]);
+    let mut table = new(["case", "metric", "median", "unit", "kind", "n", "min", "max"]);
     let show = |number: &serde_json::Number| number.as_u64().map_or_else(|| number.to_string(), grouped);
     for series in all {
         let m = &series.measurement;
-        let parameters: Vec<String> =
-            m.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let metric = [vec![m.metric.clone()], parameters].concat().join(" ");
         table.add_row([
             m.case.clone(),
-            metric,
+            m.metric.clone(),
             show(&series.median()),
             m.unit.clone(),
             m.kind.clone(),

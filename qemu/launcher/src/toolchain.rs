@@ -158,6 +158,8 @@ impl Toolchain {
             command.args(["-Zbuild-std=core,alloc,compiler_builtins"]);
             command.arg("-Zbuild-std-features=compiler-builtins-mem");
             command.env("RUSTC_BOOTSTRAP", "1");
+            // The library's source is not ours to worry about.
+            command.env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never");
         }
         if self.rustc.is_absolute() {
             command.env("RUSTC", &self.rustc);
