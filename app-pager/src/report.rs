@@ -5,7 +5,7 @@ pub const fn exception_name(esr: u64) -> &'static str {
     match esr >> 26 & 0x3f {
         0x00 => "undefined instruction",
         0x0e => "illegal execution state",
-        0x15 => "system call",
+        0x15 => "unknown system call",
         0x18 => "access to a system register or privileged instruction",
         0x20 | 0x21 => match esr & 0x3c {
             0x04 => "instruction fetch from an unmapped page",

@@ -34,8 +34,6 @@ macro_rules! errors {
 }
 
 errors! {
-    /// The system call does not exist.
-    NoSuchCall = 1, "no such system call";
     /// The caller's space is not privileged.
     NotPrivileged = 2, "not privileged";
     /// The caller may not send to this thread.

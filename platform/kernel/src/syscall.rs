@@ -9,6 +9,8 @@ use skerry_abi::syscall::{
 };
 use skerry_abi::{Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
+/// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
+const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
 /// Registers x0..x18 are the caller's to lose.
 const CLOBBERED: usize = 19;
 
@@ -23,7 +25,11 @@ impl<H: Hal> Kernel<'_, H> {
             SPACE_CONTROL => self.privileged(t).and_then(|()| self.space_control(&x)),
             SYSTEM_EXIT => self.privileged(t).and_then(|()| self.hal.exit(x[0])),
             COUNTER => self.counter(x[0]),
-            _ => Err(Error::NoSuchCall),
+            // A program that does not know its kernel is not given the chance to go on.
+            _ => {
+                let esr = ESR_SVC64 | u64::from(number);
+                return self.raise(t, Kind::Exception { esr, far: 0 });
+            }
         };
         let registers = &mut self.threads[t as usize].context.x;
         registers[..CLOBBERED].fill(0);

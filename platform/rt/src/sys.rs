@@ -157,10 +157,10 @@ pub fn counter(which: u64) -> Result<u64, Error> {
     value::<{ syscall::COUNTER }>(&[which])
 }
 
-/// A system call that does not exist, as a test.
+/// A system call that does not exist: the caller dies of it. For tests.
 ///
 /// # Errors
-/// Always, as long as the kernel does not know it.
+/// Not known: no kernel has returned from it.
 pub fn unknown_call() -> Result<u64, Error> {
     value::<0xfff>(&[])
 }

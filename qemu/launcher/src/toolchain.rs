@@ -164,8 +164,12 @@ impl Toolchain {
         if self.rustc.is_absolute() {
             command.env("RUSTC", &self.rustc);
         }
+        let name = target.to_uppercase().replace('-', "_");
+        if target == HARD_FLOAT {
+            // A dying program's report has a backtrace.
+            command.env(format!("CARGO_TARGET_{name}_RUSTFLAGS"), "-Cforce-frame-pointers=yes");
+        }
         if let Some(linker) = &self.linker {
-            let name = target.to_uppercase().replace('-', "_");
             command.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
         }
         command.current_dir(root);

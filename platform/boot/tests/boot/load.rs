@@ -245,6 +245,6 @@ fn a_machine_that_is_too_small_is_named() {
         "node 1 has 8 MiB of contiguous RAM left, a kernel needs 10 MiB: give the node more memory"
     );
     let mut far = topology(MACHINES[1], "");
-    far.gic_redistributors.push(Range { base: 0x40_0000_0000, size: 0x400_0000 }).unwrap();
+    far.gic_redistributors.push(Range { base: KERNEL_BASE - PHYSMAP, size: 0x400_0000 }).unwrap();
     assert!(matches!(boot_with(far, &modules()), Err(Error::OutOfReach { .. })));
 }

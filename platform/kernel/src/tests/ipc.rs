@@ -128,9 +128,9 @@ fn errors_are_scrubbed_of_what_was_in_the_registers() {
     let t = k.find(a).unwrap();
     k.thread_mut(t).context.x.fill(0xdead);
     run(k, a);
-    k.handle(Event::Syscall(999));
+    k.handle(Event::Syscall(COUNTER));
     let x = k.thread(t).context.x;
-    assert_eq!(x[0], Error::NoSuchCall.code());
+    assert_eq!(x[0], Error::BadArgument.code());
     assert!(x[1..19].iter().all(|&r| r == 0) && x[19..].iter().all(|&r| r == 0xdead));
 }
 

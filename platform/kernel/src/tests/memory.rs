@@ -151,3 +151,16 @@ fn a_program_without_pager_just_stops() {
     fault(k, lonely, Rights::R);
     assert_eq!(state(k, lonely), State::Halted);
 }
+
+#[test]
+fn an_unknown_system_call_is_an_exception() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (pager, client) = pager_and_client(k);
+    run(k, client);
+    k.handle(Event::Syscall(999));
+    k.pick();
+    let (from, tag, words) = outcome(k, pager);
+    assert_eq!((from, tag.label()), (client, kernel_label::EXCEPTION));
+    assert_eq!(words[0], 0x15 << 26 | 1 << 25 | 999);
+}

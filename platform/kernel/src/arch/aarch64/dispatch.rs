@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "called from, and returning to, the exception entry")]
 
 use super::gic::Interrupt;
+use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel, boot_info, empty_table};
 use super::{console, fp, gic, machine, percpu, timer};
 use core::panic::PanicInfo;
-use skerry_abi::Rights;
 use skerry_abi::syscall::exit;
+use skerry_abi::{Rights, ThreadId};
 use skerry_kernel::kernel::Event;
 use skerry_kernel::space::Space;
 use skerry_kernel::thread::Context;
@@ -87,15 +88,6 @@ fn interrupt() -> Option<*mut Context> {
 /// Sleeps until there is something to run.
 pub(super) fn idle() -> *mut Context {
     loop {
-        // The space that ran last may go away while we sleep: let TTBR0 point to nothing.
-        percpu::with(|cpu| {
-            if cpu.ttbr0 != empty_table() {
-                cpu.ttbr0 = empty_table();
-                write_sysreg!("ttbr0_el1", cpu.ttbr0);
-                super::registers::isb();
-            }
-            cpu.loaded = skerry_abi::ThreadId::NIL;
-        });
         wfi();
         if let Some(context) = interrupt() {
             return context;
@@ -118,6 +110,11 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
         timer::disarm();
         timer::arm(kernel.deadline());
+        // The space that ran last may go away as soon as the lock is free: let TTBR0 point to nothing.
+        percpu::with(|cpu| {
+            cpu.loaded = ThreadId::NIL;
+            load_space(cpu, empty_table());
+        });
         return None;
     };
     let (id, space) = (kernel.thread(t).id, kernel.thread(t).space);
@@ -129,15 +126,19 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         percpu::with(|cpu| {
             cpu.loaded = id;
             fp::allow(cpu.fp_owner == id);
-            if cpu.ttbr0 != ttbr0 {
-                cpu.ttbr0 = ttbr0;
-                write_sysreg!("ttbr0_el1", ttbr0);
-                super::registers::isb();
-            }
+            load_space(cpu, ttbr0);
         });
     }
     timer::arm(kernel.deadline().min(kernel.hal.slice_end()));
     Some(&raw mut kernel.thread_mut(t).context)
+}
+
+fn load_space(cpu: &mut PerCpu, ttbr0: u64) {
+    if cpu.ttbr0 != ttbr0 {
+        cpu.ttbr0 = ttbr0;
+        write_sysreg!("ttbr0_el1", ttbr0);
+        super::registers::isb();
+    }
 }
 
 /// An exception in the kernel, or an SError: always fatal.
