@@ -1,10 +1,13 @@
 //! Machines of all shapes come up, and bad ones are refused by the guest in words.
 
 use libtest_mimic::Trial;
+use skerry::app::App;
 use skerry::ending::Ending;
+use skerry::experiment::Experiment;
 use skerry::size::MIB;
+use skerry::system::SystemName;
 
-use crate::harness::{Outcome, archive_without, ensure, expect, machine, nodes, selftest, trial};
+use crate::harness::{Outcome, SILENCE, archive_without, ensure, expect, machine, nodes, selftest, trial};
 
 /// All trials of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -31,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials.push(trial("boot::minimum-memory-per-node", minimum_memory));
     trials.push(trial("boot::bad-command-line", bad_command_line));
+    trials.push(trial("boot::out-of-memory", out_of_memory));
     for missing in ["kernel", "root-pager", "app-pager", "syscall-server", "selftest"] {
         trials.push(trial(format!("boot::without-module-{missing}"), move || without_module(missing)));
     }
@@ -54,6 +58,15 @@ fn bad_command_line() -> Outcome {
     experiment.options = vec!["clusters=nonsense".into()];
     let run = expect(&experiment, Ending::BadBoot)?;
     ensure(run.reason.contains("clusters"), || format!("the reason does not name the option: {}", run.reason))
+}
+
+/// A program that wants more than its node has ends the run as such; the launcher is told no size, so it cannot refuse.
+fn out_of_memory() -> Outcome {
+    let app = App::find("array-walk")?;
+    let machine = nodes(2, 2, 256 * MIB)?;
+    let mut experiment = Experiment::new(machine, SystemName::Numa.system(), app, None, SILENCE)?;
+    experiment.app_args = vec!["--size=400M".into()];
+    expect(&experiment, Ending::OutOfMemory).map(drop)
 }
 
 fn without_module(missing: &str) -> Outcome {
