@@ -10,6 +10,8 @@ use skerry_abi::layout::{PROGRAM_BASE, USER_END, UTCB_BASE, UTCB_END, UTCB_SLOTS
 use skerry_abi::{Error, Rights};
 use skerry_ipc::pager::{RegionKind, ThreadEnd};
 
+/// Bytes of a region at most: its tables are contiguous frames, and work on it is done in one go.
+const MAX_REGION: u64 = 1 << 36;
 /// Regions of a task at most.
 pub const MAX_REGIONS: usize = 256;
 /// Threads of a task at most, ever: UTCB slots are task-wide.
@@ -146,7 +148,12 @@ impl<'a> Board<'a> {
     pub fn check_new(&self, base: u64, size: u64) -> Result<(), Error> {
         let end = base.checked_add(size).ok_or(Error::BadArgument)?;
         let aligned = base.is_multiple_of(PAGE_SIZE) && size.is_multiple_of(PAGE_SIZE) && size != 0;
-        if !aligned || base < PROGRAM_BASE || end > USER_END || (base < UTCB_END && end > UTCB_BASE) {
+        if !aligned
+            || size > MAX_REGION
+            || base < PROGRAM_BASE
+            || end > USER_END
+            || (base < UTCB_END && end > UTCB_BASE)
+        {
             return Err(Error::BadArgument);
         }
         let overlaps = |region: Region| base < region.end() && region.base < end;

@@ -1,4 +1,4 @@
-//! Entries of the master table and of the local tables: one 64-bit word each (DESIGN section 4, rule 4).
+//! Entries of the master table and of the local tables: one 64-bit word each.
 //!
 //! Bits 0..2 state, 2..5 rights, 5..15 leader (the cluster that set the entry), 15..28 incarnation of that cluster's
 //! pager, 28..64 frame number. Zero is "empty", so cleared frames are a valid table.

@@ -6,7 +6,7 @@ use skerry_abi::syscall::exit;
 use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::pager::{self, Stats, ThreadEnd};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level, peer};
-use skerry_rt::ipc::{Handler, Kernel, serve};
+use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 
 use super::fault::{Decision, decide, frame_of};
 use super::state::{Context, board_at};
@@ -66,10 +66,25 @@ impl Handler for Pager {
                 exit::OUT_OF_MEMORY,
                 format_args!("cluster {cluster}: the kernel has no memory left for page tables or map nodes"),
             ),
+            // The task itself put something else there: that thread has had its last fault.
+            Error::AlreadyMapped | Error::WindowTooSmall | Error::BadArgument => {
+                let mut message = Message::new();
+                message.set_empty(kernel_label::REJECT_FAULT);
+                // If it does not wait any more, it is gone.
+                let _ = reply(to.thread, &mut message);
+            }
             error => {
                 end_run(exit::SERVER_FAULT, format_args!("answer to thread {:?} failed: {error}", to.thread))
             }
         }
+    }
+}
+
+/// What a program may say about its own end; endings like a kernel's panic are not its to announce.
+fn app_code(code: u64) -> u64 {
+    match code {
+        exit::PASS | exit::OUT_OF_MEMORY | exit::BAD_BOOT => code,
+        _ => exit::FAIL,
     }
 }
 
@@ -92,7 +107,7 @@ impl pager::Server for Pager {
         Ok(worker.thread_create(id, board, cpu, entry, stack, argument)?)
     }
     fn thread_exit(&mut self, from: Sender, code: u64) -> Answer<()> {
-        task::end_thread(&self.0, from.domain, from.thread, ThreadEnd::Exited(code))?;
+        task::end_thread(&self.0, from.domain, from.thread, ThreadEnd::Exited(app_code(code)))?;
         Err(Unanswered::Parked)
     }
     fn thread_join(&mut self, from: Sender, number: u32) -> Answer<ThreadEnd> {
@@ -151,7 +166,7 @@ impl pager::Server for Pager {
     fn task_end(&mut self, from: Sender, code: u64, reason: Chunk) -> Answer<()> {
         self.0.state().task(from.domain)?;
         let text = core::str::from_utf8(reason.as_bytes()).unwrap_or("");
-        task::end_task(&self.0, from.domain, code, format_args!("{text}"))
+        task::end_task(&self.0, from.domain, app_code(code), format_args!("{text}"))
     }
 }
 

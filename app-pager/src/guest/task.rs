@@ -87,7 +87,11 @@ pub(super) fn create_thread(
         .thread_create(space, cpu, ThreadId(here.pager), ThreadId::NIL, number as u16, PRIORITY)
         .map_err(undo)?;
     context.state().task(id)?.threads[number as usize] = thread;
-    syscalls.thread_start(thread, entry, stack, argument).map_err(undo)?;
+    if let Err(error) = syscalls.thread_start(thread, entry, stack, argument) {
+        context.state().task(id)?.threads[number as usize] = ThreadId::NIL;
+        syscalls.thread_delete(thread)?;
+        return Err(undo(error));
+    }
     Ok(number)
 }
 

@@ -86,10 +86,13 @@ impl Fpage {
     /// The whole user address space with all rights.
     pub const COMPLETE: Self = Self((crate::layout::USER_BITS as u64) << 4 | 7);
 
-    /// An fpage of 2^`bits` bytes at `base`; `None` if it is smaller than a page, larger than an address space,
-    /// or not aligned to its size.
+    /// An fpage of 2^`bits` bytes at `base`; `None` if it is smaller than a page, not aligned to its size, or not inside the
+    /// user address space.
     pub const fn new(base: u64, bits: u32, rights: Rights) -> Option<Self> {
         if bits < PAGE_BITS || bits > crate::layout::USER_BITS || base & ((1 << bits) - 1) != 0 {
+            return None;
+        }
+        if base > crate::layout::USER_END - (1 << bits) {
             return None;
         }
         Some(Self(base | ((bits as u64) << 4) | rights.bits()))
@@ -162,6 +165,8 @@ mod tests {
         assert!(Fpage::new(0x1000, 13, Rights::R).is_none());
         assert!(Fpage::new(0, 11, Rights::R).is_none());
         assert!(Fpage::new(0, 63, Rights::R).is_none());
+        assert!(Fpage::new(crate::layout::USER_END, 12, Rights::R).is_none());
+        assert!(Fpage::new(!0xfff, 12, Rights::R).is_none());
         assert!(Fpage::decode(0).is_none());
         assert_eq!(Fpage::decode(Fpage::COMPLETE.word()), Some(Fpage::COMPLETE));
     }

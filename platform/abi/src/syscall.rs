@@ -60,7 +60,7 @@ pub mod counter {
     pub const REMOTE_IPCS: u64 = 3;
     /// Pages mapped by items.
     pub const MAPS: u64 = 4;
-    /// Mappings removed or restricted.
+    /// Mappings that UNMAP removed, restricted, or whose status it reset.
     pub const UNMAPS: u64 = 5;
     /// Timer ticks taken.
     pub const TICKS: u64 = 6;

@@ -30,10 +30,14 @@ impl Features {
     /// Whether a kernel can run at all.
     ///
     /// # Errors
-    /// [`Error::Cpu`] if the CPU has no 4 KiB granule.
+    /// [`Error::Cpu`] if the CPU has no 4 KiB granule, or 8-bit ASIDs.
     pub const fn check(self) -> Result<(), Error> {
         match Self::field(self.mmfr0, 28) {
             15 => Err(Error::Cpu("the CPU has no 4 KiB pages: use -cpu cortex-a76")),
+            // A space has an ASID of its own for as long as it lives.
+            _ if Self::field(self.mmfr0, 4) < 2 => {
+                Err(Error::Cpu("the CPU has 8-bit ASIDs, a kernel needs 16: use -cpu cortex-a76"))
+            }
             _ => Ok(()),
         }
     }

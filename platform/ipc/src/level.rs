@@ -1,6 +1,6 @@
 //! Who may wait for whom.
 //!
-//! A thread that serves an interface of level *n* may call interfaces of lower levels only (DESIGN section 4, rule 3). The levels
+//! A thread that serves an interface of level *n* may call interfaces of lower levels only (docs/adr/0006). The levels
 //! of the paging protocol are 1 (tasks to pagers) and 0 (pagers among themselves); the services below them, which
 //! never call back, have negative numbers. Levels are types so that the rule is a trait bound, checked by the compiler.
 

@@ -52,7 +52,10 @@ impl<H: Hal> Kernel<'_, H> {
     fn send_phase(&mut self, t: u32) -> Result<Sent, Error> {
         let thread = &self.threads[t as usize];
         let (id, op, tag) = (thread.id, thread.op, thread.tag());
-        if tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
+        // Faults and exceptions are the kernel's word: nobody else may speak like it.
+        let forged =
+            op.kind == Kind::Ipc && matches!(tag.label(), kernel_label::PAGE_FAULT | kernel_label::EXCEPTION);
+        if forged || tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
             return Err(Error::BadArgument);
         }
         if op.dest.cluster() != self.cluster {

@@ -163,9 +163,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
         self.this_cpu = cpu;
     }
 
-    /// A CPU of the cluster reports for work.
-    pub fn cpu_online(&mut self, cpu: CpuId) {
-        self.cpus[usize::from(cpu)].online = true;
+    /// Names a CPU of the cluster. It may come up later: threads wait for it in its run queue.
+    pub fn add_cpu(&mut self, cpu: CpuId) {
+        self.cpus[usize::from(cpu)].ours = true;
     }
 
     /// The thread that runs on this CPU, unless it was deleted meanwhile.
@@ -188,6 +188,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Physical address of the root table of a space.
     pub fn root_table(&self, space: u16) -> u64 {
         self.db.root_table(space)
+    }
+
+    /// Physical address of a root table that maps nothing.
+    pub fn empty_table(&self) -> u64 {
+        self.db.root_table(u16::MAX)
     }
 
     /// Something happened on this CPU. Afterwards, [`Kernel::pick`] says who goes on.

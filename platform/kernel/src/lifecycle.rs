@@ -69,8 +69,8 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        let online = self.cpus.get(usize::from(new.cpu)).is_some_and(|c| c.online);
-        if !online || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
+        let ours = self.cpus.get(usize::from(new.cpu)).is_some_and(|c| c.ours);
+        if !ours || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
             return Err(Error::BadArgument);
         }
         let t = self.threads.iter().position(|t| t.state == State::Free && t.id.generation() != u32::MAX);
@@ -147,6 +147,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
         let (id, cpu, dest, pull) = (thread.id, thread.cpu, thread.op.dest, thread.pull);
+        let announced = thread.announced;
         if id == ThreadId::root(self.cluster) {
             return Err(Error::Refused);
         }
@@ -156,16 +157,20 @@ impl<H: Hal> Kernel<'_, H> {
                 self.hal.kick(cpu);
                 return Ok(());
             }
+            // Another cluster holds its name, or waits for its message: it ends when that has been answered.
             State::AwaitingResponse | State::Pulling => {
+                self.threads[t as usize].doomed = true;
+                return Ok(());
+            }
+            State::AwaitingCredit if announced || !pull.is_nil() => {
                 self.threads[t as usize].doomed = true;
                 return Ok(());
             }
             State::Ready => self.make_unready(t),
             State::Sending => self.leave_sender_queue(t, dest),
             State::AwaitingCredit => {
-                let cluster = if pull.is_nil() { dest.cluster() } else { pull.cluster() };
                 let Self { peers, links, .. } = self;
-                peers[usize::from(cluster)].waiting.remove(links, t);
+                peers[usize::from(dest.cluster())].waiting.remove(links, t);
             }
             State::Free | State::Created | State::Receiving | State::Halted => {}
         }
@@ -201,8 +206,12 @@ impl<H: Hal> Kernel<'_, H> {
             db.unmap_pinned(&mut tlb, space, utcb);
             self.free_utcb_page(page);
         }
-        // Another thread of the space may still hold the right to answer; without one, nobody will.
-        self.fail_callers(|thread| thread.op.from == id && (last || thread.reply_space == SpaceId::NIL));
+        // Any thread of the space may answer a call; without one, nobody will.
+        let owner = self.spaces[usize::from(space)].id;
+        self.fail_callers(|thread| match thread.reply_space {
+            SpaceId::NIL => thread.op.from == id,
+            answers => last && answers == owner,
+        });
     }
 
     fn fail_callers(&mut self, waits: impl Fn(&Tcb) -> bool) {

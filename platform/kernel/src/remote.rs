@@ -51,6 +51,7 @@ impl<H: Hal> Kernel<'_, H> {
             return Err(Error::NoSuchThread);
         }
         self.counters.remote_ipcs += 1;
+        self.threads[t as usize].announced = false;
         self.await_credit(cluster, t);
         Ok(())
     }
@@ -80,7 +81,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Sends requests while there is credit.
-    fn pump(&mut self, cluster: usize) {
+    pub(crate) fn pump(&mut self, cluster: usize) {
         while self.peers[cluster].credit > 0 {
             let Self { peers, links, .. } = self;
             let Some(index) = peers[cluster].waiting.pop_front(links) else { return };
@@ -155,6 +156,7 @@ impl<H: Hal> Kernel<'_, H> {
             PULL => match self.find(sender) {
                 Some(t) if self.is_queued_at(t, receiver) => {
                     self.push(cluster, &header(ACK, sender, receiver));
+                    self.threads[t as usize].announced = true;
                     self.await_credit(cluster, t);
                 }
                 found => {

@@ -17,8 +17,8 @@ pub struct RunQueue {
     pub current: Option<u32>,
     /// No deadline of a thread of this CPU is earlier; `u64::MAX` = there is none.
     pub deadline: u64,
-    /// Whether the CPU belongs to this cluster and has reported for work.
-    pub online: bool,
+    /// Whether the CPU belongs to this cluster.
+    pub ours: bool,
 }
 
 impl RunQueue {
@@ -28,7 +28,7 @@ impl RunQueue {
         ready: [0; PRIORITIES / 64],
         current: None,
         deadline: u64::MAX,
-        online: false,
+        ours: false,
     };
 
     fn highest(&self) -> Option<u8> {
@@ -94,8 +94,9 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn tick(&mut self) {
         self.counters.ticks += 1;
         self.expire();
+        // A thread that another CPU deleted stays where `pick` finds it and ends it.
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        if let Some(current) = queue.current.take() {
+        if let Some(current) = queue.current.take_if(|t| !self.threads[*t as usize].doomed) {
             queue.push(self.links, current, self.threads[current as usize].priority, false);
         }
     }
@@ -150,7 +151,8 @@ impl<H: Hal> Kernel<'_, H> {
         if let Some(current) = queue.current {
             let thread = &self.threads[current as usize];
             if thread.doomed {
-                self.end_doomed(current);
+                // It ran until now, so it is in no queue.
+                self.reap(current);
                 return self.pick_queued();
             }
             if thread.state == State::Ready {
@@ -162,21 +164,6 @@ impl<H: Hal> Kernel<'_, H> {
             queue.current = None;
         }
         self.pick_queued()
-    }
-
-    /// Somebody else deleted the thread while this CPU ran it.
-    fn end_doomed(&mut self, t: u32) {
-        let thread = &mut self.threads[t as usize];
-        if matches!(thread.state, State::AwaitingResponse | State::Pulling) {
-            self.cpus[usize::from(self.this_cpu)].current = None;
-            return;
-        }
-        thread.doomed = false;
-        if thread.state != State::Ready {
-            self.cpus[usize::from(self.this_cpu)].current = None;
-        }
-        // Refused only for a root thread, and that is never doomed.
-        _ = self.delete_thread(t);
     }
 
     fn pick_queued(&mut self) -> Option<u32> {

@@ -171,6 +171,8 @@ pub struct Tcb {
     pub deadline: u64,
     /// The remote sender whose message it wants or has asked for; NIL = none.
     pub pull: ThreadId,
+    /// A remote receiver that asked for its message relies on getting it.
+    pub announced: bool,
 }
 
 impl Tcb {
@@ -194,6 +196,7 @@ impl Tcb {
         senders: Queue::EMPTY,
         deadline: u64::MAX,
         pull: ThreadId::NIL,
+        announced: false,
     };
 
     /// Where the program finds its UTCB.

@@ -5,7 +5,7 @@
 //! 1 GiB. Everything lives in arenas that are handed in once; a page table and a map node are charged to
 //! the space they are made for. All calls run under the cluster's lock.
 //!
-//! The guarantees, each tested against a naive model in `tests/model.rs`:
+//! The guarantees, each tested against a naive model in `tests/database/`:
 //! - **Unmap never allocates and never fails.** A large mapping reserves the tables to split it when it is made:
 //!   one for 2 MiB, 513 for 1 GiB (what the same memory in 2 MiB mappings would reserve). Roots do not split.
 //! - **Map does all or nothing**, and takes from no account but the two spaces'.

@@ -83,7 +83,7 @@ impl Handler for Worker {
         answer(from, message)
     }
     fn reply_failed(&mut self, to: Sender, error: Error) {
-        if matches!(error, Error::NoSuchThread | Error::NotWaiting | Error::Cancelled) {
+        if matches!(error, Error::NoSuchThread | Error::NotWaiting | Error::NotPermitted | Error::Cancelled) {
             return;
         }
         let code = if error == Error::OutOfKernelMemory { exit::OUT_OF_MEMORY } else { exit::SERVER_FAULT };

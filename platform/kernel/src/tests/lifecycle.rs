@@ -124,3 +124,37 @@ fn running_out_is_an_error_and_leaves_no_debris() {
     assert_eq!(k.db.stats(), before);
     assert!(k.threads[1..].iter().all(|t| t.state == State::Free));
 }
+
+#[test]
+fn a_deleted_thread_does_not_survive_a_tick_that_comes_first() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    k.enter(1);
+    let (_, victim) = program(k, 20);
+    program(k, 21);
+    let t = run(k, victim);
+    k.enter(0);
+    k.delete_thread(t).unwrap();
+    k.enter(1);
+    for _ in 0..20 {
+        k.handle(Event::Tick);
+        assert_ne!(k.pick(), Some(t));
+    }
+    assert_eq!(k.find(victim), None);
+}
+
+#[test]
+fn a_caller_is_told_when_the_last_thread_that_could_answer_ends() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let space = k.create_space(20, false).unwrap();
+    let called = thread(k, space, 0, ThreadId::NIL);
+    let colleague = thread(k, space, 1, ThreadId::NIL);
+    let (_, client) = program(k, 20);
+    ipc(k, called, Ipc::receive(ThreadId::ANY));
+    ipc(k, client, Ipc::call(called, 1, &[]));
+    k.delete_thread(k.find(called).unwrap()).unwrap();
+    assert_eq!(state(k, client), State::Receiving, "the colleague may answer");
+    k.delete_thread(k.find(colleague).unwrap()).unwrap();
+    assert_eq!(outcome(k, client).1.error(), Some(Error::Cancelled));
+}

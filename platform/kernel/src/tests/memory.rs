@@ -164,3 +164,25 @@ fn an_unknown_system_call_is_an_exception() {
     assert_eq!((from, tag.label()), (client, kernel_label::EXCEPTION));
     assert_eq!(words[0], 0x15 << 26 | 1 << 25 | 999);
 }
+
+#[test]
+fn nobody_can_speak_like_the_kernel() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (pager, client) = pager_and_client(k);
+    for label in [kernel_label::PAGE_FAULT, kernel_label::EXCEPTION] {
+        ipc(k, client, Ipc::call(pager, label, &[PAGE, Rights::W.bits(), 0]));
+        assert_eq!(outcome(k, client).1.error(), Some(Error::BadArgument));
+    }
+}
+
+#[test]
+fn unmap_beyond_the_address_space_is_refused() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (_, client) = pager_and_client(k);
+    for base in [!0xfff, 1 << 39, 1 << 39 | PAGE] {
+        let word = base | 12 << 4 | Rights::RWX.bits();
+        assert_eq!(syscall(k, client, UNMAP, &[1 | 1 << 8, word])[0], Error::BadArgument.code());
+    }
+}

@@ -107,3 +107,53 @@ fn a_sender_that_dies_while_queued_is_not_received_from() {
     assert_eq!(outcome(&w[1], server).1.label(), 2);
     assert_eq!(state(&w[0], doomed), State::Free);
 }
+
+#[test]
+fn a_receiver_that_dies_while_it_waits_for_credit_strands_nobody() {
+    let mut w = world(2, 1);
+    let (_, server) = program(&mut w[1], 20);
+    let (_, client) = program(&mut w[0], 20);
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+    settle(&mut w);
+    w[1].peers[0].credit = 0;
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    assert_eq!(state(&w[1], server), State::AwaitingCredit);
+    let t = w[1].find(server).unwrap();
+    w[1].delete_thread(t).unwrap();
+    grant_credit(&mut w, 1, 0);
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::NoSuchThread));
+    assert_eq!(state(&w[1], server), State::Free);
+}
+
+#[test]
+fn a_sender_that_dies_after_it_was_asked_for_its_message_strands_nobody() {
+    let mut w = world(2, 1);
+    let (_, server) = program(&mut w[1], 20);
+    let (_, client) = program(&mut w[0], 20);
+    let (_, other) = program(&mut w[0], 20);
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+    settle(&mut w);
+    w[0].peers[1].credit = 0;
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    settle(&mut w);
+    assert_eq!((state(&w[1], server), state(&w[0], client)), (State::Pulling, State::AwaitingCredit));
+    let t = w[0].find(client).unwrap();
+    w[0].delete_thread(t).unwrap();
+    grant_credit(&mut w, 0, 1);
+    assert_eq!(state(&w[0], client), State::Free);
+    assert_eq!(outcome(&w[1], server).1.label(), 1, "what was announced arrives");
+    ipc(&mut w[0], other, Ipc::call(server, 2, &[]));
+    ipc(&mut w[1], server, Ipc::reply_wait(client, 0, &[]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NoSuchThread));
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    settle(&mut w);
+    assert_eq!(outcome(&w[1], server).1.label(), 2);
+}
+
+/// Credit comes back with an answer; here it was taken away by hand.
+fn grant_credit(w: &mut [TestKernel], from: usize, to: usize) {
+    w[from].peers[to].credit = crate::ring::CREDIT;
+    w[from].pump(to);
+    settle(w);
+}

@@ -95,7 +95,7 @@ pub(super) fn world(clusters: usize, cpus: usize) -> Vec<TestKernel> {
                 peers: Box::leak((0..clusters).map(peer).collect::<Vec<_>>().into_boxed_slice()),
             };
             let mut kernel = Kernel::new(me as u16, Fake::default(), arenas);
-            (0..cpus).for_each(|cpu| kernel.cpu_online((me * cpus + cpu) as CpuId));
+            (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
             kernel.enter((me * cpus) as CpuId);
             // The root pager has nothing to do here, and never goes away.
             let root = kernel.create_space(1, true).unwrap();

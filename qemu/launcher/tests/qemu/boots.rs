@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         (1, 4, 128),
         (2, 4, 256),
         (3, 7, 384),
+        // Slow to come up one after the other: nobody may count on a CPU being there already.
+        (16, 32, 2048),
     ] {
         trials.push(trial(format!("boot::nodes-{count}-cpus-{cpus}"), move || {
             expect(&selftest(nodes(count, cpus, mem * MIB)?, "ok")?, Ending::Pass).map(drop)

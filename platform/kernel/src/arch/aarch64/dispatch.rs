@@ -4,7 +4,7 @@
 use super::gic::Interrupt;
 use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
-use super::start::{KERNEL, TheKernel, boot_info, empty_table};
+use super::start::{KERNEL, TheKernel, boot_info};
 use super::{console, fp, gic, machine, percpu, timer};
 use core::panic::PanicInfo;
 use skerry_abi::syscall::exit;
@@ -111,9 +111,10 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         timer::disarm();
         timer::arm(kernel.deadline());
         // The space that ran last may go away as soon as the lock is free: let TTBR0 point to nothing.
+        let nothing = kernel.empty_table();
         percpu::with(|cpu| {
             cpu.loaded = ThreadId::NIL;
-            load_space(cpu, empty_table());
+            load_space(cpu, nothing);
         });
         return None;
     };

@@ -30,7 +30,11 @@ impl Heap {
     pub(super) fn slice<T>(&mut self, count: usize, mut make: impl FnMut() -> T) -> (&'static mut [T], u64) {
         let base = self.next.next_multiple_of(align_of::<T>() as u64);
         let bytes = (count as u64).checked_mul(size_of::<T>() as u64).expect("arena size overflows");
-        assert!(base + bytes <= self.end, "the kernel heap of {} KiB is too small", self.end >> 10);
+        assert!(
+            base + bytes <= self.end,
+            "the kernel heap is {} KiB too small",
+            (base + bytes - self.end) >> 10
+        );
         self.next = base + bytes;
         let first = (PHYSMAP + base) as *mut T;
         for i in 0..count {

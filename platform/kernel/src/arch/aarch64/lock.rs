@@ -20,6 +20,9 @@ unsafe impl Relax for Yield {
 }
 
 /// A value that the CPUs of the cluster use one after the other.
+///
+/// One part of the kernel's state is written without it: the exception entry saves the registers of the thread that runs here into
+/// its TCB's `context` before the lock is taken. No other CPU touches the context of a running thread.
 pub(super) struct ClusterLock<T> {
     mutex: Mutex<(), Yield>,
     shared: AtomicBool,

@@ -7,7 +7,7 @@
 use super::heap::Heap;
 use super::lock::ClusterLock;
 use super::machine::Machine;
-use super::registers::{isb, physical, read_sysreg, write_sysreg, yield_cpu};
+use super::registers::{isb, read_sysreg, write_sysreg, yield_cpu};
 use super::{dispatch, entry, gic, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
@@ -27,22 +27,11 @@ pub(super) type TheKernel = Kernel<'static, Machine>;
 pub(super) static KERNEL: ClusterLock<TheKernel> = ClusterLock::new();
 
 static INFO: AtomicPtr<BootInfo> = AtomicPtr::new(core::ptr::null_mut());
-static EMPTY_TABLE_PA: AtomicU64 = AtomicU64::new(0);
-
-/// A root table without entries, for CPUs that run no thread.
-#[repr(C, align(4096))]
-struct EmptyTable([u64; 512]);
-static EMPTY_TABLE: EmptyTable = EmptyTable([0; 512]);
 
 /// The boot information, once the first CPU has come up.
 pub(super) fn boot_info() -> Option<&'static BootInfo> {
     // SAFETY: null, or the pointer that `_start` checked: written by the boot loader, never changed, never freed.
     unsafe { INFO.load(Ordering::Acquire).as_ref() }
-}
-
-/// What to load into TTBR0 when no thread runs.
-pub(super) fn empty_table() -> u64 {
-    EMPTY_TABLE_PA.load(Ordering::Relaxed)
 }
 
 /// Entry point of every CPU of the cluster.
@@ -58,7 +47,6 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
     let cluster = boot.clusters()[usize::from(me.cluster)];
     if cluster.first_cpu == cpu {
         INFO.store(info, Ordering::Release);
-        EMPTY_TABLE_PA.store(physical(EMPTY_TABLE.0.as_ptr() as u64), Ordering::Relaxed);
         gic::init(boot, cpu, me.mpidr);
         KERNEL.init(cluster.cpu_count, build(boot, me.cluster));
     } else {
@@ -69,7 +57,6 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
     }
     let first = KERNEL.with(|kernel| {
         kernel.enter(cpu);
-        kernel.cpu_online(cpu);
         if cluster.first_cpu == cpu
             && let Err(error) = kernel.start_root(boot, info as u64 - PHYSMAP)
         {
@@ -106,7 +93,7 @@ fn set_up_cpu() {
 /// The cycle counter runs, 64 bits wide, and EL0 may read it. It starts at the system counter's time in nanoseconds: in
 /// deterministic emulation a cycle *is* a nanosecond and one instruction, so the counters of all CPUs agree.
 fn start_cycle_counter() {
-    write_sysreg!("pmuserenr_el0", 0xf);
+    write_sysreg!("pmuserenr_el0", 1 << 2); // CR: read the cycle counter, nothing else
     write_sysreg!("pmccfiltr_el0", 0);
     write_sysreg!("pmcr_el0", read_sysreg!("pmcr_el0") | 1 | 1 << 6);
     write_sysreg!("pmcntenset_el0", 1 << 31);
@@ -174,7 +161,10 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         cpus: run_queues,
         peers: peers.0,
     };
-    Kernel::new(cluster, Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) }, arenas)
+    let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
+    let mut kernel = Kernel::new(cluster, machine, arenas);
+    (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
+    kernel
 }
 
 /// The rings between `cluster` and `other`.
