@@ -1,5 +1,8 @@
 //! What can be typed.
 
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::ArrayWalk;
@@ -191,9 +194,53 @@ impl RunArgs {
     }
 }
 
+/// Why there is nothing to carry out.
+#[derive(Debug)]
+pub enum Mistake {
+    /// Nothing is wrong: help or version was asked for.
+    Help(clap::Error),
+    /// What is wrong, in one line.
+    Usage(String),
+}
+
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// [`Mistake`].
+    pub fn parse_line(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Mistake> {
+        Self::try_parse_from(words).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Mistake::Help(error),
+            _ => Mistake::Usage(one_line(&error.to_string())),
+        })
+    }
+}
+
+/// The first paragraph of clap's message; tips and usage are what `--help` is for.
+fn one_line(message: &str) -> String {
+    let paragraph = message.trim_start_matches("error: ").lines().take_while(|line| !line.trim().is_empty());
+    let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
+    format!("{} (see --help)", words.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_is_one_line() {
+        for line in
+            ["skerry --nosuch", "skerry run", "skerry run x --nodes -1", "skerry list", "skerry list nothing"]
+        {
+            match Cli::parse_line(line.split(' ')) {
+                Err(Mistake::Usage(message)) => {
+                    assert!(!message.contains('\n') && message.len() > 20, "{message}")
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        assert!(matches!(Cli::parse_line(["skerry", "run", "--help"]), Err(Mistake::Help(_))));
+    }
     use clap::CommandFactory;
 
     fn run(line: &str) -> RunArgs {

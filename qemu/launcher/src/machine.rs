@@ -79,9 +79,16 @@ impl Machine {
             if name.ends_with(".toml") { PathBuf::from(name) } else { folder.join(format!("{name}.toml")) };
         let Ok(text) = std::fs::read_to_string(&path) else {
             let known: Vec<_> = Self::names(folder)?;
-            return Err(Error::Usage(format!("unknown machine `{name}`; there are {}", known.join(", "))));
+            return Err(Error::Usage(format!(
+                "unknown machine `{name}`; there are {}, or give the path of a .toml file",
+                known.join(", ")
+            )));
         };
-        Self::parse(&text)?.with(overrides)?.check()
+        let machine = Self::parse(&text).map_err(|error| match error {
+            Error::Usage(what) => Error::Usage(format!("{}: {what}", path.display())),
+            other => other,
+        })?;
+        machine.with(overrides)?.check()
     }
 
     /// The names of the machines in `folder`, sorted.

@@ -3,11 +3,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use skerry::{cli::Cli, commands, interrupt};
+use skerry::cli::{Cli, Mistake};
+use skerry::{commands, interrupt};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::parse_line(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Mistake::Help(help)) => help.exit(),
+        Err(Mistake::Usage(line)) => {
+            eprintln!("skerry: error: {line}");
+            return ExitCode::from(2);
+        }
+    };
     match interrupt::install().and_then(|()| commands::execute(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -237,8 +237,8 @@ pub fn meaning(rows: &[Row]) -> String {
         "A kernel and an address space per node cost {:.2} times the page faults of a single space where nothing is \
          shared and {:.2} times where everything is ({:+.1} % instructions there), because a shared page is mapped \
          once per node, lazily, {} of these faults being answered from the master table; in return page tables are \
-         local to each node, and the fullest node holds {:.0} % of the frames where the non-NUMA baseline puts {:.0} % \
-         on one.",
+         local to each node, and where nothing is shared the fullest node holds {:.0} % of the frames, against {:.0} % in \
+         the non-NUMA baseline.",
         ratio(first.numa().faults, first.single_space().faults),
         ratio(last.numa().faults, last.single_space().faults),
         change,

@@ -40,22 +40,20 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// The measurements of one experiment.
+/// The measurements of one experiment; the spread only where there is one.
 pub fn measurements(all: &[Series]) -> Table {
-    let mut table = new(["case", "metric", "median", "unit", "kind", "n", "min", "max"]);
+    let repeated = all.iter().any(|series| series.sorted.len() > 1);
+    let spread = if repeated { &["n", "min", "max"][..] } else { &[] };
+    let mut table = new(["case", "metric", "median", "unit", "kind"].iter().chain(spread).copied());
     let show = |number: &serde_json::Number| number.as_u64().map_or_else(|| number.to_string(), grouped);
     for series in all {
         let m = &series.measurement;
-        table.add_row([
-            m.case.clone(),
-            m.metric.clone(),
-            show(&series.median()),
-            m.unit.clone(),
-            m.kind.clone(),
-            series.sorted.len().to_string(),
-            show(series.min()),
-            show(series.max()),
-        ]);
+        let mut row =
+            vec![m.case.clone(), m.metric.clone(), show(&series.median()), m.unit.clone(), m.kind.clone()];
+        if repeated {
+            row.extend([series.sorted.len().to_string(), show(series.min()), show(series.max())]);
+        }
+        table.add_row(row);
     }
     for column in [2, 5, 6, 7] {
         if let Some(column) = table.column_mut(column) {

@@ -7,7 +7,7 @@
 use super::heap::Heap;
 use super::lock::ClusterLock;
 use super::machine::Machine;
-use super::registers::{isb, read_sysreg, write_sysreg, yield_cpu};
+use super::registers::{isb, read_sysreg, wfi, write_sysreg};
 use super::{dispatch, entry, gic, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
@@ -49,11 +49,16 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
         INFO.store(info, Ordering::Release);
         gic::init(boot, cpu, me.mpidr);
         KERNEL.init(cluster.cpu_count, build(boot, me.cluster));
+        let others =
+            boot.cpus().iter().filter(|other| other.cluster == me.cluster && other.mpidr != me.mpidr);
+        others.for_each(|other| gic::send_doorbell(other.mpidr));
     } else {
-        while !KERNEL.is_ready() {
-            yield_cpu();
-        }
+        // First the interrupt controller, then the look: a doorbell that rings in between stays pending and ends the sleep.
         gic::init(boot, cpu, me.mpidr);
+        while !KERNEL.is_ready() {
+            wfi();
+            gic::acknowledge(boot.timer_irq);
+        }
     }
     let first = KERNEL.with(|kernel| {
         kernel.enter(cpu);
