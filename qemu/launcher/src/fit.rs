@@ -11,8 +11,8 @@ use crate::system::{Kernel, Placement, System};
 
 /// Memory of a kernel instance that does not depend on the machine: image, stacks, tables, rings, first heap.
 const KERNEL_FIXED: u64 = 6 * MIB;
-/// The kernel's bookkeeping per byte of RAM of the machine: 1/64.
-const KERNEL_SHARE: u64 = 64;
+/// Rings and tables for one more cluster, in every kernel.
+const KERNEL_PER_CLUSTER: u64 = 28 << 10;
 /// Boot loader and archive, in the memory of the first node that has any.
 const BOOT_FIXED: u64 = 4 * MIB;
 /// What the pagers of a pool need for themselves.
@@ -23,7 +23,6 @@ const PAGER_FIXED: u64 = MIB;
 /// # Errors
 /// [`Error::Usage`] if a kernel or a pager does not even fit.
 pub fn pools(machine: &Machine, system: System) -> Result<Vec<u64>> {
-    let per_kernel = KERNEL_FIXED + machine.mem() / KERNEL_SHARE;
     let mut needed = vec![0; machine.nodes.len()];
     if let Some(first) = machine.nodes.iter().position(|node| node.mem > 0) {
         needed[first] += BOOT_FIXED;
@@ -32,6 +31,10 @@ pub fn pools(machine: &Machine, system: System) -> Result<Vec<u64>> {
         Kernel::PerNode => machine.nodes_with_cpus().collect(),
         Kernel::One => machine.nodes_with_cpus().take(1).collect(),
     };
+    let kernels = homes.len() as u64;
+    // The kernel's bookkeeping is a share of the machine's RAM, as in `skerry_topology::kernel_memory`.
+    let share = (4 * kernels).clamp(64, 256);
+    let per_kernel = KERNEL_FIXED + kernels * KERNEL_PER_CLUSTER + machine.mem() / share;
     for home in homes {
         if let Some(memory) = machine.nearest(home, |node| node.mem > 0) {
             needed[memory] += per_kernel + PAGER_FIXED;
