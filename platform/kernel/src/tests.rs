@@ -1,5 +1,6 @@
 //! The kernel's logic on a plain host: several clusters, a fake machine, real mapping databases.
 
+mod arenas;
 mod ipc;
 mod lifecycle;
 mod memory;

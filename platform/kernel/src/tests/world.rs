@@ -1,18 +1,13 @@
 //! A machine for the tests: kernels with leaked arenas, connected by real rings, on a fake [`Hal`].
 
+use super::arenas::{Memory, Rings, Sizes};
 use crate::hal::Hal;
-use crate::kernel::{Arenas, Event, Kernel, Peer, Proxy, UtcbPage};
+use crate::kernel::{Event, Kernel};
 use crate::lifecycle::NewThread;
-use crate::queue::{Link, Queue};
-use crate::ring::{CREDIT, RING_WORDS, Ring};
-use crate::sched::RunQueue;
-use crate::space::Space;
-use crate::thread::{State, Tcb};
+use crate::thread::State;
 use core::fmt;
-use core::sync::atomic::AtomicU64;
 use skerry_abi::syscall::IPC;
 use skerry_abi::{CpuId, Domain, Fpage, SpaceId, Tag, ThreadId, Timeout};
-use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
 use std::boxed::Box;
 use std::panic::panic_any;
 use std::vec::Vec;
@@ -52,59 +47,21 @@ impl Hal for Fake {
     }
 }
 
-pub(super) type TestKernel = Kernel<'static, Fake>;
-
-fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static mut [T] {
-    let mut make = make;
-    Box::leak((0..count).map(|_| make()).collect::<Vec<_>>().into_boxed_slice())
-}
+pub(super) type TestKernel<'a> = Kernel<'a, Fake>;
 
 /// `clusters` kernels of `cpus` CPUs each, with a root pager that waits for messages.
-pub(super) fn world(clusters: usize, cpus: usize) -> Vec<TestKernel> {
-    let rings: Vec<Vec<&'static [AtomicU64]>> = (0..clusters)
-        .map(|_| (0..clusters).map(|_| &*leak(RING_WORDS, || AtomicU64::new(0))).collect())
-        .collect();
-    (0..clusters)
-        .map(|me| {
-            let peer = |other: usize| Peer {
-                inbound: (me != other).then(|| Ring::new(rings[me][other])).flatten(),
-                outbound: (me != other).then(|| Ring::new(rings[other][me])).flatten(),
-                credit: CREDIT,
-                waiting: Queue::EMPTY,
-                doorbell: (other * cpus) as CpuId,
-            };
-            let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
-            let db = MappingDb::new(
-                leak(256, HwTable::default),
-                0x1000_0000,
-                leak(256, || [0u32; 512]),
-                leak(4096, Node::default),
-                leak(16, SpaceTables::default),
-                false,
-            );
-            let arenas = Arenas {
-                db,
-                threads: leak(64, || Tcb::FREE),
-                spaces: leak(16, || Space::FREE),
-                proxies: leak(64, || Proxy::UNUSED),
-                links: leak(128, || Link::UNLINKED),
-                utcbs: leak(32, zero),
-                utcbs_pa: 0x2000_0000,
-                utcb_links: leak(32, || Link::UNLINKED),
-                cpus: leak(clusters * cpus, || RunQueue::EMPTY),
-                peers: Box::leak((0..clusters).map(peer).collect::<Vec<_>>().into_boxed_slice()),
-            };
-            let mut kernel = Kernel::new(me as u16, Fake::default(), arenas);
-            (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
-            kernel.enter((me * cpus) as CpuId);
-            // The root pager has nothing to do here, and never goes away.
-            let root = kernel.create_space(1, true).unwrap();
-            let root = thread(&mut kernel, root, 0, ThreadId::NIL);
-            assert_eq!(root, ThreadId::root(me as u16));
-            ipc(&mut kernel, root, Ipc::receive(ThreadId::ANY));
-            kernel
-        })
-        .collect()
+pub(super) fn world(clusters: usize, cpus: usize) -> Vec<TestKernel<'static>> {
+    let rings = Box::leak(Box::new(Rings::new(clusters)));
+    let memory = Box::leak(Box::new(Memory::new(rings, cpus, Sizes::LARGE)));
+    let mut kernels = memory.kernels();
+    for kernel in &mut kernels {
+        // The root pager has nothing to do here, and never goes away.
+        let root = kernel.create_space(1, true).unwrap();
+        let root = thread(kernel, root, 0, ThreadId::NIL);
+        assert_eq!(root, ThreadId::root(kernel.cluster));
+        ipc(kernel, root, Ipc::receive(ThreadId::ANY));
+    }
+    kernels
 }
 
 /// A started thread on the kernel's present CPU, with priority 100, UTCB slot `utcb_slot` and this pager.

@@ -1,0 +1,134 @@
+//! Memory for the kernels of a test: arenas of a chosen size, and the rings between them.
+
+use super::world::{Fake, TestKernel};
+use crate::kernel::{Arenas, Kernel, Peer, Proxy, UtcbPage};
+use crate::queue::{Link, Queue};
+use crate::ring::{CREDIT, RING_WORDS, Ring};
+use crate::sched::RunQueue;
+use crate::space::Space;
+use crate::thread::Tcb;
+use core::sync::atomic::AtomicU64;
+use skerry_abi::CpuId;
+use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
+use std::vec::Vec;
+
+/// How much room the arenas of each kernel have.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) tables: usize,
+    pub(super) nodes: usize,
+    pub(super) spaces: usize,
+    pub(super) threads: usize,
+    pub(super) proxies: usize,
+    pub(super) utcb_pages: usize,
+}
+
+impl Sizes {
+    /// Enough for everything.
+    pub(super) const LARGE: Self =
+        Self { tables: 256, nodes: 4096, spaces: 16, threads: 64, proxies: 64, utcb_pages: 32 };
+}
+
+/// The memory of one kernel.
+struct Heap<'a> {
+    tables: Vec<HwTable>,
+    shadow: Vec<[u32; 512]>,
+    nodes: Vec<Node>,
+    space_tables: Vec<SpaceTables>,
+    threads: Vec<Tcb>,
+    spaces: Vec<Space>,
+    proxies: Vec<Proxy>,
+    links: Vec<Link>,
+    utcbs: Vec<UtcbPage>,
+    utcb_links: Vec<Link>,
+    cpus: Vec<RunQueue>,
+    peers: Vec<Peer<'a>>,
+}
+
+/// Ring memory between `clusters` kernels: `[to][from]`.
+pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
+
+impl Rings {
+    pub(super) fn new(clusters: usize) -> Self {
+        let ring = || (0..RING_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Self((0..clusters).map(|_| (0..clusters).map(|_| ring()).collect()).collect())
+    }
+    /// The packets from one cluster to another.
+    pub(super) fn between(&self, from: usize, to: usize) -> Ring<'_> {
+        Ring::new(&self.0[to][from]).expect("long enough")
+    }
+}
+
+/// The memory of all kernels of a machine.
+pub(super) struct Memory<'a> {
+    heaps: Vec<Heap<'a>>,
+    cpus: usize,
+}
+
+impl<'a> Memory<'a> {
+    pub(super) fn new(rings: &'a Rings, cpus: usize, sizes: Sizes) -> Self {
+        fn fill<T>(count: usize, make: impl FnMut() -> T) -> Vec<T> {
+            let mut make = make;
+            (0..count).map(|_| make()).collect()
+        }
+        let clusters = rings.0.len();
+        let heap = |me: usize| Heap {
+            tables: fill(sizes.tables, HwTable::default),
+            shadow: fill(sizes.tables, || [0u32; 512]),
+            nodes: fill(sizes.nodes, Node::default),
+            space_tables: fill(sizes.spaces, SpaceTables::default),
+            threads: fill(sizes.threads, || Tcb::FREE),
+            spaces: fill(sizes.spaces, || Space::FREE),
+            proxies: fill(sizes.proxies, || Proxy::UNUSED),
+            links: fill(sizes.threads + sizes.proxies, || Link::UNLINKED),
+            utcbs: fill(sizes.utcb_pages, || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4])),
+            utcb_links: fill(sizes.utcb_pages, || Link::UNLINKED),
+            cpus: fill(clusters * cpus, || RunQueue::EMPTY),
+            peers: (0..clusters)
+                .map(|other| Peer {
+                    inbound: (me != other).then(|| rings.between(other, me)),
+                    outbound: (me != other).then(|| rings.between(me, other)),
+                    credit: CREDIT,
+                    waiting: Queue::EMPTY,
+                    doorbell: (other * cpus) as CpuId,
+                })
+                .collect(),
+        };
+        Self { heaps: (0..clusters).map(heap).collect(), cpus }
+    }
+
+    /// One kernel per cluster, without spaces and threads.
+    pub(super) fn kernels(&'a mut self) -> Vec<TestKernel<'a>> {
+        let cpus = self.cpus;
+        self.heaps
+            .iter_mut()
+            .enumerate()
+            .map(|(me, heap)| {
+                let db = MappingDb::new(
+                    &heap.tables,
+                    0x1000_0000,
+                    &mut heap.shadow,
+                    &mut heap.nodes,
+                    &mut heap.space_tables,
+                    false,
+                );
+                let arenas = Arenas {
+                    db,
+                    threads: &mut heap.threads,
+                    spaces: &mut heap.spaces,
+                    proxies: &mut heap.proxies,
+                    links: &mut heap.links,
+                    utcbs: &heap.utcbs,
+                    utcbs_pa: 0x2000_0000,
+                    utcb_links: &mut heap.utcb_links,
+                    cpus: &mut heap.cpus,
+                    peers: &mut heap.peers,
+                };
+                let mut kernel = Kernel::new(me as u16, Fake::default(), arenas);
+                (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
+                kernel.enter((me * cpus) as CpuId);
+                kernel
+            })
+            .collect()
+    }
+}
