@@ -7,7 +7,7 @@ use core::ops::{BitAnd, BitOr};
 ///
 /// `W` together with `X` may be *delegated*, but the kernel never installs a page-table entry that is both: it
 /// installs such a mapping as readable and writable (see `skerry-mapping-db`).
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Rights(u8);
 
@@ -69,7 +69,7 @@ impl fmt::Debug for Rights {
 }
 
 /// A flexpage with rights, in one word: bits 0..3 rights, 4..10 log2 of the size in bytes, 12..64 base.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Fpage(u64);
 

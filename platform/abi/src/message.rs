@@ -11,7 +11,7 @@ pub const MAX_WORDS: usize = 63;
 pub const REGISTER_WORDS: usize = 8;
 
 /// MR0: bits 0..6 untyped words, 6..12 typed words, 12 error flag, 32..64 label.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(transparent)]
 pub struct Tag(pub u64);
 
@@ -88,7 +88,7 @@ impl MapItem {
 }
 
 /// How long a phase of an IPC may wait: an absolute time of the counter `CNTVCT_EL0`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct Timeout(pub u64);
 

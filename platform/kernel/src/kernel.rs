@@ -21,6 +21,7 @@ pub const UTCB_MR0: usize = 8;
 
 /// A remote thread that waits to send to a local one: a name, never the message.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Proxy {
     /// The sender; NIL = unused.
     pub sender: ThreadId,

@@ -8,6 +8,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// One element's place in a queue.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Link {
     next: u32,
     prev: u32,
@@ -20,6 +21,7 @@ impl Link {
 
 /// First and last element.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Queue {
     head: u32,
     tail: u32,

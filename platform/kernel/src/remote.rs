@@ -133,10 +133,17 @@ impl<H: Hal> Kernel<'_, H> {
     /// Handles everything that has arrived from other clusters.
     pub fn poll_rings(&mut self) {
         for cluster in 0..self.peers.len() {
-            while let Some(packet) = self.peers[cluster].inbound.and_then(|ring| ring.pop()) {
-                self.receive_packet(cluster, &packet);
-            }
+            while self.poll_one(cluster) {}
         }
+    }
+
+    /// Handles the oldest packet from a cluster; `false` if there is none.
+    pub(crate) fn poll_one(&mut self, cluster: usize) -> bool {
+        let packet = self.peers[cluster].inbound.and_then(|ring| ring.pop());
+        if let Some(packet) = &packet {
+            self.receive_packet(cluster, packet);
+        }
+        packet.is_some()
     }
 
     fn receive_packet(&mut self, cluster: usize, packet: &Packet) {

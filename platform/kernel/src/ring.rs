@@ -33,6 +33,7 @@ const _: () = assert!(2 * CREDIT as u64 <= SLOTS);
 
 /// A message between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Packet {
     /// What it is: [`crate::remote`].
     pub header: [u64; HEADER],

@@ -9,6 +9,7 @@ use skerry_abi::{CpuId, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
 /// the offsets are known to the assembly.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Context {
     /// x0..x30.
     pub x: [u64; 31],
@@ -27,6 +28,7 @@ impl Context {
 /// The floating-point and SIMD state: saved only when another thread of the CPU wants the unit.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct FpState {
     /// q0..q31.
     pub q: [u128; 32],
@@ -42,6 +44,7 @@ impl FpState {
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub enum State {
     /// The slot holds no thread.
     Free,
@@ -65,6 +68,7 @@ pub enum State {
 
 /// In whose name a message goes out, and what an answer does to the thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub enum Kind {
     /// The thread's own IPC system call: the answer lands in its registers.
     Ipc,
@@ -88,6 +92,7 @@ pub enum Kind {
 
 /// The IPC operation a thread is in: arguments of the system call, or the kernel's own for faults.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Operation {
     /// On whose behalf.
     pub kind: Kind,
@@ -134,6 +139,7 @@ impl Operation {
 /// A thread control block.
 #[repr(C)]
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Tcb {
     /// Registers; first, for the assembly.
     pub context: Context,
