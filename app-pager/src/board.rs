@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_abi::layout::{PROGRAM_BASE, USER_END, UTCB_BASE, UTCB_END, UTCB_SLOTS};
+use skerry_abi::layout::{PINNED_BASE, PINNED_END, PROGRAM_BASE, USER_END, UTCB_SLOTS};
 use skerry_abi::{Error, Rights};
 use skerry_ipc::pager::{RegionKind, ThreadEnd};
 
@@ -152,7 +152,7 @@ impl<'a> Board<'a> {
             || size > MAX_REGION
             || base < PROGRAM_BASE
             || end > USER_END
-            || (base < UTCB_END && end > UTCB_BASE)
+            || (base < PINNED_END && end > PINNED_BASE)
         {
             return Err(Error::BadArgument);
         }
@@ -272,7 +272,7 @@ mod tests {
             (0x40_3000, 0),
             (0x40_3010, 0x1000),
             (0x1000, 0x1000),
-            (UTCB_BASE - 0x1000, 0x2000),
+            (PINNED_BASE - 0x1000, 0x2000),
             (u64::MAX << 12, 0x2000),
         ] {
             assert_eq!(board.add(region(bad.0, bad.1)), Err(Error::BadArgument));

@@ -7,7 +7,9 @@ pub const USER_END: u64 = 1 << USER_BITS;
 
 /// Where every user program is linked.
 pub const PROGRAM_BASE: u64 = 0x20_0000;
-/// UTCB slots of a space: slot *i* lies at `UTCB_BASE + i * UTCB_SIZE`. No item can be mapped over the area.
+/// First address of the area of the kernel's own pages: UTCBs and the information page. No item can be mapped over it.
+pub const PINNED_BASE: u64 = UTCB_BASE;
+/// UTCB slots of a space: slot *i* lies at `UTCB_BASE + i * UTCB_SIZE`.
 pub const UTCB_BASE: u64 = 0x3000_0000;
 /// Size of one UTCB in bytes.
 pub const UTCB_SIZE: u64 = 1024;
@@ -15,6 +17,11 @@ pub const UTCB_SIZE: u64 = 1024;
 pub const UTCB_SLOTS: u64 = 1024;
 /// First address behind the UTCB area.
 pub const UTCB_END: u64 = UTCB_BASE + UTCB_SLOTS * UTCB_SIZE;
+/// Where every program finds the kernel information page ([`crate::info`]), read-only: behind the UTCBs, so that they share
+/// a page table.
+pub const INFO_PAGE_BASE: u64 = UTCB_END;
+/// First address behind the kernel's own pages.
+pub const PINNED_END: u64 = PINNED_BASE + (2 << 20);
 /// Where the root pager finds [`crate::boot::BootInfo`], read-only, and may map it on to others.
 pub const BOOT_INFO_BASE: u64 = 0x3800_0000;
 /// From here on, pagers see physical memory at its own address (`virt` machine: RAM starts here).
@@ -31,5 +38,6 @@ pub const KERNEL_STACK_STRIDE: u64 = 0x1_0000;
 /// Mapped bytes of a kernel stack.
 pub const KERNEL_STACK_SIZE: u64 = 0x8000;
 
-const _: () = assert!(UTCB_END <= BOOT_INFO_BASE && BOOT_INFO_BASE < IDENTITY_BASE);
+const _: () =
+    assert!(INFO_PAGE_BASE < PINNED_END && PINNED_END <= BOOT_INFO_BASE && BOOT_INFO_BASE < IDENTITY_BASE);
 const _: () = assert!(KERNEL_STACK_SIZE < KERNEL_STACK_STRIDE);

@@ -24,9 +24,6 @@ pub const SPACE_CONTROL: u16 = 3;
 /// Privileged. End the run: x0 = [`exit`] code for the emulator. Does not return.
 pub const SYSTEM_EXIT: u16 = 4;
 
-/// Read a counter of this cluster's kernel: x0 = [`counter`]. Out: x1 = value.
-pub const COUNTER: u16 = 5;
-
 /// Operations of [`THREAD_CONTROL`].
 pub mod thread_op {
     /// x1 space, x2 CPU (of this cluster), x3 pager, x4 exception handler (NIL = the pager), x5 UTCB slot, x6 priority
@@ -46,34 +43,6 @@ pub mod space_op {
     pub const DESTROY: u64 = 1;
     /// x1 space, x2 thread: threads of the space may send to this thread from now on (at most 8 per space).
     pub const GRANT_PARTNER: u64 = 2;
-}
-
-/// Kernel counters, per cluster.
-pub mod counter {
-    /// Page faults sent to a pager.
-    pub const FAULTS: u64 = 0;
-    /// Page faults that were gone when the kernel looked again.
-    pub const SPURIOUS_FAULTS: u64 = 1;
-    /// Messages delivered inside the cluster.
-    pub const IPCS: u64 = 2;
-    /// Messages sent to other clusters.
-    pub const REMOTE_IPCS: u64 = 3;
-    /// Pages mapped by items.
-    pub const MAPS: u64 = 4;
-    /// Mappings that UNMAP removed, restricted, or whose status it reset.
-    pub const UNMAPS: u64 = 5;
-    /// Timer ticks taken.
-    pub const TICKS: u64 = 6;
-    /// Free frames for page tables.
-    pub const FREE_TABLES: u64 = 7;
-    /// Free map nodes.
-    pub const FREE_NODES: u64 = 8;
-    /// Local TLB invalidations.
-    pub const TLB_LOCAL: u64 = 9;
-    /// Broadcast TLB invalidations.
-    pub const TLB_BROADCAST: u64 = 10;
-    /// Number of counters.
-    pub const COUNT: usize = 11;
 }
 
 /// Exit codes of a run: what the emulator's process returns, and what the launcher maps to words.

@@ -11,7 +11,7 @@ use crate::queue::Queue;
 use crate::thread::{Kind, State};
 use core::sync::atomic::Ordering;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
-use skerry_abi::{Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
 use skerry_mapping_db::Attr;
 
 #[cfg(doc)]
@@ -166,7 +166,7 @@ impl<H: Hal> Kernel<'_, H> {
     fn transfer(&mut self, s: u32, t: u32) -> Result<(), Error> {
         let message = self.read_message(s);
         self.map_items(s, t, &message)?;
-        self.counters.ipcs += 1;
+        self.counters.count(Counter::Ipcs);
         let space = self.spaces[usize::from(self.threads[t as usize].space)].id;
         let sender = &mut self.threads[s as usize];
         sender.reply_space = if sender.op.is_call() { space } else { SpaceId::NIL };
@@ -215,7 +215,7 @@ impl<H: Hal> Kernel<'_, H> {
             let item = MapItem::decode([pair[0], pair[1]])?;
             let (db, mut tlb) = self.db_and_tlb();
             let mapped = db.map(&mut tlb, from, item.fpage, to, item.dest, Attr::Normal)?;
-            self.counters.maps += u64::from(mapped.pages);
+            self.counters.add(Counter::Maps, u64::from(mapped.pages));
         }
         Ok(())
     }

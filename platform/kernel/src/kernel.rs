@@ -1,5 +1,6 @@
 //! One cluster's kernel: its objects, and the events that enter it.
 
+use crate::counters::{Counters, InfoPage};
 use crate::hal::Hal;
 use crate::queue::{Link, Queue};
 use crate::ring::Ring;
@@ -7,9 +8,9 @@ use crate::sched::RunQueue;
 use crate::space::{RanOn, Space, UTCBS_PER_PAGE};
 use crate::thread::{Kind, Operation, State, Tcb};
 use core::sync::atomic::{AtomicU64, Ordering};
-use skerry_abi::layout::UTCB_SIZE;
+use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
-use skerry_abi::{CpuId, Error, Rights, SpaceId, ThreadId};
+use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
 use skerry_mapping_db::{MappingDb, Tlb};
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
@@ -44,19 +45,13 @@ pub struct Peer<'a> {
     pub doorbell: CpuId,
 }
 
-/// Event counts of one cluster (`skerry_abi::syscall::counter`).
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "documented at the ABI's constants of the same names")]
-pub struct Counters {
-    pub faults: u64,
-    pub spurious_faults: u64,
-    pub ipcs: u64,
-    pub remote_ipcs: u64,
-    pub maps: u64,
-    pub unmaps: u64,
-    pub ticks: u64,
-    pub tlb_local: u64,
-    pub tlb_broadcast: u64,
+/// The clocks that the information page names.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Steps of [`Hal::now`] per second.
+    pub counter_frequency: u64,
+    /// [`skerry_abi::info::cycle_clock`].
+    pub cycles: u64,
 }
 
 /// The memory that the kernel's objects live in; every slice comes from the cluster's own heap.
@@ -81,6 +76,10 @@ pub struct Arenas<'a> {
     pub cpus: &'a mut [RunQueue],
     /// Indexed by cluster.
     pub peers: &'a mut [Peer<'a>],
+    /// The information pages ([`InfoPage::count`] of them), zeroed.
+    pub info: &'a [InfoPage],
+    /// Physical address of the first.
+    pub info_pa: u64,
 }
 
 /// What a thread did to get here.
@@ -128,14 +127,29 @@ pub struct Kernel<'a, H: Hal> {
     utcb_free: Queue,
     pub(crate) cpus: &'a mut [RunQueue],
     pub(crate) peers: &'a mut [Peer<'a>],
-    /// What happened so far.
-    pub counters: Counters,
+    /// What happened so far, CPU by CPU.
+    pub counters: Counters<'a>,
+    info: &'a [InfoPage],
+    info_pa: u64,
 }
 
 impl<'a, H: Hal> Kernel<'a, H> {
     /// A kernel without threads and spaces.
-    pub fn new(cluster: u16, hal: H, arenas: Arenas<'a>) -> Self {
-        let Arenas { db, threads, spaces, proxies, links, utcbs, utcbs_pa, utcb_links, cpus, peers } = arenas;
+    pub fn new(cluster: u16, hal: H, clock: Clock, arenas: Arenas<'a>) -> Self {
+        let Arenas {
+            db,
+            threads,
+            spaces,
+            proxies,
+            links,
+            utcbs,
+            utcbs_pa,
+            utcb_links,
+            cpus,
+            peers,
+            info,
+            info_pa,
+        } = arenas;
         let mut utcb_free = Queue::EMPTY;
         for page in 0..utcbs.len().min(utcb_links.len()) {
             utcb_free.push_back(utcb_links, page as u32);
@@ -155,18 +169,30 @@ impl<'a, H: Hal> Kernel<'a, H> {
             utcb_free,
             cpus,
             peers,
-            counters: Counters::default(),
+            counters: Counters::new(info, cluster, clock.counter_frequency, clock.cycles),
+            info,
+            info_pa,
         }
     }
 
     /// Says which CPU runs the kernel now (the one that just took the cluster lock).
     pub fn enter(&mut self, cpu: CpuId) {
-        self.this_cpu = cpu;
+        if cpu != self.this_cpu {
+            self.this_cpu = cpu;
+            self.counters.here = self.counters.block(self.cpus[usize::from(cpu)].local);
+        }
     }
 
     /// Names a CPU of the cluster. It may come up later: threads wait for it in its run queue.
     pub fn add_cpu(&mut self, cpu: CpuId) {
-        self.cpus[usize::from(cpu)].ours = true;
+        let queue = &mut self.cpus[usize::from(cpu)];
+        queue.ours = true;
+        queue.local = self.counters.add_cpu(cpu);
+        if queue.local == 0 {
+            // Every cluster has a first CPU, so `this_cpu` and `counters.here` belong together from now on.
+            self.this_cpu = cpu;
+            self.counters.here = self.counters.block(0);
+        }
     }
 
     /// The thread that runs on this CPU, unless it was deleted meanwhile.
@@ -206,9 +232,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
             (Event::PageFault { address, access, esr }, Some(t)) => {
                 let space = self.threads[t as usize].space;
                 if self.db.check(space, address, access) {
-                    self.counters.spurious_faults += 1;
+                    self.counters.count(Counter::SpuriousFaults);
                 } else {
-                    self.counters.faults += 1;
+                    self.counters.count(Counter::Faults);
                     self.raise(t, Kind::Fault { address, access, esr });
                 }
             }
@@ -217,6 +243,19 @@ impl<'a, H: Hal> Kernel<'a, H> {
                 self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
             }
         }
+        let free = self.db.stats();
+        self.counters.set_free(free.free_tables, free.free_nodes);
+    }
+
+    /// Maps the information pages into a new space.
+    pub(crate) fn pin_info(&mut self, space: u16) -> Result<(), Error> {
+        for (va, pa) in
+            (INFO_PAGE_BASE..).zip(self.info_pa..).step_by(size_of::<InfoPage>()).take(self.info.len())
+        {
+            self.db.map_pinned(space, va, pa, false)?;
+        }
+        self.hal.publish();
+        Ok(())
     }
 
     /// Sends a fault or an exception in a thread's name.
@@ -277,7 +316,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let tlb = Shootdown {
             hal: &mut self.hal,
             spaces: self.spaces,
-            counters: &mut self.counters,
+            counters: self.counters,
             cpu: self.this_cpu,
             broadcast: false,
         };
@@ -289,7 +328,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
 pub(crate) struct Shootdown<'k, H: Hal> {
     hal: &'k mut H,
     spaces: &'k [Space],
-    counters: &'k mut Counters,
+    counters: Counters<'k>,
     cpu: CpuId,
     broadcast: bool,
 }
@@ -302,10 +341,7 @@ impl<H: Hal> Shootdown<'_, H> {
             RanOn::One(cpu) => cpu != self.cpu,
             RanOn::Many => true,
         };
-        match broadcast {
-            true => self.counters.tlb_broadcast += 1,
-            false => self.counters.tlb_local += 1,
-        }
+        self.counters.count(if broadcast { Counter::TlbBroadcast } else { Counter::TlbLocal });
         self.broadcast |= broadcast;
         Some(broadcast)
     }

@@ -17,6 +17,7 @@
 extern crate std;
 
 pub mod boot;
+pub mod counters;
 pub mod hal;
 pub mod ipc;
 pub mod kernel;

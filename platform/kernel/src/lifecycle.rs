@@ -32,6 +32,11 @@ impl<H: Hal> Kernel<'_, H> {
         let slot = self.spaces.iter().position(|s| !s.live && s.id.generation() != u32::MAX);
         let slot = slot.ok_or(Error::OutOfKernelMemory)?;
         self.db.space_create(slot as u16, u32::MAX)?;
+        if let Err(error) = self.pin_info(slot as u16) {
+            let (db, mut tlb) = self.db_and_tlb();
+            db.space_destroy(slot as u16, &mut tlb);
+            return Err(error);
+        }
         let generation = self.spaces[slot].id.generation() + 1;
         let id = SpaceId::new(self.cluster, slot as u16, generation);
         self.spaces[slot] = Space::new(id, domain, privileged);
@@ -105,7 +110,7 @@ impl<H: Hal> Kernel<'_, H> {
             let thread = Tcb { utcb_slot: new.utcb_slot, ..Tcb::FREE };
             let va = thread.utcb_address() & !(size_of::<UtcbPage>() as u64 - 1);
             let pa = self.utcb_pa(page);
-            match self.db.map_pinned(new.space, va, pa) {
+            match self.db.map_pinned(new.space, va, pa, true) {
                 Ok(()) => {
                     self.hal.publish();
                     Ok(page)

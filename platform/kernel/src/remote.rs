@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, Proxy};
 use crate::ring::Packet;
 use crate::thread::State;
 use skerry_abi::message::MAX_WORDS;
-use skerry_abi::{Error, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId, Timeout};
 
 const SEND: u64 = 1;
 const PULL: u64 = 2;
@@ -50,7 +50,7 @@ impl<H: Hal> Kernel<'_, H> {
         if self.peers.get(cluster).is_none_or(|p| p.outbound.is_none()) {
             return Err(Error::NoSuchThread);
         }
-        self.counters.remote_ipcs += 1;
+        self.counters.count(Counter::RemoteIpcs);
         self.threads[t as usize].announced = false;
         self.await_credit(cluster, t);
         Ok(())

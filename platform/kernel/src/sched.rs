@@ -4,7 +4,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
 use crate::thread::State;
-use skerry_abi::Error;
+use skerry_abi::{Counter, Error};
 
 /// Priorities: 0 (least urgent) to 255.
 const PRIORITIES: usize = 256;
@@ -19,6 +19,8 @@ pub struct RunQueue {
     pub deadline: u64,
     /// Whether the CPU belongs to this cluster.
     pub ours: bool,
+    /// Its number among the cluster's CPUs.
+    pub local: u16,
 }
 
 impl RunQueue {
@@ -29,6 +31,7 @@ impl RunQueue {
         current: None,
         deadline: u64::MAX,
         ours: false,
+        local: 0,
     };
 
     fn highest(&self) -> Option<u8> {
@@ -92,7 +95,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The timer interrupted: the time slice of the running thread is over, or somebody has waited long enough.
     pub(crate) fn tick(&mut self) {
-        self.counters.ticks += 1;
+        self.counters.count(Counter::Ticks);
         self.expire();
         // A thread that another CPU deleted stays where `pick` finds it and ends it.
         let queue = &mut self.cpus[usize::from(self.this_cpu)];

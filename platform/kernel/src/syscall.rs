@@ -4,10 +4,8 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::lifecycle::NewThread;
 use crate::thread::{Kind, Operation};
-use skerry_abi::syscall::{
-    COUNTER, IPC, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, counter, space_op, thread_op,
-};
-use skerry_abi::{Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
+use skerry_abi::syscall::{IPC, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
+use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
 const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
@@ -24,7 +22,6 @@ impl<H: Hal> Kernel<'_, H> {
             THREAD_CONTROL => self.privileged(t).and_then(|()| self.thread_control(&x)),
             SPACE_CONTROL => self.privileged(t).and_then(|()| self.space_control(&x)),
             SYSTEM_EXIT => self.privileged(t).and_then(|()| self.hal.exit(x[0])),
-            COUNTER => self.counter(x[0]),
             // A program that does not know its kernel is not given the chance to go on.
             _ => {
                 let esr = ESR_SVC64 | u64::from(number);
@@ -73,7 +70,7 @@ impl<H: Hal> Kernel<'_, H> {
             {
                 let (db, mut tlb) = self.db_and_tlb();
                 let status = db.unmap(&mut tlb, space, fpage, flush);
-                self.counters.unmaps += u64::from(status.touched);
+                self.counters.add(Counter::Unmaps, u64::from(status.touched));
                 let seen = |flag, right| if flag { right } else { Rights::NONE };
                 let seen = seen(status.accessed, Rights::R) | seen(status.written, Rights::W);
                 *result = fpage.with_rights(seen).word();
@@ -128,24 +125,5 @@ impl<H: Hal> Kernel<'_, H> {
             }
             _ => Err(Error::BadArgument),
         }
-    }
-
-    fn counter(&self, which: u64) -> Result<u64, Error> {
-        let c = &self.counters;
-        let stats = self.db.stats();
-        Ok(match which {
-            counter::FAULTS => c.faults,
-            counter::SPURIOUS_FAULTS => c.spurious_faults,
-            counter::IPCS => c.ipcs,
-            counter::REMOTE_IPCS => c.remote_ipcs,
-            counter::MAPS => c.maps,
-            counter::UNMAPS => c.unmaps,
-            counter::TICKS => c.ticks,
-            counter::FREE_TABLES => u64::from(stats.free_tables),
-            counter::FREE_NODES => u64::from(stats.free_nodes),
-            counter::TLB_LOCAL => c.tlb_local,
-            counter::TLB_BROADCAST => c.tlb_broadcast,
-            _ => return Err(Error::BadArgument),
-        })
     }
 }

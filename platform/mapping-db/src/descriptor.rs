@@ -166,10 +166,12 @@ impl Format {
         let bare = Entry(pa | kind | access | fixed | attr.index() << ATTR_SHIFT);
         self.with_rights(bare, rights)
     }
-    /// A page that is the kernel's own: readable and writable, and no state to maintain.
-    pub(crate) const fn pinned(self, pa: u64) -> Entry {
-        let entry = self.leaf(pa, 12, Rights::RW, Attr::Normal);
-        Entry((entry.0 | ACCESS_FLAG) & !AP_READ_ONLY)
+    /// A page that is the kernel's own: readable and perhaps writable, and no state to maintain.
+    pub(crate) const fn pinned(self, pa: u64, writable: bool) -> Entry {
+        let rights = if writable { Rights::RW } else { Rights::R };
+        let entry = self.leaf(pa, 12, rights, Attr::Normal);
+        let read_only = if writable { AP_READ_ONLY } else { 0 };
+        Entry((entry.0 | ACCESS_FLAG) & !read_only)
     }
     /// The rights that can be delegated from this leaf.
     #[inline]
@@ -262,7 +264,9 @@ mod tests {
         assert_eq!(on.leaf(0x4020_0000, 21, Rights::RW, Attr::Normal).0, 0x0068_0000_4020_0bc1);
         assert_eq!(off.leaf(0x4000_1000, 12, Rights::RX, Attr::Normal).0, 0x00a0_0000_4000_1fc3);
         assert_eq!(off.leaf(0x0900_0000, 12, Rights::RW, Attr::Device).0, 0x0060_0000_0900_0f47);
-        assert_eq!(off.pinned(0x1000).0, 0x0060_0000_0000_1f43);
+        assert_eq!(off.pinned(0x1000, true).0, 0x0060_0000_0000_1f43);
+        assert_eq!(off.pinned(0x1000, false).0, 0x0060_0000_0000_1fc3);
+        assert_eq!(on.pinned(0x1000, false).0, 0x0060_0000_0000_1fc3);
     }
 
     #[test]

@@ -94,8 +94,8 @@ impl MappingDb<'_> {
         attr: Attr,
     ) -> Result<Mapped, Error> {
         let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
-        let utcbs = dest < layout::UTCB_END && end > layout::UTCB_BASE;
-        if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || utcbs {
+        let pinned = dest < layout::PINNED_END && end > layout::PINNED_BASE;
+        if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || pinned {
             return Err(Error::BadArgument);
         }
         let (from_root, to_root) = (self.live_root(from)?, self.live_root(to)?);

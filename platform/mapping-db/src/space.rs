@@ -116,12 +116,12 @@ impl MappingDb<'_> {
         attr: Attr,
     ) -> Result<(), Error> {
         let place = Fpage::new(va, bits, rights).ok_or(Error::BadArgument)?;
-        let utcbs = va < layout::UTCB_END && place.end() > layout::UTCB_BASE;
+        let pinned = va < layout::PINNED_END && place.end() > layout::PINNED_BASE;
         let aligned = pa & (place.size() - 1) == 0 && pa >> 48 == 0;
         if !matches!(bits, 12 | 21 | 30)
             || place.end() > layout::USER_END
             || rights.is_empty()
-            || utcbs
+            || pinned
             || !aligned
         {
             return Err(Error::BadArgument);
@@ -131,18 +131,18 @@ impl MappingDb<'_> {
         self.install(slot, free, bits, va, entry, Node::new(slot, va, bits, NIL, 0)).map(|_| ())
     }
 
-    /// Maps a page of the kernel's own, readable and writable at EL0, that belongs to no mapping tree: items can neither
+    /// Maps a page of the kernel's own, readable and perhaps writable at EL0, that belongs to no mapping tree: items can neither
     /// be mapped from it nor over it, and no unmap takes it away. The caller publishes.
     ///
     /// # Errors
     /// [`Error::BadArgument`], [`Error::NoSuchSpace`], [`Error::AlreadyMapped`], [`Error::OutOfKernelMemory`].
-    pub fn map_pinned(&mut self, slot: u16, va: u64, pa: u64) -> Result<(), Error> {
+    pub fn map_pinned(&mut self, slot: u16, va: u64, pa: u64, writable: bool) -> Result<(), Error> {
         if (va | pa) & 0xfff != 0 || va >= layout::USER_END || pa >> 48 != 0 {
             return Err(Error::BadArgument);
         }
         let free = self.free_slot(slot, va, PAGE_BITS, 0)?;
         let page = self.hang_tables(slot, free, PAGE_BITS, va)?;
-        self.tables.store(page, self.format.pinned(pa));
+        self.tables.store(page, self.format.pinned(pa, writable));
         Ok(())
     }
 

@@ -149,14 +149,6 @@ pub fn exit(code: u64) -> ! {
     }
 }
 
-/// A counter of this cluster's kernel (`skerry_abi::syscall::counter`).
-///
-/// # Errors
-/// The kernel's.
-pub fn counter(which: u64) -> Result<u64, Error> {
-    value::<{ syscall::COUNTER }>(&[which])
-}
-
 /// A system call that does not exist: the caller dies of it. For tests.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! Memory for the kernels of a test: arenas of a chosen size, and the rings between them.
 
 use super::world::{Fake, TestKernel};
-use crate::kernel::{Arenas, Kernel, Peer, Proxy, UtcbPage};
+use crate::counters::InfoPage;
+use crate::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
 use crate::queue::{Link, Queue};
 use crate::ring::{CREDIT, RING_WORDS, Ring};
 use crate::sched::RunQueue;
@@ -43,7 +44,10 @@ struct Heap<'a> {
     utcb_links: Vec<Link>,
     cpus: Vec<RunQueue>,
     peers: Vec<Peer<'a>>,
+    info: Vec<InfoPage>,
 }
+
+const CLOCK: Clock = Clock { counter_frequency: 62_500_000, cycles: 0 };
 
 /// Ring memory between `clusters` kernels: `[to][from]`.
 pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
@@ -93,6 +97,7 @@ impl<'a> Memory<'a> {
                     doorbell: (other * cpus) as CpuId,
                 })
                 .collect(),
+            info: fill(InfoPage::count(cpus), || InfoPage::ZERO),
         };
         Self { heaps: (0..clusters).map(heap).collect(), cpus }
     }
@@ -123,8 +128,10 @@ impl<'a> Memory<'a> {
                     utcb_links: &mut heap.utcb_links,
                     cpus: &mut heap.cpus,
                     peers: &mut heap.peers,
+                    info: &heap.info,
+                    info_pa: 0x3000_0000,
                 };
-                let mut kernel = Kernel::new(me as u16, Fake::default(), arenas);
+                let mut kernel = Kernel::new(me as u16, Fake::default(), CLOCK, arenas);
                 (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
                 kernel.enter((me * cpus) as CpuId);
                 kernel

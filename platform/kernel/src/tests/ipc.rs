@@ -1,7 +1,7 @@
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
-use skerry_abi::syscall::{COUNTER, SPACE_CONTROL, THREAD_CONTROL, UNMAP};
+use skerry_abi::syscall::{SPACE_CONTROL, THREAD_CONTROL, UNMAP};
 use skerry_abi::{Error, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
@@ -128,7 +128,7 @@ fn errors_are_scrubbed_of_what_was_in_the_registers() {
     let t = k.find(a).unwrap();
     k.thread_mut(t).context.x.fill(0xdead);
     run(k, a);
-    k.handle(Event::Syscall(COUNTER));
+    k.handle(Event::Syscall(UNMAP));
     let x = k.thread(t).context.x;
     assert_eq!(x[0], Error::BadArgument.code());
     assert!(x[1..19].iter().all(|&r| r == 0) && x[19..].iter().all(|&r| r == 0xdead));
@@ -144,7 +144,6 @@ fn privileged_calls_are_refused_to_others() {
             assert_eq!(syscall(k, a, call, &[op])[0], Error::NotPrivileged.code());
         }
     }
-    assert_eq!(syscall(k, a, COUNTER, &[999])[0], Error::BadArgument.code());
     assert_eq!(syscall(k, a, UNMAP, &[0xf00])[0], Error::BadArgument.code());
     assert_eq!(syscall(k, a, UNMAP, &[0x100, 1])[0], Error::BadArgument.code());
 }

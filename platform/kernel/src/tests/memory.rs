@@ -1,9 +1,10 @@
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
+use skerry_abi::layout::INFO_PAGE_BASE;
 use skerry_abi::message::kernel_label;
 use skerry_abi::syscall::UNMAP;
-use skerry_abi::{Error, Fpage, MapItem, Rights, Tag, ThreadId};
+use skerry_abi::{Counter, Error, Fpage, MapItem, Rights, Tag, ThreadId};
 use skerry_mapping_db::Attr;
 use std::vec::Vec;
 
@@ -50,7 +51,7 @@ fn a_fault_is_answered_with_a_mapping() {
     assert_eq!(k.db.lookup(space, PAGE + 8).map(|t| t.pa & !0xfff), Some(FRAME + 0x3000));
     // The same fault again is spurious: no message.
     fault(k, client, Rights::W);
-    assert_eq!((k.counters.faults, k.counters.spurious_faults), (1, 1));
+    assert_eq!((k.counters.total(Counter::Faults), k.counters.total(Counter::SpuriousFaults)), (1, 1));
     assert_eq!(state(k, pager), State::Receiving);
 }
 
@@ -185,4 +186,26 @@ fn unmap_beyond_the_address_space_is_refused() {
         let word = base | 12 << 4 | Rights::RWX.bits();
         assert_eq!(syscall(k, client, UNMAP, &[1 | 1 << 8, word])[0], Error::BadArgument.code());
     }
+}
+
+#[test]
+fn the_information_page_is_in_every_space_and_nobody_can_write_it() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    let (space, t) = program(k, 20);
+    let seen = k.db.lookup(space.slot(), INFO_PAGE_BASE).expect("it is mapped");
+    assert_eq!(seen.pa, 0x3000_0000);
+    assert!(k.db.check(space.slot(), INFO_PAGE_BASE, Rights::R));
+    assert!(!k.db.check(space.slot(), INFO_PAGE_BASE, Rights::W));
+    // Nor can it be taken away or mapped on.
+    let page = Fpage::new(INFO_PAGE_BASE, 12, Rights::RWX).unwrap();
+    assert_eq!(syscall(k, t, UNMAP, &[1 | 1 << 8, page.word()])[0], 0);
+    assert!(k.db.check(space.slot(), INFO_PAGE_BASE, Rights::R));
+    // Each CPU counts for itself.
+    for cpu in [0, 1, 1] {
+        k.enter(cpu);
+        k.handle(Event::Tick);
+    }
+    let ticks = |local| k.counters.block(local).get(Counter::Ticks);
+    assert_eq!((ticks(1), k.counters.total(Counter::Ticks) - ticks(0)), (2, 2));
 }

@@ -173,7 +173,7 @@ impl World<'_> {
             }
             Op::Pin { space, page } => {
                 let va = layout::UTCB_BASE + (page << 12);
-                match self.db.map_pinned(space, va, 1 << 20) {
+                match self.db.map_pinned(space, va, 1 << 20, true) {
                     Ok(()) => assert!(self.pinned.insert((space, va))),
                     Err(Error::AlreadyMapped) => assert!(self.pinned.contains(&(space, va))),
                     Err(error) => assert!(error == Error::OutOfKernelMemory && !self.ample),

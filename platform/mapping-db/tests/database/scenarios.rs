@@ -67,7 +67,7 @@ fn bad_requests_change_nothing() {
         assert_eq!(map(page, layout::USER_END), Err(Error::BadArgument));
         assert_eq!(map(page, !0xfff), Err(Error::BadArgument));
         assert_eq!(map(page, layout::UTCB_BASE), Err(Error::BadArgument));
-        assert_eq!(map(page, layout::UTCB_END - 0x1000), Err(Error::BadArgument));
+        assert_eq!(map(page, layout::PINNED_END - 0x1000), Err(Error::BadArgument));
         assert_eq!(map(fpage(RAM, 30, Rights::RW), 0), Err(Error::BadArgument));
         assert_eq!(map(fpage(0x1000, 12, Rights::RW), 0x1000), Err(Error::NothingMapped));
         assert_eq!(db.map(mmu, 0, page, 3, 0x1000, Attr::Normal), Err(Error::NoSuchSpace));
@@ -98,8 +98,10 @@ fn mapping_again_is_idempotent_and_another_frame_is_refused() {
 #[test]
 fn pinned_pages_are_out_of_reach() {
     with_db(|db, mmu| {
-        db.map_pinned(1, layout::UTCB_BASE, 0x7000).unwrap();
+        db.map_pinned(1, layout::UTCB_BASE, 0x7000, true).unwrap();
         assert!(mmu.access(1, layout::UTCB_BASE, true));
+        db.map_pinned(1, layout::INFO_PAGE_BASE, 0x8000, false).unwrap();
+        assert!(mmu.access(1, layout::INFO_PAGE_BASE, false) && !mmu.access(1, layout::INFO_PAGE_BASE, true));
         let area = fpage(layout::UTCB_BASE, 20, Rights::RWX);
         assert_eq!(db.map(mmu, 1, area, 2, 0x10_0000, Attr::Normal), Err(Error::NothingMapped));
         assert_eq!(db.unmap(mmu, 1, area, true), Status::default());

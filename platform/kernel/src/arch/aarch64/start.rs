@@ -11,8 +11,10 @@ use super::registers::{isb, read_sysreg, wfi, write_sysreg};
 use super::{dispatch, entry, gic, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
+use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
-use skerry_kernel::kernel::{Arenas, Kernel, Peer, Proxy, UtcbPage};
+use skerry_kernel::counters::InfoPage;
+use skerry_kernel::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
 use skerry_kernel::ring::{CREDIT, RING_WORDS, Ring};
 use skerry_kernel::sched::RunQueue;
@@ -141,6 +143,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         index += 1;
         peer(boot, cluster, other)
     });
+    let (info, info_pa) = heap.slice(InfoPage::count(me.cpu_count.into()), || InfoPage::ZERO);
     let space_tables = heap.slice(spaces, SpaceTables::default).0;
 
     // A table covers 512 pages that need up to 512 nodes; sparse address spaces use more tables, shared ones more
@@ -165,9 +168,12 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         utcb_links,
         cpus: run_queues,
         peers: peers.0,
+        info,
+        info_pa,
     };
     let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
-    let mut kernel = Kernel::new(cluster, machine, arenas);
+    let clock = Clock { counter_frequency: read_sysreg!("cntfrq_el0"), cycles: cycle_clock::OFF };
+    let mut kernel = Kernel::new(cluster, machine, clock, arenas);
     (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
     kernel
 }
