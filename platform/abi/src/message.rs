@@ -95,8 +95,16 @@ pub struct Timeout(pub u64);
 impl Timeout {
     /// Do not wait.
     pub const ZERO: Self = Self(0);
+    /// Do not wait, and say [`Error::NotWaiting`] whatever the reason: the send time-out of a reply. A server does not care
+    /// whether its client was deleted, migrated, cancelled or ran out of patience.
+    pub const REPLY: Self = Self(1);
     /// Wait for ever.
     pub const NEVER: Self = Self(u64::MAX);
+
+    /// Whether it is [`Timeout::ZERO`] or [`Timeout::REPLY`].
+    pub const fn is_poll(self) -> bool {
+        self.0 <= Self::REPLY.0
+    }
 }
 
 /// Labels of messages that the kernel sends in a thread's name, and of the answers to them.
@@ -105,10 +113,20 @@ pub mod kernel_label {
     /// The answer carries map items (the receive window is the whole space) and resumes the thread.
     pub const PAGE_FAULT: u32 = 0xffff_0001;
     /// To the exception handler: MR1 ESR, MR2 FAR, MR3 PC, MR4 SP, MR5 PSTATE, MR6..=MR36 x0..x30.
-    /// Any answer resumes the thread where it was.
+    /// An answer resumes the thread: where it was, or with [`RESUME_WITH`] elsewhere.
     pub const EXCEPTION: u32 = 0xffff_0002;
     /// An answer to [`PAGE_FAULT`]: no mapping will come; raise the fault as an exception instead.
     pub const REJECT_FAULT: u32 = 0xffff_0003;
+    /// A notification: sender NIL, domain [`crate::id::domain::KERNEL`], MR1 the bits that were notified since the last one.
+    pub const NOTIFICATION: u32 = 0xffff_0004;
+    /// An answer to [`EXCEPTION`] with [`super::EXCEPTION_WORDS`] untyped words as in the exception's message: the thread
+    /// resumes with these registers. Of PSTATE only the condition flags count; ESR and FAR do not matter.
+    pub const RESUME_WITH: u32 = 0xffff_0005;
+
+    /// Whether only the kernel may send it.
+    pub const fn is_reserved(label: u32) -> bool {
+        matches!(label, PAGE_FAULT | EXCEPTION | NOTIFICATION)
+    }
 }
 
 /// Words of an [`kernel_label::EXCEPTION`] message.

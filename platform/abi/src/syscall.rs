@@ -8,7 +8,8 @@
 /// In: x0 destination ([`crate::ThreadId`], NIL = no send phase), x1 source (NIL = no receive phase, ANY = open receive),
 /// x2 tag, x3..=x10 MR1..MR8, x11 send [`crate::Timeout`], x12 receive timeout, x13 receive window ([`crate::Fpage`]).
 /// If destination and source are the same thread the operation is a *call*: the destination's space gets a one-shot
-/// right to reply. Out: x0 sender, x1 sender's domain, x2 tag, x3..=x10 MR1..MR8.
+/// right to reply. A source that is the caller itself means "notifications only"; an open receive takes notifications too,
+/// before messages. Out: x0 sender, x1 sender's domain, x2 tag, x3..=x10 MR1..MR8.
 pub const IPC: u16 = 0;
 
 /// Take mappings away. In: x0 bit 0 = flush (from the caller too), bits 8..12 = number of fpages n (1..=8), x1..=xn fpages
@@ -23,6 +24,12 @@ pub const SPACE_CONTROL: u16 = 3;
 
 /// Privileged. End the run: x0 = [`exit`] code for the emulator. Does not return.
 pub const SYSTEM_EXIT: u16 = 4;
+
+/// ORs bits into a thread's notification word. In: x0 thread, x1 bits. Whoever may send to the thread may notify it. Never
+/// waits for the receiver, which gets the bits as a message ([`crate::message::kernel_label::NOTIFICATION`]) when it receives
+/// from anybody or from itself. To a thread of another cluster the call returns when the bits are on their way: that it is gone
+/// or out of bounds is then not told.
+pub const NOTIFY: u16 = 6;
 
 /// Operations of [`THREAD_CONTROL`].
 pub mod thread_op {

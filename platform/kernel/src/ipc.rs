@@ -10,7 +10,7 @@ use crate::kernel::{Kernel, UTCB_MR0};
 use crate::queue::Queue;
 use crate::thread::{Kind, State};
 use core::sync::atomic::Ordering;
-use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
+use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Counter, Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
 use skerry_mapping_db::Attr;
 
@@ -43,7 +43,7 @@ impl<H: Hal> Kernel<'_, H> {
             match self.send_phase(t) {
                 Ok(Sent::Delivered) => {}
                 Ok(Sent::Blocked) => return,
-                Err(error) => return self.fail(t, error, false),
+                Err(error) => return self.fail_send(t, error),
             }
         }
         self.receive_phase(t);
@@ -52,15 +52,14 @@ impl<H: Hal> Kernel<'_, H> {
     fn send_phase(&mut self, t: u32) -> Result<Sent, Error> {
         let thread = &self.threads[t as usize];
         let (id, op, tag) = (thread.id, thread.op, thread.tag());
-        // Faults and exceptions are the kernel's word: nobody else may speak like it.
-        let forged =
-            op.kind == Kind::Ipc && matches!(tag.label(), kernel_label::PAGE_FAULT | kernel_label::EXCEPTION);
+        // Faults, exceptions and notifications are the kernel's word: nobody else may speak like it.
+        let forged = op.kind == Kind::Ipc && kernel_label::is_reserved(tag.label());
         if forged || tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
             return Err(Error::BadArgument);
         }
         if op.dest.cluster() != self.cluster {
             // A wait at another cluster cannot be cancelled yet.
-            if op.send_timeout != Timeout::ZERO && op.send_timeout != Timeout::NEVER {
+            if !op.send_timeout.is_poll() && op.send_timeout != Timeout::NEVER {
                 return Err(Error::BadArgument);
             }
             self.send_remote(t)?;
@@ -68,7 +67,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let partner = self.find(op.dest).ok_or(Error::NoSuchThread)?;
         let space = self.spaces[usize::from(thread.space)].id;
-        self.check_permission(t, partner)?;
+        self.check_permission(t, partner, op.dest)?;
         if self.threads[partner as usize].accepts(id, space) {
             self.transfer(t, partner)?;
             return Ok(Sent::Delivered);
@@ -84,7 +83,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     fn is_over(&self, timeout: Timeout) -> bool {
-        timeout == Timeout::ZERO || (timeout != Timeout::NEVER && timeout.0 <= self.hal.now())
+        timeout.is_poll() || (timeout != Timeout::NEVER && timeout.0 <= self.hal.now())
     }
 
     /// Takes a thread that waits to send to `dest` out of that thread's queue.
@@ -96,17 +95,17 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Same domain, own pager and handler, holders of a reply right, granted partners. Nobody else.
-    fn check_permission(&self, t: u32, partner: u32) -> Result<(), Error> {
+    pub(crate) fn check_permission(&self, t: u32, partner: u32, dest: ThreadId) -> Result<(), Error> {
         let (sender, receiver) = (&self.threads[t as usize], &self.threads[partner as usize]);
         let (from, to) = (&self.spaces[usize::from(sender.space)], &self.spaces[usize::from(receiver.space)]);
-        let permitted = from.domain == to.domain || self.is_granted(t) || receiver.awaits_reply_of(from.id);
+        let permitted =
+            from.domain == to.domain || self.is_granted(t, dest) || receiver.awaits_reply_of(from.id);
         if permitted { Ok(()) } else { Err(Error::NotPermitted) }
     }
 
     /// The part of the permission that the sender's side alone can tell.
-    pub(crate) fn is_granted(&self, t: u32) -> bool {
+    pub(crate) fn is_granted(&self, t: u32, dest: ThreadId) -> bool {
         let sender = &self.threads[t as usize];
-        let dest = sender.op.dest;
         dest == sender.pager
             || dest == sender.handler
             || self.spaces[usize::from(sender.space)].is_partner(dest)
@@ -119,8 +118,17 @@ impl<H: Hal> Kernel<'_, H> {
             if thread.op.from.is_nil() {
                 return self.complete(t);
             }
+            if thread.notified != 0 && thread.takes_notifications() {
+                return self.deliver_notification(t);
+            }
             let timeout = thread.op.receive_timeout;
             let Some(sender) = self.next_sender(t) else {
+                let from = thread.op.from;
+                let closed = thread.reply_space == SpaceId::NIL && !from.is_any() && from != thread.id;
+                if closed && from.cluster() == self.cluster && self.find(from).is_none() {
+                    // It will never send.
+                    return self.fail(t, Error::NoSuchThread, true);
+                }
                 if self.is_over(timeout) {
                     return self.fail(t, Error::Timeout, true);
                 }
@@ -134,7 +142,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             match self.transfer(sender, t) {
                 Ok(()) => t = sender,
-                Err(error) => self.fail(sender, error, false),
+                Err(error) => self.fail_send(sender, error),
             }
         }
     }
@@ -244,8 +252,23 @@ impl<H: Hal> Kernel<'_, H> {
             Kind::Fault { address, esr, .. } if message.tag.label() == kernel_label::REJECT_FAULT => {
                 self.raise(t, Kind::Exception { esr, far: address });
             }
+            Kind::Exception { .. } if message.tag.label() == kernel_label::RESUME_WITH => {
+                if message.tag.untyped() == EXCEPTION_WORDS {
+                    thread.context.load(&message.words[2..EXCEPTION_WORDS]);
+                }
+                self.make_ready(t);
+            }
             Kind::Fault { .. } | Kind::Exception { .. } => self.make_ready(t),
         }
+    }
+
+    /// Ends an operation whose send phase failed. Whoever answers does not care why nobody takes the answer.
+    pub(crate) fn fail_send(&mut self, t: u32, error: Error) {
+        let op = &self.threads[t as usize].op;
+        let nobody =
+            matches!(error, Error::NoSuchThread | Error::NotPermitted | Error::Timeout | Error::Cancelled);
+        let reply = op.kind == Kind::Ipc && op.send_timeout == Timeout::REPLY && nobody;
+        self.fail(t, if reply { Error::NotWaiting } else { error }, false);
     }
 
     /// Ends an operation that has no receive phase.

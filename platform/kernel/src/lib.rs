@@ -22,6 +22,7 @@ pub mod hal;
 pub mod ipc;
 pub mod kernel;
 pub mod lifecycle;
+pub mod notify;
 pub mod queue;
 pub mod remote;
 pub mod ring;

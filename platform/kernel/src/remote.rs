@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, Proxy};
 use crate::ring::Packet;
 use crate::thread::State;
 use skerry_abi::message::MAX_WORDS;
-use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId};
 
 const SEND: u64 = 1;
 const PULL: u64 = 2;
@@ -111,8 +111,8 @@ impl<H: Hal> Kernel<'_, H> {
         let mut packet = header(SEND, thread.id, thread.op.dest);
         packet.header[SPACE] = self.spaces[usize::from(thread.space)].id.0;
         packet.header[DOMAIN] = u64::from(message.domain)
-            | if self.is_granted(t) { GRANTED } else { 0 }
-            | if thread.op.send_timeout == Timeout::ZERO { NO_WAIT } else { 0 };
+            | if self.is_granted(t, thread.op.dest) { GRANTED } else { 0 }
+            | if thread.op.send_timeout.is_poll() { NO_WAIT } else { 0 };
         packet.header[TAG] = message.tag.0;
         packet.used = message.tag.words();
         packet.words[..packet.used].copy_from_slice(&message.words[..packet.used]);
@@ -174,7 +174,7 @@ impl<H: Hal> Kernel<'_, H> {
             BOUNCE => {
                 self.push(cluster, &header(ACK, sender, receiver));
                 match self.find(sender) {
-                    Some(t) if self.is_queued_at(t, receiver) => self.fail(t, Error::NoSuchThread, false),
+                    Some(t) if self.is_queued_at(t, receiver) => self.fail_send(t, Error::NoSuchThread),
                     found => self.reap_doomed(found),
                 }
             }
@@ -195,7 +195,7 @@ impl<H: Hal> Kernel<'_, H> {
                 thread.reply_space = if call { SpaceId(packet.header[SPACE]) } else { SpaceId::NIL };
                 self.receive_phase(t);
             }
-            (FAILED, Some(t), _) => self.fail(t, Error::from_code(packet.header[SPACE]), false),
+            (FAILED, Some(t), _) => self.fail_send(t, Error::from_code(packet.header[SPACE])),
             (GONE, _, Some(t)) if self.threads[t as usize].doomed => self.reap(t),
             (GONE, _, Some(t)) if self.threads[t as usize].state == State::Pulling => {
                 self.threads[t as usize].pull = ThreadId::NIL;

@@ -4,7 +4,9 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::lifecycle::NewThread;
 use crate::thread::{Kind, Operation};
-use skerry_abi::syscall::{IPC, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
+use skerry_abi::syscall::{
+    IPC, NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op,
+};
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
@@ -22,6 +24,7 @@ impl<H: Hal> Kernel<'_, H> {
             THREAD_CONTROL => self.privileged(t).and_then(|()| self.thread_control(&x)),
             SPACE_CONTROL => self.privileged(t).and_then(|()| self.space_control(&x)),
             SYSTEM_EXIT => self.privileged(t).and_then(|()| self.hal.exit(x[0])),
+            NOTIFY => self.notify_call(t, ThreadId(x[0]), x[1]).map(|()| 0),
             // A program that does not know its kernel is not given the chance to go on.
             _ => {
                 let esr = ESR_SVC64 | u64::from(number);

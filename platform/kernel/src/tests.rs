@@ -4,5 +4,6 @@ mod arenas;
 mod ipc;
 mod lifecycle;
 mod memory;
+mod notify;
 mod remote;
 mod world;

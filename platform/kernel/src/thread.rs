@@ -23,6 +23,15 @@ pub struct Context {
 
 impl Context {
     const EMPTY: Self = Self { x: [0; 31], sp: 0, pc: 0, pstate: 0 };
+    /// N, Z, C and V: all of PSTATE that user mode may choose.
+    const FLAGS: u64 = 0xf << 28;
+
+    /// Sets PC, SP, PSTATE (as far as a program may) and x0..x30 to the 34 words of an exception message's registers.
+    pub fn load(&mut self, words: &[u64]) {
+        let Some(([pc, sp, pstate], x)) = words.split_first_chunk() else { return };
+        (self.pc, self.sp, self.pstate) = (*pc, *sp, self.pstate & !Self::FLAGS | pstate & Self::FLAGS);
+        self.x.iter_mut().zip(x).for_each(|(register, word)| *register = *word);
+    }
 }
 
 /// The floating-point and SIMD state: saved only when another thread of the CPU wants the unit.
@@ -179,6 +188,8 @@ pub struct Tcb {
     pub pull: ThreadId,
     /// A remote receiver that asked for its message relies on getting it.
     pub announced: bool,
+    /// Notification bits that it has not received yet.
+    pub notified: u64,
 }
 
 impl Tcb {
@@ -203,6 +214,7 @@ impl Tcb {
         deadline: u64::MAX,
         pull: ThreadId::NIL,
         announced: false,
+        notified: 0,
     };
 
     /// Where the program finds its UTCB.
@@ -234,6 +246,14 @@ impl Tcb {
     pub fn accepts(&self, sender: ThreadId, sender_space: SpaceId) -> bool {
         self.state == State::Receiving
             && (self.op.from.is_any() || self.op.from == sender || self.awaits_reply_of(sender_space))
+    }
+    /// Whether it takes notifications right now.
+    pub fn accepts_notifications(&self) -> bool {
+        self.state == State::Receiving && self.takes_notifications()
+    }
+    /// Whether the receive phase of its operation takes notifications: an open one, or one from itself.
+    pub fn takes_notifications(&self) -> bool {
+        self.op.from.is_any() || self.op.from == self.id
     }
     /// Whether `space` holds the right to answer its call.
     pub fn awaits_reply_of(&self, space: SpaceId) -> bool {

@@ -76,30 +76,46 @@ pub fn call(to: ThreadId, message: &mut Message) -> Result<Sender, Error> {
 /// # Errors
 /// [`Failure`]; if the answer did not get through, nothing was received.
 pub fn reply_wait(to: ThreadId, message: &mut Message) -> Result<Sender, Failure> {
-    exchange(to, ThreadId::ANY, message, (Timeout::ZERO, Timeout::NEVER), Fpage::NIL)
+    exchange(to, ThreadId::ANY, message, (Timeout::REPLY, Timeout::NEVER), Fpage::NIL)
 }
 
 /// Answers without waiting.
 ///
 /// # Errors
-/// The kernel's: for a caller that is gone there is nothing to do.
+/// The kernel's: [`Error::NotWaiting`] if the caller is gone or does not wait any more; then there is nothing to do.
 pub fn reply(to: ThreadId, message: &mut Message) -> Result<(), Error> {
-    send(to, message, Timeout::ZERO)
+    send(to, message, Timeout::REPLY)
 }
 
-/// Lets less urgent threads of this CPU run for a moment: blocks for `ticks` of the virtual counter.
-pub fn pause(ticks: u64) {
+/// Waits for notifications only, and returns their bits.
+///
+/// # Errors
+/// [`Error::Timeout`], or the kernel's.
+pub fn wait_notification(timeout: Timeout) -> Result<u64, Error> {
     let mut message = Message::new();
+    receive(utcb::my_id(), &mut message, timeout)?;
+    Ok(message.buffer()[0])
+}
+
+/// Lets less urgent threads of this CPU run for a moment: blocks for `ticks` of the virtual counter. Notifications that arrive
+/// meanwhile are kept.
+pub fn pause(ticks: u64) {
     let until = Timeout(sys::counter_time().saturating_add(ticks));
-    // A closed receive from oneself: only the time-out ends it.
-    let _ = receive(utcb::my_id(), &mut message, until);
+    let mut kept = 0;
+    while let Ok(bits) = wait_notification(until) {
+        kept |= bits;
+    }
+    if kept != 0 {
+        // One may always notify oneself.
+        let _ = sys::notify(utcb::my_id(), kept);
+    }
 }
 
 /// Stays in the kernel until the thread is deleted.
 pub fn sleep_forever() -> ! {
     let mut message = Message::new();
     loop {
-        // A closed receive from oneself: nobody can send that.
+        // Only notifications end that, and nobody waits for these here.
         let _ = receive(utcb::my_id(), &mut message, Timeout::NEVER);
     }
 }

@@ -76,6 +76,15 @@ pub fn unmap(fpages: &mut [Fpage], flush: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// ORs `bits` into the notification word of `thread`; never waits for it.
+///
+/// # Errors
+/// The kernel's.
+#[inline]
+pub fn notify(thread: ThreadId, bits: u64) -> Result<(), Error> {
+    value::<{ syscall::NOTIFY }>(&[thread.0, bits]).map(drop)
+}
+
 /// Privileged: a new, suspended thread.
 ///
 /// # Errors

@@ -145,7 +145,7 @@ fn a_sender_that_dies_after_it_was_asked_for_its_message_strands_nobody() {
     ipc(&mut w[0], other, Ipc::call(server, 2, &[]));
     ipc(&mut w[1], server, Ipc::reply_wait(client, 0, &[]));
     settle(&mut w);
-    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NoSuchThread));
+    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NotWaiting));
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     settle(&mut w);
     assert_eq!(outcome(&w[1], server).1.label(), 2);

@@ -96,7 +96,9 @@ pub(super) struct Ipc {
     pub(super) from: ThreadId,
     pub(super) tag: Tag,
     pub(super) words: Vec<u64>,
+    /// The send phase waits for ever; else until `send_timeout`.
     pub(super) wait: bool,
+    pub(super) send_timeout: Timeout,
     pub(super) receive_timeout: Timeout,
     pub(super) window: Fpage,
 }
@@ -105,7 +107,8 @@ impl Default for Ipc {
     fn default() -> Self {
         let (dest, from) = (ThreadId::NIL, ThreadId::NIL);
         let (tag, words) = (Tag::default(), Vec::new());
-        Self { dest, from, tag, words, wait: true, receive_timeout: Timeout::NEVER, window: Fpage::NIL }
+        let (send_timeout, receive_timeout) = (Timeout::ZERO, Timeout::NEVER);
+        Self { dest, from, tag, words, wait: true, send_timeout, receive_timeout, window: Fpage::NIL }
     }
 }
 
@@ -121,7 +124,12 @@ impl Ipc {
         Self { from, ..Self::default() }
     }
     pub(super) fn reply_wait(to: ThreadId, label: u32, words: &[u64]) -> Self {
-        Self { from: ThreadId::ANY, wait: false, ..Self::call(to, label, words) }
+        Self {
+            from: ThreadId::ANY,
+            wait: false,
+            send_timeout: Timeout::REPLY,
+            ..Self::call(to, label, words)
+        }
     }
 }
 
@@ -136,7 +144,7 @@ pub(super) fn ipc(k: &mut TestKernel, id: ThreadId, call: Ipc) {
     (x[0], x[1], x[2]) = (call.dest.0, call.from.0, call.tag.0);
     x[3..11].fill(0);
     x[3..].iter_mut().zip(&call.words).take(8).for_each(|(x, w)| *x = *w);
-    x[11] = if call.wait { Timeout::NEVER.0 } else { Timeout::ZERO.0 };
+    x[11] = if call.wait { Timeout::NEVER.0 } else { call.send_timeout.0 };
     x[12] = call.receive_timeout.0;
     x[13] = call.window.word();
     k.handle(Event::Syscall(IPC));
