@@ -1,7 +1,8 @@
 //! IPC messages: tag, message registers (MRs), typed items, time-outs, and what the kernel itself sends.
 //!
 //! A message is the tag (MR0) and up to 63 further words: first `untyped` plain words, then `typed` words
-//! that form items of two words each. MR0..MR8 travel in registers, MR9..MR63 in the UTCBs.
+//! that form items of two words each. MR0..MR8 travel in registers, all of them whatever the tag says (a sender that uses
+//! fewer sets the others to what everybody may see); MR9..MR63 travel in the UTCBs.
 
 use crate::{Error, Fpage, Rights};
 
@@ -17,6 +18,8 @@ pub struct Tag(pub u64);
 
 impl Tag {
     const ERROR: u64 = 1 << 12;
+    /// What a sender decides of a tag; the kernel clears the rest.
+    pub const MASK: u64 = 0xffff_ffff_0000_0fff;
 
     /// A tag; `untyped + typed` must not exceed [`MAX_WORDS`] (the kernel refuses it).
     pub const fn new(label: u32, untyped: usize, typed: usize) -> Self {
@@ -53,7 +56,7 @@ impl Tag {
     }
     /// The tag as the kernel delivers it: error flags and reserved bits cleared.
     pub const fn sanitized(self) -> Self {
-        Self(self.0 & 0xffff_ffff_0000_0fff)
+        Self(self.0 & Self::MASK)
     }
 }
 

@@ -31,6 +31,9 @@ pub const SYSTEM_EXIT: u16 = 4;
 /// or out of bounds is then not told.
 pub const NOTIFY: u16 = 6;
 
+/// Does nothing, and x0 = 0: what it costs to enter and leave the kernel.
+pub const NULL: u16 = 7;
+
 /// Operations of [`THREAD_CONTROL`].
 pub mod thread_op {
     /// x1 space, x2 CPU (of this cluster), x3 pager, x4 exception handler (NIL = the pager), x5 UTCB slot, x6 priority

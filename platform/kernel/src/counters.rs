@@ -24,6 +24,10 @@ impl Block {
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter as usize].load(Ordering::Relaxed)
     }
+    /// Where a counter is, for the assembly.
+    pub fn address(&self, counter: Counter) -> *mut u64 {
+        self.0[counter as usize].as_ptr()
+    }
     /// Counts `n` events. Only the block's own CPU may call this.
     #[inline(always)]
     pub fn add(&self, counter: Counter, n: u64) {

@@ -1,6 +1,7 @@
 //! What the kernel's logic needs from the machine. The real one is in `arch/aarch64`, a fake one in the tests.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 
 /// The machine as the kernel's logic sees it.
@@ -9,6 +10,8 @@ pub trait Hal {
     fn now(&self) -> u64;
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
+    /// Copies words between two UTCBs. User programs may write both at any time: each word is copied whole, that is all.
+    fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]);
     /// Makes page-table entries that were invalid and now are valid visible to table walks.
     fn publish(&mut self);
     /// Invalidates one page of an address space in this CPU's TLB, or in all TLBs of the machine.

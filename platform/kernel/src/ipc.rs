@@ -132,7 +132,12 @@ impl<H: Hal> Kernel<'_, H> {
                 if self.is_over(timeout) {
                     return self.fail(t, Error::Timeout, true);
                 }
-                self.threads[t as usize].state = State::Receiving;
+                let thread = &mut self.threads[t as usize];
+                thread.state = State::Receiving;
+                thread.open_to = match (thread.op.kind, timeout) {
+                    (Kind::Ipc, Timeout::NEVER) => thread.op.from,
+                    _ => ThreadId::NIL,
+                };
                 return self.set_deadline(t, timeout.0);
             };
             let Self { threads, links, .. } = self;

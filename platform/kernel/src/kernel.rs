@@ -197,7 +197,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
 
     /// The thread that runs on this CPU, unless it was deleted meanwhile.
     pub fn current(&self) -> Option<u32> {
-        self.cpus[usize::from(self.this_cpu)].current.filter(|&t| !self.threads[t as usize].doomed)
+        self.cpus[usize::from(self.this_cpu)].current().filter(|&t| !self.threads[t as usize].doomed)
     }
     /// The live thread with this id, if it is of this cluster.
     pub fn find_thread(&self, id: ThreadId) -> Option<u32> {
@@ -224,7 +224,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
 
     /// Something happened on this CPU. Afterwards, [`Kernel::pick`] says who goes on.
     pub fn handle(&mut self, event: Event) {
-        let current = self.cpus[usize::from(self.this_cpu)].current;
+        let current = self.cpus[usize::from(self.this_cpu)].current();
         match (event, current) {
             (Event::Tick, _) => self.tick(),
             (Event::Kick, _) => self.poll_rings(),
@@ -307,8 +307,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
     /// A thread's UTCB.
     pub(crate) fn utcb(&self, t: u32) -> &'a [AtomicU64] {
-        let thread = &self.threads[t as usize];
-        &self.utcbs[thread.utcb_page as usize].0[usize::from(thread.utcb_slot) % UTCBS_PER_PAGE]
+        self.threads[t as usize].utcb(self.utcbs)
     }
 
     /// The mapping database together with what its TLB invalidations need.

@@ -18,6 +18,7 @@ extern crate std;
 
 pub mod boot;
 pub mod counters;
+pub mod fastpath;
 pub mod hal;
 pub mod ipc;
 pub mod kernel;

@@ -85,13 +85,23 @@ impl<H: Hal> Kernel<'_, H> {
             Slot::Missing => self.add_utcb_page(&new)?,
         };
         let id = ThreadId::new(self.cluster, t as u16, self.threads[t].id.generation() + 1);
-        self.spaces[usize::from(new.space)].threads += 1;
+        let utcb_pa =
+            self.utcb_pa(utcb_page) + Tcb::utcb_address(new.utcb_slot) % size_of::<UtcbPage>() as u64;
+        let ttbr0 = self.db.root_table(new.space) | u64::from(Space::asid(new.space)) << 48;
+        let space = &mut self.spaces[usize::from(new.space)];
+        space.threads += 1;
+        space.note_cpu(new.cpu);
         self.threads[t] = Tcb {
             id,
+            domain: space.domain.into(),
+            space_id: space.id,
+            ttbr0,
             space: new.space,
             cpu: new.cpu,
             priority: new.priority,
             state: State::Created,
+            utcb_pa,
+            utcb_va: Tcb::utcb_address(new.utcb_slot),
             utcb_slot: new.utcb_slot,
             utcb_page,
             pager: new.pager,
@@ -107,8 +117,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     fn add_utcb_page(&mut self, new: &NewThread) -> Result<u32, Error> {
         let added = self.alloc_utcb_page().and_then(|page| {
-            let thread = Tcb { utcb_slot: new.utcb_slot, ..Tcb::FREE };
-            let va = thread.utcb_address() & !(size_of::<UtcbPage>() as u64 - 1);
+            let va = Tcb::utcb_address(new.utcb_slot) & !(size_of::<UtcbPage>() as u64 - 1);
             let pa = self.utcb_pa(page);
             match self.db.map_pinned(new.space, va, pa, true) {
                 Ok(()) => {
@@ -157,8 +166,9 @@ impl<H: Hal> Kernel<'_, H> {
             return Err(Error::Refused);
         }
         match thread.state {
-            State::Ready if cpu != self.this_cpu && self.cpus[usize::from(cpu)].current == Some(t) => {
+            State::Ready if cpu != self.this_cpu && self.cpus[usize::from(cpu)].current() == Some(t) => {
                 self.threads[t as usize].doomed = true;
+                self.cpus[usize::from(cpu)].stop_current();
                 self.hal.kick(cpu);
                 return Ok(());
             }
@@ -188,8 +198,8 @@ impl<H: Hal> Kernel<'_, H> {
         let thread = &self.threads[t as usize];
         let (id, space, utcb_slot) = (thread.id, thread.space, thread.utcb_slot);
         let cpu = usize::from(thread.cpu);
-        if self.cpus[cpu].current == Some(t) {
-            self.cpus[cpu].current = None;
+        if self.cpus[cpu].current() == Some(t) {
+            self.cpus[cpu].set_current(None);
         }
         self.threads[t as usize].state = State::Halted;
         loop {
@@ -206,7 +216,7 @@ impl<H: Hal> Kernel<'_, H> {
         owner.threads -= 1;
         let last = owner.threads == 0;
         if let Some(page) = owner.release_utcb(utcb_slot) {
-            let utcb = Tcb { utcb_slot, ..Tcb::FREE }.utcb_address() & !(size_of::<UtcbPage>() as u64 - 1);
+            let utcb = Tcb::utcb_address(utcb_slot) & !(size_of::<UtcbPage>() as u64 - 1);
             let (db, mut tlb) = self.db_and_tlb();
             db.unmap_pinned(&mut tlb, space, utcb);
             self.free_utcb_page(page);

@@ -4,36 +4,77 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
 use crate::thread::State;
-use skerry_abi::{Counter, Error};
+use skerry_abi::{Counter, CpuId, Error};
 
 /// Priorities: 0 (least urgent) to 255.
 const PRIORITIES: usize = 256;
 
-/// One CPU's run queue and the thread it runs.
+/// One CPU's run queue and the thread it runs. The first words are known to the exception entry.
+#[repr(C)]
+#[derive(Clone, Debug)]
 pub struct RunQueue {
-    queues: [Queue; PRIORITIES],
-    ready: [u64; PRIORITIES / 64],
-    /// The thread that runs, if any; it is in no queue.
-    pub current: Option<u32>,
-    /// No deadline of a thread of this CPU is earlier; `u64::MAX` = there is none.
-    pub deadline: u64,
+    /// The standing (see [`crate::thread::Tcb::priority`]) of a thread that receives on this CPU and is as urgent as the most urgent
+    /// one that is ready here: of a thread that receives and may run next, the standing is larger by less than 256. Or
+    /// larger than any thread's, if the scheduler must be asked first.
+    pub(crate) floor: u64,
+    /// The thread that runs, in no queue; `NONE` if there is none.
+    current: u32,
+    /// The thread that runs is doomed.
+    attention: bool,
     /// Whether the CPU belongs to this cluster.
     pub ours: bool,
     /// Its number among the cluster's CPUs.
     pub local: u16,
+    cpu: CpuId,
+    /// No deadline of a thread of this CPU is earlier; `u64::MAX` = there is none.
+    pub deadline: u64,
+    ready: [u64; PRIORITIES / 64],
+    queues: [Queue; PRIORITIES],
+}
+
+const fn floor(cpu: CpuId, priority: u8) -> u64 {
+    priority as u64 | (cpu as u64) << 16 | (State::Receiving as u64) << 32
 }
 
 impl RunQueue {
-    /// Nothing to run.
-    pub const EMPTY: Self = Self {
-        queues: [Queue::EMPTY; PRIORITIES],
-        ready: [0; PRIORITIES / 64],
-        current: None,
-        deadline: u64::MAX,
-        ours: false,
-        local: 0,
-    };
+    /// Offset of `floor`, for the assembly.
+    pub const FLOOR: usize = core::mem::offset_of!(Self, floor);
+    /// Offset of `current`, for the assembly.
+    pub const CURRENT: usize = core::mem::offset_of!(Self, current);
 
+    /// A CPU with nothing to run.
+    pub const fn new(cpu: CpuId) -> Self {
+        Self {
+            floor: floor(cpu, 0),
+            current: NONE,
+            attention: false,
+            ours: false,
+            local: 0,
+            cpu,
+            deadline: u64::MAX,
+            ready: [0; PRIORITIES / 64],
+            queues: [Queue::EMPTY; PRIORITIES],
+        }
+    }
+
+    /// The thread that runs, if any.
+    pub fn current(&self) -> Option<u32> {
+        (self.current != NONE).then_some(self.current)
+    }
+    /// Names the thread that runs.
+    pub(crate) fn set_current(&mut self, thread: Option<u32>) {
+        self.current = thread.unwrap_or(NONE);
+        self.attention = false;
+        self.set_floor();
+    }
+    /// The thread that runs was deleted from another CPU: whatever it does next, it ends.
+    pub(crate) fn stop_current(&mut self) {
+        self.attention = true;
+        self.set_floor();
+    }
+    fn set_floor(&mut self) {
+        self.floor = if self.attention { 1 << 63 } else { floor(self.cpu, self.highest().unwrap_or(0)) };
+    }
     fn highest(&self) -> Option<u8> {
         let word = self.ready.iter().rposition(|&w| w != 0)?;
         Some((word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as u8)
@@ -44,6 +85,7 @@ impl RunQueue {
             true => self.ready[word] &= !bit,
             false => self.ready[word] |= bit,
         }
+        self.set_floor();
     }
     fn push(&mut self, links: &mut [Link], thread: u32, priority: u8, front: bool) {
         let queue = &mut self.queues[usize::from(priority)];
@@ -72,11 +114,11 @@ impl<H: Hal> Kernel<'_, H> {
         thread.state = State::Ready;
         let (cpu, priority) = (thread.cpu, thread.priority);
         let queue = &mut self.cpus[usize::from(cpu)];
-        if queue.current == Some(t) {
+        if queue.current == t {
             return;
         }
         queue.push(self.links, t, priority, false);
-        let preempts = queue.current.is_none_or(|c| self.threads[c as usize].priority < priority);
+        let preempts = queue.current().is_none_or(|c| self.threads[c as usize].priority < priority);
         if cpu != self.this_cpu && preempts {
             self.hal.kick(cpu);
         }
@@ -86,8 +128,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn make_unready(&mut self, t: u32) {
         let thread = &self.threads[t as usize];
         let queue = &mut self.cpus[usize::from(thread.cpu)];
-        if queue.current == Some(t) {
-            queue.current = None;
+        if queue.current == t {
+            queue.set_current(None);
         } else {
             queue.remove(self.links, t, thread.priority);
         }
@@ -99,7 +141,8 @@ impl<H: Hal> Kernel<'_, H> {
         self.expire();
         // A thread that another CPU deleted stays where `pick` finds it and ends it.
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        if let Some(current) = queue.current.take_if(|t| !self.threads[*t as usize].doomed) {
+        if let Some(current) = queue.current().filter(|&t| !self.threads[t as usize].doomed) {
+            queue.set_current(None);
             queue.push(self.links, current, self.threads[current as usize].priority, false);
         }
     }
@@ -151,7 +194,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
     pub fn pick(&mut self) -> Option<u32> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        if let Some(current) = queue.current {
+        if let Some(current) = queue.current() {
             let thread = &self.threads[current as usize];
             if thread.doomed {
                 // It ran until now, so it is in no queue.
@@ -164,18 +207,15 @@ impl<H: Hal> Kernel<'_, H> {
                 }
                 queue.push(self.links, current, thread.priority, true);
             }
-            queue.current = None;
+            queue.set_current(None);
         }
         self.pick_queued()
     }
 
     fn pick_queued(&mut self) -> Option<u32> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        queue.current = queue.pop(self.links);
-        let current = queue.current?;
-        debug_assert_ne!(current, NONE);
-        let space = self.threads[current as usize].space;
-        self.spaces[usize::from(space)].note_run(self.this_cpu);
-        Some(current)
+        let next = queue.pop(self.links);
+        queue.set_current(next);
+        next
     }
 }

@@ -9,7 +9,8 @@ pub const MAX_PARTNERS: usize = 8;
 pub const UTCBS_PER_PAGE: usize = 4;
 const UTCB_PAGES: usize = UTCB_SLOTS as usize / UTCBS_PER_PAGE;
 
-/// On which CPUs a space has run since its TLB entries were last known to be gone.
+/// On which CPUs threads of a space may have run: those they were created on or moved to. Noted then and not at each switch,
+/// which would cost the fast paths; a CPU that has not run the space yet has nothing to invalidate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RanOn {
     /// Nowhere: no TLB can hold entries of it.
@@ -71,8 +72,8 @@ impl Space {
     pub fn asid(slot: u16) -> u16 {
         slot + 1
     }
-    /// Remembers that it runs on `cpu` now.
-    pub fn note_run(&mut self, cpu: CpuId) {
+    /// Remembers that a thread of it may run on `cpu` from now on.
+    pub fn note_cpu(&mut self, cpu: CpuId) {
         self.ran_on = match self.ran_on {
             RanOn::Nowhere => RanOn::One(cpu),
             RanOn::One(c) if c == cpu => RanOn::One(cpu),

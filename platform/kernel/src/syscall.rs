@@ -10,7 +10,7 @@ use skerry_abi::syscall::{
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
-const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
+pub const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
 /// Registers x0..x18 are the caller's to lose.
 const CLOBBERED: usize = 19;
 

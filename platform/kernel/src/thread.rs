@@ -1,6 +1,10 @@
 //! Threads: what the kernel remembers of one.
 
+use crate::kernel::UtcbPage;
 use crate::queue::Queue;
+use crate::space::UTCBS_PER_PAGE;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{UTCB_BASE, UTCB_SIZE};
 use skerry_abi::message::{EXCEPTION_WORDS, kernel_label};
 use skerry_abi::{CpuId, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
@@ -78,6 +82,7 @@ pub enum State {
 /// In whose name a message goes out, and what an answer does to the thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(test, derive(Hash))]
+#[repr(u8)]
 pub enum Kind {
     /// The thread's own IPC system call: the answer lands in its registers.
     Ipc,
@@ -99,7 +104,9 @@ pub enum Kind {
     },
 }
 
-/// The IPC operation a thread is in: arguments of the system call, or the kernel's own for faults.
+/// The IPC operation a thread is in: arguments of the system call, or the kernel's own for faults. The order is known to the
+/// assembly.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct Operation {
@@ -145,60 +152,91 @@ impl Operation {
     }
 }
 
-/// A thread control block.
-#[repr(C)]
+/// A thread control block. What the fast paths touch comes first; the size is a power of two, so that a slot is found by a
+/// shift.
+#[repr(C, align(1024))]
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct Tcb {
     /// Registers; first, for the assembly.
     pub context: Context,
-    /// Floating-point registers.
-    pub fp: FpState,
-    /// TPIDR_EL0, the program's.
-    pub tls: u64,
     /// The thread's name; its generation counts on when the slot is used again.
     pub id: ThreadId,
-    /// Slot of its space.
-    pub space: u16,
+    /// The domain of its space, as receivers see it (behind `id`, for the assembly).
+    pub domain: u64,
+    /// Its space.
+    pub space_id: SpaceId,
+    /// Root table and ASID of its space, for TTBR0_EL1.
+    pub ttbr0: u64,
+    /// TPIDR_EL0, the program's.
+    pub tls: u64,
+    /// Where the program finds its UTCB: TPIDRRO_EL0.
+    pub utcb_va: u64,
+    /// Physical address of its UTCB.
+    pub utcb_pa: u64,
+    /// While it receives in an IPC system call without a deadline: from whom. Else NIL. For the fast path: whenever `state` becomes
+    /// `Receiving`, this is set.
+    pub open_to: ThreadId,
+    /// The space that may answer its call; NIL = nobody owes it a reply.
+    pub reply_space: SpaceId,
+    /// Larger is more urgent. This and the next five fields are one word, its *standing*: one comparison with
+    /// [`crate::sched::RunQueue::floor`] tells whether it waits on this CPU and may run next.
+    pub priority: u8,
+    /// Zero.
+    pub reserved: u8,
     /// The CPU it runs on.
     pub cpu: CpuId,
-    /// Larger is more urgent.
-    pub priority: u8,
     /// What it does.
     pub state: State,
     /// Somebody deleted it while it ran on another CPU or a remote cluster had its message.
     pub doomed: bool,
+    /// Zero.
+    pub reserved_too: u16,
+    /// Gets its page faults.
+    pub pager: ThreadId,
+    /// The IPC it is in.
+    pub op: Operation,
+    /// Those who wait to send to it: threads of this cluster, and proxies of others.
+    pub senders: Queue,
+    /// Notification bits that it has not received yet (behind `senders`, for the assembly).
+    pub notified: u64,
+    /// When its wait ends without a partner; `u64::MAX` = never.
+    pub deadline: u64,
+    /// Slot of its space.
+    pub space: u16,
     /// UTCB slot in its space.
     pub utcb_slot: u16,
     /// UTCB page in the kernel's arena.
     pub utcb_page: u32,
-    /// Gets its page faults.
-    pub pager: ThreadId,
     /// Gets its exceptions.
     pub handler: ThreadId,
-    /// The IPC it is in.
-    pub op: Operation,
-    /// The space that may answer its call; NIL = nobody owes it a reply.
-    pub reply_space: SpaceId,
-    /// Those who wait to send to it: threads of this cluster, and proxies of others.
-    pub senders: Queue,
-    /// When its wait ends without a partner; `u64::MAX` = never.
-    pub deadline: u64,
     /// The remote sender whose message it wants or has asked for; NIL = none.
     pub pull: ThreadId,
     /// A remote receiver that asked for its message relies on getting it.
     pub announced: bool,
-    /// Notification bits that it has not received yet.
-    pub notified: u64,
+    /// Floating-point registers.
+    pub fp: FpState,
 }
+
+const _: () = assert!(size_of::<Tcb>().is_power_of_two());
+const _: () = assert!(offset_of!(Tcb, priority).is_multiple_of(8));
+const _: () = assert!(offset_of!(Tcb, state) == offset_of!(Tcb, priority) + 4);
+const _: () = assert!(offset_of!(Tcb, pager) == offset_of!(Tcb, priority) + 8);
 
 impl Tcb {
     /// A slot that was never used.
     pub const FREE: Self = Self {
         context: Context::EMPTY,
-        fp: FpState::EMPTY,
-        tls: 0,
         id: ThreadId::NIL,
+        domain: 0,
+        space_id: SpaceId::NIL,
+        ttbr0: 0,
+        tls: 0,
+        utcb_va: 0,
+        utcb_pa: 0,
+        open_to: ThreadId::NIL,
+        reserved: 0,
+        reserved_too: 0,
         space: 0,
         cpu: 0,
         priority: 0,
@@ -215,11 +253,26 @@ impl Tcb {
         pull: ThreadId::NIL,
         announced: false,
         notified: 0,
+        fp: FpState::EMPTY,
     };
 
-    /// Where the program finds its UTCB.
-    pub fn utcb_address(&self) -> u64 {
-        UTCB_BASE + u64::from(self.utcb_slot) * UTCB_SIZE
+    /// Where the program finds the UTCB of a slot.
+    pub const fn utcb_address(slot: u16) -> u64 {
+        UTCB_BASE + slot as u64 * UTCB_SIZE
+    }
+    /// Its standing as one word.
+    #[inline(always)]
+    pub fn standing(&self) -> u64 {
+        u64::from(self.priority)
+            | u64::from(self.reserved) << 8
+            | u64::from(self.cpu) << 16
+            | (self.state as u64) << 32
+            | u64::from(self.doomed) << 40
+            | u64::from(self.reserved_too) << 48
+    }
+    /// Its UTCB, in the kernel's arena.
+    pub fn utcb<'a>(&self, pages: &'a [UtcbPage]) -> &'a [AtomicU64; UTCB_SIZE as usize / 8] {
+        &pages[self.utcb_page as usize].0[usize::from(self.utcb_slot) % UTCBS_PER_PAGE]
     }
     /// The tag of the message it sends in its present operation.
     pub fn tag(&self) -> Tag {

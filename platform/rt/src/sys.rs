@@ -158,6 +158,14 @@ pub fn exit(code: u64) -> ! {
     }
 }
 
+/// The system call that does nothing.
+///
+/// # Errors
+/// None.
+pub fn null() -> Result<u64, Error> {
+    value::<{ syscall::NULL }>(&[])
+}
+
 /// A system call that does not exist: the caller dies of it. For tests.
 ///
 /// # Errors

@@ -4,23 +4,28 @@
 //! |---|---|
 //! | [`start`] | from the boot loader to the first thread |
 //! | [`entry`] | exception vectors: save, call, restore |
+//! | [`ipc_fast`], [`fastpath`] | the short way through IPC: assembly for one CPU, Rust for several |
 //! | [`dispatch`] | decode the exception, run the kernel under the cluster lock, leave to a thread or sleep |
 //! | [`percpu`] | what hangs off TPIDR_EL1 |
 //! | [`lock`] | the cluster lock |
 //! | [`machine`] | the kernel's [`skerry_kernel::hal::Hal`]: TLB, barriers, doorbells, the end |
 //! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
+//! | [`words`] | copying between UTCBs |
 //! | [`heap`] | arenas out of the cluster's memory |
 //! | [`console`] | the last words of a panicking kernel |
 
 mod console;
 mod dispatch;
 mod entry;
+mod fastpath;
 mod fp;
 mod gic;
 mod heap;
+mod ipc_fast;
 mod lock;
 mod machine;
 mod percpu;
 mod registers;
 mod start;
 mod timer;
+mod words;

@@ -87,7 +87,7 @@ impl<'a> Memory<'a> {
             links: fill(sizes.threads + sizes.proxies, || Link::UNLINKED),
             utcbs: fill(sizes.utcb_pages, || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4])),
             utcb_links: fill(sizes.utcb_pages, || Link::UNLINKED),
-            cpus: fill(clusters * cpus, || RunQueue::EMPTY),
+            cpus: (0..(clusters * cpus) as CpuId).map(RunQueue::new).collect(),
             peers: (0..clusters)
                 .map(|other| Peer {
                     inbound: (me != other).then(|| rings.between(other, me)),

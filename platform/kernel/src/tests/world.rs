@@ -6,6 +6,7 @@ use crate::kernel::{Event, Kernel};
 use crate::lifecycle::NewThread;
 use crate::thread::State;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::syscall::IPC;
 use skerry_abi::{CpuId, Domain, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
@@ -30,6 +31,9 @@ impl Hal for Fake {
     }
     fn kick(&mut self, cpu: CpuId) {
         self.kicks.push(cpu);
+    }
+    fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
+        from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
     }
     fn publish(&mut self) {}
     fn invalidate_page(&mut self, _: u16, _: u64, _: bool) {
@@ -86,7 +90,7 @@ pub(super) fn run(k: &mut TestKernel, id: ThreadId) -> u32 {
     assert_eq!(k.thread(t).state, State::Ready, "{id:?} can run");
     k.tick();
     k.make_unready(t);
-    k.cpus[usize::from(k.this_cpu)].current = Some(t);
+    k.cpus[usize::from(k.this_cpu)].set_current(Some(t));
     t
 }
 

@@ -10,7 +10,6 @@ use core::panic::PanicInfo;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Rights, ThreadId};
 use skerry_kernel::kernel::Event;
-use skerry_kernel::space::Space;
 use skerry_kernel::thread::Context;
 
 /// ESR_EL1.EC values (ARM ARM D24.2.40).
@@ -118,12 +117,11 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         });
         return None;
     };
-    let (id, space) = (kernel.thread(t).id, kernel.thread(t).space);
+    let thread = kernel.thread(t);
+    let (id, ttbr0) = (thread.id, thread.ttbr0);
     if loaded != id {
-        let ttbr0 = kernel.root_table(space) | u64::from(Space::asid(space)) << 48;
-        let thread = kernel.thread(t);
         write_sysreg!("tpidr_el0", thread.tls);
-        write_sysreg!("tpidrro_el0", thread.utcb_address());
+        write_sysreg!("tpidrro_el0", thread.utcb_va);
         percpu::with(|cpu| {
             cpu.loaded = id;
             fp::allow(cpu.fp_owner == id);

@@ -7,6 +7,8 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
+use skerry_abi::syscall::NULL;
+use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::Context;
 
 const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, sp) == 248);
@@ -14,6 +16,7 @@ const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, psta
 
 global_asm!(
     r#"
+    // All but x16 and x17, which the vectors have saved.
     .macro  save_context
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
@@ -23,7 +26,6 @@ global_asm!(
     stp     x10, x11, [sp, #16 * 5]
     stp     x12, x13, [sp, #16 * 6]
     stp     x14, x15, [sp, #16 * 7]
-    stp     x16, x17, [sp, #16 * 8]
     stp     x18, x19, [sp, #16 * 9]
     stp     x20, x21, [sp, #16 * 10]
     stp     x22, x23, [sp, #16 * 11]
@@ -55,14 +57,48 @@ exception_vectors:
     .rept   4                       // current EL, SP_EL1
     vector  kernel_fault
     .endr
-    vector  user_sync               // lower EL, 64 bit
-    vector  user_irq
+    .balign 128                     // lower EL, 64 bit
+    stp     x16, x17, [sp, #16 * 8]
+    mrs     x16, esr_el1
+    mov     x17, #{svc}
+    sub     x16, x16, x17           // the number of a system call, or something large
+    cbz     x16, ipc_fast
+    cmp     x16, #{null}
+    b.ne    user_sync
+    ldp     x16, x17, [sp, #16 * 8]
+    mov     x0, #0
+    eret
+    .balign 128
+    stp     x16, x17, [sp, #16 * 8]
+    b       user_irq
     vector  kernel_fault
-    vector  user_serror
+    .balign 128
+    stp     x16, x17, [sp, #16 * 8]
+    b       user_serror
     .rept   4                       // lower EL, 32 bit: not offered
     vector  kernel_fault
     .endr
 
+    // From the fast path, with all of the user's registers but x14 to x18, which an IPC may clobber; x19 to x30 are
+    // saved.
+    .global ipc_general
+ipc_general:
+    stp     x0, x1, [sp, #16 * 0]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x8, x9, [sp, #16 * 4]
+    stp     x10, x11, [sp, #16 * 5]
+    stp     x12, x13, [sp, #16 * 6]
+    mrs     x15, sp_el0
+    mrs     x16, elr_el1
+    mrs     x17, spsr_el1
+    stp     x15, x16, [sp, #8 * 31]
+    str     x17, [sp, #8 * 33]
+    ldr     x14, [x14]
+    mov     sp, x14
+    bl      {ipc}
+    b       resume_thread
 user_sync:
     save_context
     mrs     x0, esr_el1
@@ -119,6 +155,9 @@ resume_thread:
     sync = sym super::dispatch::user_sync,
     irq = sym super::dispatch::user_irq,
     fault = sym super::dispatch::kernel_fault,
+    ipc = sym super::fastpath::ipc,
+    svc = const ESR_SVC64,
+    null = const NULL,
 );
 
 unsafe extern "C" {

@@ -14,9 +14,9 @@ use skerry_kernel::thread::FpState;
 const _: () = assert!(offset_of!(FpState, fpcr) == 512 && offset_of!(FpState, fpsr) == 520);
 
 /// CPACR_EL1.FPEN: EL0 traps, EL1 does not.
-const TRAP_USER: u64 = 0b01 << 20;
+pub(super) const TRAP_USER: u64 = 0b01 << 20;
 /// Nothing traps.
-const NO_TRAP: u64 = 0b11 << 20;
+pub(super) const NO_TRAP: u64 = 0b11 << 20;
 
 global_asm!(
     r#"

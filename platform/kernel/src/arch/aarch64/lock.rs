@@ -59,17 +59,33 @@ impl<T> ClusterLock<T> {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Whether the cluster has several CPUs.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
     /// Runs `f` on the value, alone.
+    #[inline(always)]
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        let run = || {
-            // SAFETY: see the `Sync` implementation.
-            let value = unsafe { &mut *self.value.get() };
-            f(value.as_mut().expect("no CPU enters the kernel before it is initialised"))
-        };
-        if !self.shared.load(Ordering::Relaxed) {
-            return run();
+        if self.is_shared() {
+            return self.locked(f);
         }
-        let mut node = MutexNode::new();
-        self.mutex.lock_with_then(&mut node, |_| run())
+        // SAFETY: the only CPU of the cluster; see the `Sync` implementation.
+        unsafe { self.run(f) }
+    }
+
+    #[inline(never)]
+    fn locked<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: under the mutex.
+        self.mutex.lock_with_then(&mut MutexNode::new(), |_| unsafe { self.run(f) })
+    }
+
+    /// # Safety
+    /// No other reference to the value exists.
+    #[inline(always)]
+    unsafe fn run<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: as the caller promises.
+        let value = unsafe { &mut *self.value.get() };
+        f(value.as_mut().expect("no CPU enters the kernel before it is initialised"))
     }
 }

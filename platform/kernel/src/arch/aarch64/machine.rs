@@ -2,9 +2,10 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
-use super::{console, gic, percpu, timer};
+use super::{console, gic, percpu, timer, words};
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 use skerry_abi::boot::BootInfo;
 use skerry_kernel::hal::Hal;
@@ -35,6 +36,9 @@ impl Hal for Machine {
         if let Some(target) = self.info.cpus().get(usize::from(cpu)) {
             gic::send_doorbell(target.mpidr);
         }
+    }
+    fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
+        words::copy(from, to);
     }
     fn publish(&mut self) {
         // The walker must see the new entry before the access that follows (D8.13.1).

@@ -5,27 +5,30 @@ use super::registers::{read_sysreg, write_sysreg};
 use core::cell::UnsafeCell;
 use skerry_abi::boot::MAX_CPUS;
 use skerry_abi::{CpuId, ThreadId};
+use skerry_kernel::fastpath::FastPath;
 
 /// Bytes of the stack that a fault inside the kernel is reported on.
 const EMERGENCY: usize = 2048;
 
-/// One CPU's own data. The first two words are known to the exception entry.
+/// One CPU's own data, in an order that is known to the exception entry.
 #[repr(C, align(64))]
 pub(super) struct PerCpu {
     /// Top of the kernel stack.
     pub(super) stack: u64,
     /// Top of the emergency stack.
     pub(super) emergency: u64,
-    /// Machine-wide number.
-    pub(super) cpu: CpuId,
-    /// When the timer will interrupt; `u64::MAX` = it will not.
-    pub(super) timer_at: u64,
+    /// The kernel's threads, run queue and message counter, for the fast path in assembly.
+    pub(super) fast: FastPath,
     /// The thread whose registers TPIDR_EL0, TPIDRRO_EL0 and TTBR0 belong to; NIL = none.
     pub(super) loaded: ThreadId,
     /// The table and ASID in TTBR0.
     pub(super) ttbr0: u64,
     /// The thread whose registers are in the floating-point unit.
     pub(super) fp_owner: ThreadId,
+    /// Machine-wide number.
+    pub(super) cpu: CpuId,
+    /// When the timer will interrupt; `u64::MAX` = it will not.
+    pub(super) timer_at: u64,
     emergency_stack: [u8; EMERGENCY],
 }
 
@@ -37,11 +40,12 @@ unsafe impl Sync for Slots {}
 const EMPTY: PerCpu = PerCpu {
     stack: 0,
     emergency: 0,
-    cpu: 0,
-    timer_at: u64::MAX,
+    fast: FastPath::OFF,
     loaded: ThreadId::NIL,
     ttbr0: 0,
     fp_owner: ThreadId::NIL,
+    cpu: 0,
+    timer_at: u64::MAX,
     emergency_stack: [0; EMERGENCY],
 };
 static SLOTS: Slots = Slots(UnsafeCell::new([EMPTY; MAX_CPUS]));

@@ -69,6 +69,9 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
         {
             panic!("cannot start the root pager: {error}");
         }
+        if !KERNEL.is_shared() {
+            percpu::with(|own| own.fast = kernel.fast_path(cpu.into()));
+        }
         // Requests of other clusters may have come before our doorbell was enabled.
         kernel.poll_rings();
         dispatch::resume(kernel)
@@ -136,7 +139,8 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
     let (utcbs, utcbs_pa) = heap.slice(utcb_pages, zero);
     let utcb_links = heap.slice(utcb_pages, || Link::UNLINKED).0;
-    let run_queues = heap.slice(cpus, || RunQueue::EMPTY).0;
+    let mut number = 0..;
+    let run_queues = heap.slice(cpus, || RunQueue::new(number.next().unwrap_or(u16::MAX))).0;
     let mut index = 0;
     let peers = heap.slice(boot.cluster_count as usize, || {
         let other = index;

@@ -1,0 +1,101 @@
+//! The short way through IPC and page faults, for the cases that nearly every kernel entry is.
+//!
+//! A call to a server that waits, a reply to a caller that waits, a page fault to a pager that waits: sender and receiver on the
+//! same CPU, nothing queued, no items, no finite timeouts. Then nothing has to be queued, the scheduler has nothing to decide,
+//! and the message stays in the registers. Each function here first checks everything and changes nothing; if a case is not the
+//! simple one it returns `None`, and the general code ([`crate::ipc`]) starts from the beginning. What they do is what the general
+//! code does, which the tests check by running both side by side on the same machine.
+//!
+//! The idea is as old as L4 (Liedtke, "Improving IPC by kernel design", SOSP 1993); the account of the instructions is in
+//! `docs/kernel-ledger.md`.
+
+use crate::hal::Hal;
+use crate::kernel::{Kernel, UTCB_MR0};
+use crate::sched::RunQueue;
+use crate::thread::{Kind, State, Tcb};
+use core::ptr::null_mut;
+use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
+use skerry_abi::{Counter, Fpage, SpaceId, Tag, ThreadId, Timeout};
+
+/// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FastPath {
+    /// The thread slots.
+    pub threads: *mut Tcb,
+    /// How many; 0 turns the assembly off.
+    pub thread_count: usize,
+    /// The CPU's run queue.
+    pub queue: *mut RunQueue,
+    /// The counter of messages.
+    pub ipcs: *mut u64,
+}
+
+impl FastPath {
+    /// No fast path in assembly.
+    pub const OFF: Self = Self { threads: null_mut(), thread_count: 0, queue: null_mut(), ipcs: null_mut() };
+}
+
+/// Labels from here on are the kernel's own, or special in answers to it.
+const FIRST_SPECIAL_LABEL: u64 = 0xffff_0000;
+
+impl<H: Hal> Kernel<'_, H> {
+    /// What the assembly needs to do this for `cpu`, the only one of its cluster.
+    pub fn fast_path(&mut self, cpu: usize) -> FastPath {
+        FastPath {
+            threads: self.threads.as_mut_ptr(),
+            thread_count: self.threads.len(),
+            queue: &raw mut self.cpus[cpu],
+            ipcs: self.counters.block(self.cpus[cpu].local).address(Counter::Ipcs),
+        }
+    }
+
+    /// A call, or a reply followed by an open receive, of the thread that runs on `cpu`, this one.
+    ///
+    /// On success the message is delivered, the CPU's current thread is the receiver, and both are returned: sender, receiver.
+    pub fn fast_ipc(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
+        let queue = self.cpus.get_mut(cpu)?;
+        let current = queue.current()?;
+        let x = &self.threads.get(current as usize)?.context.x;
+        let (dest, from, tag) = (ThreadId(x[0]), ThreadId(x[1]), Tag(x[2]));
+        let (receive_timeout, window) = (Timeout(x[12]), x[13]);
+        let partner = u32::from(dest.slot());
+        let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
+        let words = tag.0 & 0xfff;
+        // The partner is the thread that is meant, waits here for this sender, and nobody else is to run next.
+        let waits = to.id == dest && (to.open_to.is_any() || to.open_to == me.id);
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        // Plain words only, and a label that is not the kernel's affair.
+        let plain = words <= MAX_WORDS as u64 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
+        if !(waits && urgent && plain) {
+            return None;
+        }
+        // Own receive phase: closed to the partner, which does not send now, or open, with nobody waiting.
+        let is_call = from == dest;
+        let is_server = from.is_any() && me.senders.is_empty() && me.notified == 0;
+        let unhurried = receive_timeout == Timeout::NEVER && window == 0;
+        if !((is_call || is_server) && unhurried) {
+            return None;
+        }
+        let permitted = to.domain == me.domain || to.reply_space == me.space_id || to.id == me.pager;
+        if !permitted {
+            return None;
+        }
+        if words > REGISTER_WORDS as u64 {
+            let more = UTCB_MR0 + 1 + REGISTER_WORDS..UTCB_MR0 + 1 + words as usize;
+            let sent = me.utcb(self.utcbs).get(more.clone())?;
+            self.hal.copy_words(sent, to.utcb(self.utcbs).get(more)?);
+        }
+        (to.context.x[0], to.context.x[1], to.context.x[2]) = (me.id.0, me.domain, tag.sanitized().0);
+        to.context.x[3..11].copy_from_slice(&me.context.x[3..11]);
+        to.context.x[11..19].fill(0);
+        self.counters.count(Counter::Ipcs);
+        (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, dest, from);
+        (me.op.receive_timeout, me.op.window) = (Timeout::NEVER, Fpage::NIL);
+        me.reply_space = if is_call { to.space_id } else { SpaceId::NIL };
+        (me.state, me.open_to) = (State::Receiving, from);
+        (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
+        queue.set_current(Some(partner));
+        Some((me, to))
+    }
+}
