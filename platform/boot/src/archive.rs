@@ -4,6 +4,7 @@ use skerry_abi::boot::{BootInfo, Module, Range};
 use tar_no_std::TarArchiveRef;
 
 use crate::Error;
+use crate::options::Name;
 
 /// A checked archive in memory.
 #[derive(Clone, Copy)]
@@ -49,9 +50,10 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// [`Error::NoModule`] if [`Archive::list`] found none.
-    pub fn module(&self, info: &BootInfo, name: &'static str) -> Result<&'a [u8], Error> {
-        let range = info.module(name).ok_or(Error::NoModule(name))?.range;
+    pub fn module(&self, info: &BootInfo, name: &str) -> Result<&'a [u8], Error> {
+        let missing = || Error::NoModule(Name::of(name));
+        let range = info.module(name).ok_or_else(missing)?.range;
         let start = (range.base - self.base) as usize;
-        self.bytes.get(start..start + range.size as usize).ok_or(Error::NoModule(name))
+        self.bytes.get(start..start + range.size as usize).ok_or_else(missing)
     }
 }

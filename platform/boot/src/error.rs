@@ -5,6 +5,8 @@ use core::fmt::{self, Write};
 use skerry_abi::boot::MAX_MODULES;
 use tar_no_std::CorruptDataError;
 
+use crate::options::Name;
+
 /// Everything that ends a boot. The text is one line that tells its reader what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,11 +22,11 @@ pub enum Error {
     /// Too many files in the archive.
     TooManyModules,
     /// A file that must be in the archive is not.
-    NoModule(&'static str),
+    NoModule(Name),
     /// A program is not what it has to be.
     BadProgram {
         /// The module.
-        name: &'static str,
+        name: Name,
         /// What is wrong with it.
         problem: &'static str,
     },
@@ -32,6 +34,8 @@ pub enum Error {
     Clusters,
     /// `tick=` has a malformed value.
     Tick,
+    /// `root=` is no name of a module.
+    Root,
     /// RAM or a device lies where the kernels cannot reach it.
     OutOfReach {
         /// Its end.
@@ -84,6 +88,9 @@ impl fmt::Display for Error {
             Self::Clusters => f.write_str("unknown value of clusters=: use per-node, one or per-cpu"),
             Self::Tick => {
                 f.write_str("malformed value of tick=: use a whole number with us or ms, from 1us to 10000ms")
+            }
+            Self::Root => {
+                f.write_str("malformed value of root=: use the name of a module, 1 to 47 bytes long")
             }
             Self::OutOfReach { end, limit } => write!(
                 f,

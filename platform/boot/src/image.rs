@@ -9,6 +9,7 @@ use skerry_abi::Rights;
 use skerry_abi::boot::Range;
 use skerry_abi::fpage::PAGE_SIZE;
 
+use crate::options::Name;
 use crate::{Error, Memory};
 
 /// Loadable parts of a program at most.
@@ -41,13 +42,8 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// [`Error::BadProgram`] with the first thing that is wrong.
-    pub fn parse(
-        name: &'static str,
-        bytes: &'a [u8],
-        window: Range,
-        max_parts: usize,
-    ) -> Result<Self, Error> {
-        let bad = |problem| Error::BadProgram { name, problem };
+    pub fn parse(name: &str, bytes: &'a [u8], window: Range, max_parts: usize) -> Result<Self, Error> {
+        let bad = |problem| Error::BadProgram { name: Name::of(name), problem };
         let file = ElfBytes::<LittleEndian>::minimal_parse(bytes)
             .map_err(|_| bad("it is not a (whole) little-endian ELF file"))?;
         if file.ehdr.class != Class::ELF64 || file.ehdr.e_machine != EM_AARCH64 {

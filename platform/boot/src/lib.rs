@@ -41,4 +41,4 @@ pub use image::{Image, Part};
 pub use kernel::{START_WORDS, Start};
 pub use load::{Input, Loaded, load};
 pub use memory::Memory;
-pub use options::{DEFAULT_TICK_NS, Options};
+pub use options::{DEFAULT_ROOT, DEFAULT_TICK_NS, Name, Options};

@@ -11,7 +11,10 @@ use crate::registers::Features;
 use crate::tables::BLOCK_SIZE;
 use crate::{Archive, Error, Image, Memory, Options};
 
-/// Segments of a root pager at most: what [`boot::Cluster::root`] holds.
+/// The kernel's module.
+const KERNEL: &str = "kernel";
+
+/// Segments of a root program at most: what [`boot::Cluster::root`] holds.
 const ROOT_SEGMENTS: usize = 4;
 
 /// Where programs may be linked.
@@ -75,9 +78,10 @@ pub fn load(input: &Input<'_>, memory: &mut impl Memory, info: &mut BootInfo) ->
     }
 
     input.archive.list(info)?;
-    let module = |name| input.archive.module(info, name);
-    let image = Image::parse("kernel", module("kernel")?, IMAGE_WINDOW, usize::MAX)?;
-    let root = Image::parse("root-pager", module("root-pager")?, PROGRAM_WINDOW, ROOT_SEGMENTS)?;
+    let program =
+        |name: &str, window, parts| Image::parse(name, input.archive.module(info, name)?, window, parts);
+    let image = program(KERNEL, IMAGE_WINDOW, usize::MAX)?;
+    let root = program(options.root.as_str(), PROGRAM_WINDOW, ROOT_SEGMENTS)?;
 
     let clusters = Clusters::new(input.topology, options.mode)?;
     place(input, &clusters, image.size(), &root, info)?;

@@ -1,9 +1,37 @@
 //! The loader's own words on the kernel command line. All others belong to somebody else and are left alone.
 
+use heapless::String;
 use skerry_abi::boot::BootInfo;
 use skerry_topology::Mode;
 
 use crate::Error;
+
+/// The name of a module: as long as the boot information has room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String<47>);
+
+impl Name {
+    /// A name that is short enough, for an error; a longer one is cut.
+    pub(crate) fn of(name: &str) -> Self {
+        let mut short = String::new();
+        // The rest does not fit.
+        name.chars().try_for_each(|c| short.push(c)).unwrap_or(());
+        Self(short)
+    }
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The root program without `root=`.
+pub const DEFAULT_ROOT: &str = "root-pager";
 
 /// Timer period without `tick=`.
 pub const DEFAULT_TICK_NS: u64 = 10_000_000;
@@ -11,19 +39,21 @@ pub const DEFAULT_TICK_NS: u64 = 10_000_000;
 const MAX_TICK_NS: u64 = 10_000_000_000;
 
 /// What the command line asks the loader to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// `clusters=per-node|one|per-cpu`.
     pub mode: Mode,
     /// `tick=<n>us|ms`, in nanoseconds.
     pub tick_ns: u64,
+    /// `root=<module>`: what every kernel starts as its first program.
+    pub root: Name,
 }
 
 impl Options {
     /// Reads the command line that `info` holds.
     ///
     /// # Errors
-    /// [`Error::Clusters`] or [`Error::Tick`] if a value is not one of those that exist.
+    /// [`Error::Clusters`], [`Error::Tick`] or [`Error::Root`] if a value is not one of those that can exist.
     pub fn read(info: &BootInfo) -> Result<Self, Error> {
         let mode = match info.option("clusters") {
             Some(value) => value.parse().map_err(|()| Error::Clusters)?,
@@ -33,7 +63,10 @@ impl Options {
             Some(value) => tick(value).ok_or(Error::Tick)?,
             None => DEFAULT_TICK_NS,
         };
-        Ok(Self { mode, tick_ns })
+        let root = info.option("root").unwrap_or(DEFAULT_ROOT);
+        let root =
+            String::try_from(root).ok().filter(|root| !root.is_empty()).map(Name).ok_or(Error::Root)?;
+        Ok(Self { mode, tick_ns, root })
     }
 }
 

@@ -213,10 +213,16 @@ fn mistakes_are_named() {
     for tick in ["tick=", "tick=5", "tick=ms", "tick=0ms", "tick=-1ms", "tick=10001ms", "tick=1s"] {
         assert_eq!(line(tick), Error::Tick, "{tick}");
     }
+    let long = format!("root={}", "x".repeat(48));
+    for root in ["root=", &long] {
+        assert_eq!(line(root), Error::Root, "{root}");
+    }
+    assert_eq!(line("root=nosuch").to_string(), "no module named `nosuch` in the archive");
+    assert!(line("root=app").to_string().starts_with("module `app` cannot be loaded: it is not a (whole)"));
     let with = |files: &[(&str, &[u8])]| boot_with(topology(tree, ""), &archive(files)).err().unwrap();
     let (kernel, root) = (kernel(), root_pager());
     assert_eq!(with(&[("root-pager", &root)]).to_string(), "no module named `kernel` in the archive");
-    assert_eq!(with(&[("kernel", &kernel)]), Error::NoModule("root-pager"));
+    assert_eq!(with(&[("kernel", &kernel)]).to_string(), "no module named `root-pager` in the archive");
     assert_eq!(with(&[(&"long".repeat(12), b"")]), Error::ModuleName);
     let many = [("x", &b""[..]); 33];
     assert_eq!(with(&many), Error::TooManyModules);
@@ -233,6 +239,18 @@ fn mistakes_are_named() {
     assert!(problem(&kernel, &shared).contains("share a page"));
     let data = program(page(0), &[(page(0), 6, b"x", 1)]);
     assert!(problem(&kernel, &data).contains("entry point"));
+}
+
+#[test]
+fn another_root_program_can_be_chosen() {
+    let entry = PROGRAM_BASE + 2 * PAGE;
+    let other = program(entry, &[(entry, 5, b"other", 5)]);
+    let files = [("kernel", &kernel()[..]), ("root-pager", b"never looked at"), ("other", &other)];
+    let booted = boot_with(topology(MACHINES[1], "root=other"), &archive(&files)).unwrap();
+    for cluster in booted.info.clusters() {
+        assert_eq!((cluster.root_entry, cluster.root[0].va), (entry, entry));
+        assert_eq!(booted.ram.byte(cluster.root[0].pa), b'o');
+    }
 }
 
 #[test]
