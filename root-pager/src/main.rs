@@ -9,7 +9,6 @@ mod guest {
     pub(crate) mod launch;
     pub(crate) mod memory;
     pub(crate) mod serve;
-    pub(crate) mod uart;
     pub(crate) mod worker;
 
     use core::fmt::Write;
@@ -19,7 +18,7 @@ mod guest {
     use skerry_abi::syscall::exit;
     use skerry_ipc::{Chunk, level, root};
     use skerry_rt::ipc::{Kernel, sleep_forever};
-    use skerry_rt::{start, sys, utcb};
+    use skerry_rt::{start, sys, uart, utcb};
 
     fn main(argument: u64) -> ! {
         // The kernel starts the first thread with the cluster; workers are started by `launch` with a bit on top.

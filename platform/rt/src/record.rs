@@ -30,32 +30,33 @@ impl Display for Json<'_> {
     }
 }
 
-/// Emits a record; `value` must print as a JSON number, `extra` are further numeric fields.
-pub fn emit(
-    (bench, case, metric): (&str, &str, &str),
-    value: impl Display,
-    unit: &str,
+/// A record as a line of JSON; `value` must print as a JSON number, `extra` are further numeric fields.
+pub fn measurement<'a>(
+    (bench, case, metric): (&'a str, &'a str, &'a str),
+    value: impl Display + 'a,
+    unit: &'a str,
     kind: Kind,
-    extra: &[(&str, u64)],
-) {
-    struct Extra<'a>(&'a [(&'a str, u64)]);
-    impl Display for Extra<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.iter().try_for_each(|(name, value)| write!(f, ",{}:{value}", Json(name)))
-        }
-    }
+    extra: &'a [(&'a str, u64)],
+) -> impl Display + 'a {
     let kind = match kind {
         Kind::Exact => "exact",
         Kind::Modelled => "modelled",
     };
-    print_line(format_args!(
-        "{{\"bench\":{},\"case\":{},\"metric\":{},\"value\":{value},\"unit\":{},\"kind\":\"{kind}\"{}}}",
-        Json(bench),
-        Json(case),
-        Json(metric),
-        Json(unit),
-        Extra(extra),
-    ));
+    fmt::from_fn(move |f| {
+        let (bench, case, metric, unit) = (Json(bench), Json(case), Json(metric), Json(unit));
+        write!(
+            f,
+            "{{\"bench\":{bench},\"case\":{case},\"metric\":{metric},\"value\":{value},\"unit\":{unit}"
+        )?;
+        write!(f, ",\"kind\":\"{kind}\"")?;
+        extra.iter().try_for_each(|(name, value)| write!(f, ",{}:{value}", Json(name)))?;
+        f.write_char('}')
+    })
+}
+
+/// Emits a record: see [`measurement`].
+pub fn emit(names: (&str, &str, &str), value: impl Display, unit: &str, kind: Kind, extra: &[(&str, u64)]) {
+    print_line(format_args!("{}", measurement(names, value, unit, kind, extra)));
 }
 
 /// Emits a progress line: `done` of `total` steps of `what`.
@@ -66,7 +67,7 @@ pub fn progress(what: &str, done: u64, total: u64) {
     ));
 }
 
-/// Emits a verdict line.
-pub fn verdict(word: &str, reason: &str) {
-    print_line(format_args!("{{\"verdict\":{},\"reason\":{}}}", Json(word), Json(reason)));
+/// A verdict as a line of JSON.
+pub fn verdict<'a>(word: &'a str, reason: &'a str) -> impl Display + 'a {
+    fmt::from_fn(move |f| write!(f, "{{\"verdict\":{},\"reason\":{}}}", Json(word), Json(reason)))
 }

@@ -33,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Boot one machine and run one application on it
     Run(Box<RunArgs>),
+    /// Measure against bars: `bench kernel` counts the instructions of the kernel's paths
+    ///
+    /// Without a name: lists the benchmarks and their cases.
+    Bench(BenchArgs),
     /// List machines, apps or systems
     List {
         /// What to list
@@ -77,6 +81,25 @@ pub struct MainJobArgs {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Give a boot up after so many seconds without output
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The benchmark: kernel
+    pub bench: Option<String>,
+    /// Its cases (default all; `bench` without a name lists them)
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show everything the guest says
+    #[arg(long)]
+    pub verbose: bool,
+    /// Give up after so many seconds without output of the guest
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
 }

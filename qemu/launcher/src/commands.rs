@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::app::{APPS, App};
 use crate::app::{ARRAY_WALK, ArrayWalk};
-use crate::cli::{Cli, Command, Format, Listing, MainJobArgs, RunArgs};
+use crate::bench::{self, BENCHES, KernelBench};
+use crate::cli::{BenchArgs, Cli, Command, Format, Listing, MainJobArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::install::Installer;
@@ -25,6 +26,7 @@ pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         None => run_main_job(&cli.main_job, installer),
         Some(Command::Run(args)) => run(&args, installer),
+        Some(Command::Bench(args)) => bench(&args, installer),
         Some(Command::List { what }) => list(what),
         Some(Command::Doctor) => doctor::examine(installer),
         Some(Command::Build) => session::guest(installer)?.build(),
@@ -54,7 +56,7 @@ fn run_main_job(args: &MainJobArgs, installer: Installer) -> Result<()> {
         Format::Json => {
             for (experiment, run) in experiments.iter().zip(&runs) {
                 let series = record::series(std::slice::from_ref(run));
-                print_records(&record::records(experiment, &session.provenance, &series))?;
+                print_records(&record::records(&experiment.parameters(), &session.provenance, &series))?;
             }
         }
         Format::Table => {
@@ -113,7 +115,9 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
     meter.finish();
     let series = record::series(&runs);
     match args.format {
-        Format::Json => print_records(&record::records(&experiment, &session.provenance, &series))?,
+        Format::Json => {
+            print_records(&record::records(&experiment.parameters(), &session.provenance, &series))?
+        }
         Format::Table => {
             print_line(&format!("{}; {}", experiment.describe(), experiment.conditions()))?;
             print_line(&table::measurements(&series).to_string())?;
@@ -129,6 +133,30 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
             series.max()
         ))),
         _ => Ok(()),
+    }
+}
+
+fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
+    let Some(name) = &args.bench else {
+        return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
+    };
+    if !BENCHES.iter().any(|(known, _)| known == name) {
+        let known: Vec<_> = BENCHES.iter().map(|(known, _)| *known).collect();
+        return Err(Error::Usage(format!("unknown bench `{name}`; there are {}", known.join(", "))));
+    }
+    let bench = KernelBench::new(&args.cases, Duration::from_secs(args.timeout))?;
+    let session = Session::prepare(installer)?;
+    let meter = Meter::new(1, args.verbose);
+    let run = bench.run(&session, &meter)?.passed()?;
+    meter.finish();
+    let series = record::series(&[run]);
+    match args.format {
+        Format::Json => print_records(&bench.records(&session.provenance, &series)),
+        Format::Table => {
+            print_line(&bench.conditions(&session, &series))?;
+            print_line(&bench::comparison(&series).to_string())?;
+            print_line(bench::LEGEND)
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`cli`] says what can be typed; [`commands`] carries it out, [`main_job`] is what happens without a command;
 //! - [`machine`], [`system`] and [`app`] describe an [`experiment::Experiment`], and [`fit`] refuses impossible ones
 //!   *before* anything boots;
+//! - [`bench`] is the kernel's benchmark, which runs without servers and judges itself;
 //! - [`session`] holds what all runs share: [`toolchain`] finds a compiler for the guest, [`guest`] drives it, [`image`]
 //!   makes what QEMU loads, [`install`] gets what is missing, [`provenance`] says where the numbers come from;
 //! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod console;

@@ -3,7 +3,6 @@
 use serde_json::{Map, Number, Value, json};
 
 use crate::console::Measurement;
-use crate::experiment::Experiment;
 use crate::provenance::Provenance;
 use crate::supervisor::Finished;
 
@@ -74,9 +73,9 @@ pub fn series(runs: &[Finished]) -> Vec<Series> {
     all
 }
 
-/// The records of an experiment.
-pub fn records(experiment: &Experiment, provenance: &Provenance, series: &[Series]) -> Vec<Record> {
-    let common = || experiment.parameters().into_iter().chain(provenance.fields());
+/// The records of runs with these parameters.
+pub fn records(parameters: &Record, provenance: &Provenance, series: &[Series]) -> Vec<Record> {
+    let common = || parameters.clone().into_iter().chain(provenance.fields());
     series
         .iter()
         .map(|series| {

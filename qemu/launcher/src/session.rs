@@ -89,10 +89,22 @@ impl Session {
     /// # Errors
     /// [`Error::Build`] for a program that is not an ELF file.
     pub fn archive(&self, keep: impl Fn(&str) -> bool) -> Result<Vec<u8>> {
+        self.archive_with(keep, [])
+    }
+
+    /// As [`Session::archive`], and with further files.
+    ///
+    /// # Errors
+    /// As for [`Session::archive`].
+    pub fn archive_with<'a>(
+        &self,
+        keep: impl Fn(&str) -> bool,
+        more: impl IntoIterator<Item = (&'a str, Vec<u8>)>,
+    ) -> Result<Vec<u8>> {
         let kept = guest::MODULES.into_iter().filter(|program| keep(program.binary));
         let modules: Result<Vec<_>> =
             kept.map(|p| Ok((p.binary, image::strip(p.binary, &self.read(p)?)?))).collect();
-        image::archive(modules?)
+        image::archive(modules?.into_iter().chain(more))
     }
 
     fn read(&self, program: Program) -> Result<Vec<u8>> {

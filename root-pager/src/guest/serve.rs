@@ -12,8 +12,7 @@ use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, e
 use skerry_rt::ipc::{Handler, reply, serve};
 use skerry_rt::spin::TicketLock;
 use skerry_rt::sys;
-
-use super::uart::Uart;
+use skerry_rt::uart::Uart;
 
 static CONSOLE_COUNTERS: console::Counters = console::Counters::new();
 static ROOT_COUNTERS: root::Counters = root::Counters::new();

@@ -8,6 +8,7 @@ mod bench;
 mod boots;
 mod harness;
 mod hostile;
+mod kernel;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         eprintln!("skerry: error: {error}");
         return ExitCode::FAILURE;
     }
-    let trials = [boots::trials(), bench::trials(), hostile::trials()].into_iter().flatten().collect();
+    let trials = [boots::trials(), bench::trials(), hostile::trials(), kernel::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

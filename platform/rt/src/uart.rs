@@ -1,4 +1,4 @@
-//! The serial port, on cluster 0 only.
+//! The serial port, for the root program of cluster 0 alone: everybody else prints through it.
 #![expect(unsafe_code, reason = "device registers at the address of the device tree")]
 
 use core::fmt;
@@ -7,14 +7,14 @@ use core::ptr::NonNull;
 use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
 use skerry_abi::boot::BootInfo;
 
-/// The PL011, as the emulator and the loader left it: enabled.
-pub(crate) struct Uart(Option<arm_pl011_uart::Uart<'static>>);
+/// The PL011 (or nothing, if the machine has none), as the emulator and the loader left it: enabled.
+pub struct Uart(Option<arm_pl011_uart::Uart<'static>>);
 
 impl Uart {
     /// The port of the device tree.
     ///
     /// Called by the first thread of cluster 0: once to serve the console, and again only when that thread ends the run.
-    pub(crate) fn new(boot: &BootInfo) -> Self {
+    pub fn new(boot: &BootInfo) -> Self {
         let registers =
             NonNull::new(core::ptr::with_exposed_provenance_mut::<PL011Registers>(boot.uart.base as usize));
         Self(registers.map(|registers| {
@@ -24,7 +24,7 @@ impl Uart {
         }))
     }
     /// Writes bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         let Some(uart) = &mut self.0 else { return };
         for &byte in bytes {
             while uart.is_tx_fifo_full() {

@@ -1,0 +1,138 @@
+//! The cases: who does what to whom while the counter is looked at.
+
+use kernel_bench::SAMPLES;
+use skerry_abi::fpage::PAGE_BITS;
+use skerry_abi::{Fpage, Rights, Tag, ThreadId};
+
+use super::loops::{self, Loop};
+use super::shared::{self, Params, RUN};
+use super::world::{Space, Trouble, World, failed, settle};
+use skerry_rt::sys;
+
+/// The samples of a case, empty measurement not yet subtracted.
+pub(crate) type Samples = [u64; SAMPLES];
+
+/// How many spaces share the pages of `unmap.page.17`.
+const SHARERS: usize = 17;
+const PAGE: u64 = 1 << PAGE_BITS;
+/// Every message register that travels in a CPU register.
+const EIGHT: Tag = Tag::new(1, 8, 0);
+const SIXTY: Tag = Tag::new(1, 60, 0);
+/// What [`Loop::Unmap`] is told by the kernel of a page that was written: read and written.
+const WRITTEN: u64 = 6;
+
+/// Runs the case; `None` if there is no such case.
+pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Trouble>> {
+    Some(match name {
+        "ipc.roundtrip" => between_spaces(world, EIGHT),
+        "ipc.roundtrip.mr60" => between_spaces(world, SIXTY),
+        "ipc.roundtrip.same-space" => same_space(world),
+        "ipc.roundtrip.cross-cluster" => cross_cluster(world),
+        "fault.roundtrip" => fault(world, world.frames.pages.base),
+        "fault.roundtrip.from-block" => fault(world, world.frames.blocks.base),
+        "unmap.page" => unmap(world, 1, WRITTEN),
+        "unmap.page.17" => unmap(world, SHARERS, WRITTEN),
+        "unmap.nothing" => unmap(world, 0, 0),
+        "thread.create-start" => create_start(world, 1),
+        "thread.create-start.new-utcb-page" => create_start(world, 4),
+        "page.copy" => alone(world, Loop::Copy),
+        "page.zero" => alone(world, Loop::Zero),
+        _ => return None,
+    })
+}
+
+/// What two looks at the counter cost by themselves.
+pub(crate) fn empty(world: &mut World) -> Result<Samples, Trouble> {
+    alone(world, Loop::Empty)
+}
+
+/// A loop in user mode, in a space of its own.
+fn alone(world: &mut World, what: Loop) -> Result<Samples, Trouble> {
+    let mut space = world.space()?;
+    let frames = world.frames.pages.base;
+    world.touch(&mut space, frames, 2, PAGE)?;
+    let params = Params { dest: frames + PAGE, address: frames, count: RUN, ..Params::default() };
+    world.run("a loop in user mode", &mut space, what, params)?;
+    Ok(shared::samples())
+}
+
+fn call(world: &mut World, client: &mut Space, server: ThreadId, tag: Tag) -> Result<Samples, Trouble> {
+    let params = Params { dest: server.0, tag: tag.0, count: RUN, ..Params::default() };
+    world.run("calling a server", client, Loop::Client, params)?;
+    Ok(shared::samples())
+}
+
+/// The spaces are of different domains, the client has the server as a granted partner, the server answers by its reply right.
+fn between_spaces(world: &mut World, tag: Tag) -> Result<Samples, Trouble> {
+    let (mut client, mut space) = (world.space()?, world.space()?);
+    let server = world.serve(&mut space, Loop::Server, Params::default())?;
+    sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
+    call(world, &mut client, server, tag)
+}
+
+fn same_space(world: &mut World) -> Result<Samples, Trouble> {
+    let mut space = world.space()?;
+    let server = world.serve(&mut space, Loop::Server, Params::default())?;
+    call(world, &mut space, server, EIGHT)
+}
+
+/// The server is the first thread of cluster 1's root space, which sleeps in its kernel but for this.
+fn cross_cluster(world: &mut World) -> Result<Samples, Trouble> {
+    if world.clusters < 2 {
+        return Err(Trouble::Alone);
+    }
+    let mut client = world.space()?;
+    let server = ThreadId::root(1);
+    sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
+    call(world, &mut client, server, EIGHT)
+}
+
+/// `RUN` faults at fresh addresses, answered by a pager whose frames, from `frames` on, are ready.
+fn fault(world: &mut World, frames: u64) -> Result<Samples, Trouble> {
+    let (mut pager, mut client) = (world.space()?, world.space()?);
+    world.touch(&mut pager, frames, RUN, PAGE)?;
+    share(world, &mut pager, &mut client, frames)
+}
+
+/// Lets `client` map the `RUN` pages from `frames` on that `pager` has, by writing to fresh addresses.
+fn share(world: &mut World, pager: &mut Space, client: &mut Space, frames: u64) -> Result<Samples, Trouble> {
+    let thread =
+        world.serve(pager, Loop::Pager, Params { dest: fpage(frames, Rights::RW), ..Params::default() })?;
+    settle();
+    let params = Params { address: world.region(), count: RUN, step: PAGE, ..Params::default() };
+    world.run_paged("faulting", client, thread, Loop::Faulter, params)?;
+    Ok(shared::samples())
+}
+
+fn unmap(world: &mut World, sharers: usize, status: u64) -> Result<Samples, Trouble> {
+    let mut pager = world.space()?;
+    let frames = world.frames.pages.base;
+    world.touch(&mut pager, frames, RUN, PAGE)?;
+    for _ in 0..sharers {
+        let mut client = world.space()?;
+        share(world, &mut pager, &mut client, frames)?;
+    }
+    let params = Params { dest: fpage(frames, Rights::RWX), tag: status, count: RUN, ..Params::default() };
+    world.run("unmapping", &mut pager, Loop::Unmap, params)?;
+    Ok(shared::samples())
+}
+
+fn fpage(base: u64, rights: Rights) -> u64 {
+    Fpage::new(base, PAGE_BITS, rights).map_or(0, Fpage::word)
+}
+
+/// `slot`: a UTCB slot in a space that has slot 0.
+fn create_start(world: &mut World, slot: u64) -> Result<Samples, Trouble> {
+    let space = world.space()?;
+    let block = world.params(Params {
+        dest: space.id.0,
+        tag: world.cpu.into(),
+        address: slot,
+        count: RUN,
+        ..Params::default()
+    });
+    match loops::create_threads(block) {
+        0 => Ok(shared::samples()),
+        wrong => Err(Trouble::Wrong("creating threads", wrong)),
+    }
+}

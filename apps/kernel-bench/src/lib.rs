@@ -1,0 +1,113 @@
+//! What `bench kernel` measures: the cases, the most instructions each may take, and what others need for the same.
+//!
+//! The program and the launcher share this table, so that a case is named, measured, judged and explained in one place. The
+//! program measures (`main.rs`), the launcher judges and prints.
+//!
+//! `sel4` are the numbers of seL4 16 (uniprocessor, fast path on) measured in the same emulator with the same method; `sketch`
+//! are hand-written assembly sketches with the checks of our kernel in them: what a perfect compiler could reach.
+#![no_std]
+#![forbid(unsafe_code)]
+
+/// Samples of each case that count.
+pub const SAMPLES: usize = 64;
+/// Samples before them that do not.
+pub const WARM_UP: usize = 64;
+
+/// One path of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its name in records and on command lines.
+    pub name: &'static str,
+    /// What happens between the two looks at the counter.
+    pub what: &'static str,
+    /// The most instructions that it may take.
+    pub bar: Option<u64>,
+    /// What seL4 needs for the like of it.
+    pub sel4: Option<u64>,
+    /// What a hand-written sketch needs.
+    pub sketch: Option<u64>,
+}
+
+const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
+    const fn some(number: u64) -> Option<u64> {
+        if number == 0 { None } else { Some(number) }
+    }
+    Case { name, what, bar: some(bars[0]), sel4: some(bars[1]), sketch: some(bars[2]) }
+}
+
+/// All cases, in the order in which they are run.
+pub const CASES: [Case; 14] = [
+    case(
+        "ipc.roundtrip",
+        [250, 414, 189],
+        "call and reply-and-wait between two spaces on one CPU, 8 MRs each way",
+    ),
+    case("ipc.roundtrip.mr60", [450, 1897, 0], "the same with 60 MRs each way"),
+    case("ipc.roundtrip.same-space", [0, 0, 0], "call and reply-and-wait inside of one space, 8 MRs"),
+    case(
+        "ipc.roundtrip.cross-cluster",
+        [900, 2868, 0],
+        "call and reply-and-wait between CPUs of two clusters, 8 MRs; both CPUs summed",
+    ),
+    case(
+        "fault.roundtrip",
+        [450, 1600, 0],
+        "a write faults, a pager in another space answers with a ready 4 KiB frame, the write is done",
+    ),
+    case(
+        "fault.roundtrip.from-block",
+        [0, 0, 0],
+        "the same, the frame being a piece of the pager's 2 MiB mapping",
+    ),
+    case(
+        "unmap.page",
+        [190, 488, 98],
+        "unmap one 4 KiB page that one other space maps, has used, and ran on this CPU",
+    ),
+    case("unmap.page.17", [0, 0, 0], "unmap one 4 KiB page that 17 other spaces map"),
+    case(
+        "unmap.page.growth",
+        [60, 378, 35],
+        "what each further mapping adds: (unmap.page.17 - unmap.page) / 16",
+    ),
+    case("unmap.nothing", [0, 0, 0], "unmap one 4 KiB page that nobody else maps"),
+    case(
+        "thread.create-start",
+        [900, 3893, 0],
+        "create and start a thread in an existing space, to its first instruction",
+    ),
+    case(
+        "thread.create-start.new-utcb-page",
+        [0, 0, 0],
+        "the same where the thread is the first in its page of UTCBs",
+    ),
+    case("page.copy", [0, 0, 642], "copy 4 KiB in user mode (ldp/stp)"),
+    case("page.zero", [0, 0, 146], "clear 4 KiB in user mode (dc zva)"),
+];
+
+/// The case with this name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (index, case) in CASES.iter().enumerate() {
+            assert!(CASES[..index].iter().all(|other| other.name != case.name), "{}", case.name);
+            assert_eq!(find(case.name), Some(case));
+        }
+    }
+
+    #[test]
+    fn every_bar_is_below_the_competition() {
+        for case in CASES {
+            if let (Some(bar), Some(sel4)) = (case.bar, case.sel4) {
+                assert!(bar < sel4, "{}", case.name);
+            }
+        }
+    }
+}
