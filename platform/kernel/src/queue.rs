@@ -8,7 +8,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// One element's place in a queue.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(test, derive(Hash))]
+#[cfg_attr(test, derive(Hash, PartialEq))]
 pub struct Link {
     next: u32,
     prev: u32,

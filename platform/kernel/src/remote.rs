@@ -17,14 +17,14 @@ use crate::thread::State;
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId};
 
-const SEND: u64 = 1;
-const PULL: u64 = 2;
-const BOUNCE: u64 = 3;
-const DELIVERED: u64 = 16;
-const FAILED: u64 = 17;
-const QUEUED: u64 = 18;
-const ACK: u64 = 19;
-const GONE: u64 = 20;
+pub(crate) const SEND: u64 = 1;
+pub(crate) const PULL: u64 = 2;
+pub(crate) const BOUNCE: u64 = 3;
+pub(crate) const DELIVERED: u64 = 16;
+pub(crate) const FAILED: u64 = 17;
+pub(crate) const QUEUED: u64 = 18;
+pub(crate) const ACK: u64 = 19;
+pub(crate) const GONE: u64 = 20;
 
 /// Header words of a packet.
 const KIND: usize = 0;

@@ -91,7 +91,13 @@ impl<'a> Ring<'a> {
         if head == self.words[TAIL].load(Ordering::Acquire) {
             return None;
         }
-        let slot = self.slot(head);
+        let packet = self.read(head);
+        self.words[HEAD].store(head.wrapping_add(1), Ordering::Release);
+        Some(packet)
+    }
+
+    fn read(&self, index: u64) -> Packet {
+        let slot = self.slot(index);
         let mut packet = Packet::EMPTY;
         for (to, from) in packet.header[..HEADER - 1].iter_mut().zip(slot) {
             *to = from.load(Ordering::Relaxed);
@@ -100,8 +106,14 @@ impl<'a> Ring<'a> {
         for (to, from) in packet.words[..packet.used].iter_mut().zip(&slot[HEADER..]) {
             *to = from.load(Ordering::Relaxed);
         }
-        self.words[HEAD].store(head.wrapping_add(1), Ordering::Release);
-        Some(packet)
+        packet
+    }
+
+    /// The packets that wait, oldest first.
+    #[cfg(test)]
+    pub(crate) fn waiting(self) -> impl ExactSizeIterator<Item = Packet> {
+        let ends = [HEAD, TAIL].map(|end| self.words[end].load(Ordering::Relaxed));
+        (0..(ends[1] - ends[0]) as usize).map(move |n| self.read(ends[0] + n as u64))
     }
 }
 

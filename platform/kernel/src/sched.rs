@@ -75,6 +75,16 @@ impl RunQueue {
     fn set_floor(&mut self) {
         self.floor = if self.attention { 1 << 63 } else { floor(self.cpu, self.highest().unwrap_or(0)) };
     }
+
+    #[cfg(test)]
+    pub(crate) fn ready_queues(&self) -> &[Queue] {
+        &self.queues
+    }
+    #[cfg(test)]
+    pub(crate) fn is_marked(&self, priority: usize) -> bool {
+        self.ready[priority / 64] & (1 << (priority % 64)) != 0
+    }
+
     fn highest(&self) -> Option<u8> {
         let word = self.ready.iter().rposition(|&w| w != 0)?;
         Some((word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as u8)
@@ -112,6 +122,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn make_ready(&mut self, t: u32) {
         let thread = &mut self.threads[t as usize];
         thread.state = State::Ready;
+        // The fast path lets a thread wait for ever without touching this.
+        thread.deadline = u64::MAX;
         let (cpu, priority) = (thread.cpu, thread.priority);
         let queue = &mut self.cpus[usize::from(cpu)];
         if queue.current == t {

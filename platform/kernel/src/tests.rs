@@ -2,9 +2,11 @@
 
 mod arenas;
 mod fastpath;
+mod invariants;
 mod ipc;
 mod lifecycle;
 mod memory;
+mod model;
 mod notify;
 mod remote;
 mod world;

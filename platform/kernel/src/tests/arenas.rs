@@ -54,8 +54,9 @@ pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
 
 impl Rings {
     pub(super) fn new(clusters: usize) -> Self {
-        let ring = || (0..RING_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Self((0..clusters).map(|_| (0..clusters).map(|_| ring()).collect()).collect())
+        let words = |to, from| if to == from { 0 } else { RING_WORDS };
+        let ring = |to, from| (0..words(to, from)).map(|_| AtomicU64::new(0)).collect();
+        Self((0..clusters).map(|to| (0..clusters).map(|from| ring(to, from)).collect()).collect())
     }
     /// The packets from one cluster to another.
     pub(super) fn between(&self, from: usize, to: usize) -> Ring<'_> {

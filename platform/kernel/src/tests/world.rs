@@ -189,7 +189,7 @@ pub(super) fn settle(kernels: &mut [TestKernel]) {
     loop {
         let before: usize = kernels.iter().map(|k| k.hal.kicks.len()).sum();
         kernels.iter_mut().for_each(|k| k.handle(Event::Kick));
-        if before == kernels.iter().map(|k| k.hal.kicks.len()).sum() {
+        if before == kernels.iter().map(|k| k.hal.kicks.len()).sum::<usize>() {
             return;
         }
     }

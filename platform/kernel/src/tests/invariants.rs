@@ -1,0 +1,141 @@
+//! What must hold of a kernel's data structures between any two events, whatever user programs do.
+
+use crate::hal::Hal;
+use crate::kernel::Kernel;
+use crate::queue::{Link, Queue};
+use crate::thread::{Kind, State, Tcb};
+use std::format;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// In which queue somebody was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Nowhere,
+    Run(usize),
+    Senders(usize),
+    Waiting(usize),
+}
+
+macro_rules! ensure {
+    ($condition:expr, $($why:tt)+) => { if !$condition { return Err(format!($($why)+)); } };
+}
+
+/// Checks every queue, every thread's place, and the counts that depend on them.
+pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
+    let mut places = vec![Place::Nowhere; k.links.len()];
+    for (cpu, queue) in k.cpus.iter().enumerate() {
+        for (priority, ready) in queue.ready_queues().iter().enumerate() {
+            if !queue.is_marked(priority) && ready.is_empty() {
+                continue;
+            }
+            ensure!(queue.is_marked(priority) != ready.is_empty(), "CPU {cpu}: ready bit {priority}");
+            walk(k.links, ready, Place::Run(cpu), &mut places)?;
+        }
+        let current = queue.current().map(|t| &k.threads[t as usize]);
+        ensure!(current.is_none_or(|t| t.state != State::Free), "CPU {cpu} runs a free slot");
+    }
+    for (t, thread) in k.threads.iter().enumerate() {
+        walk(k.links, &thread.senders, Place::Senders(t), &mut places)?;
+        ensure!(thread.senders.is_empty() || thread.state != State::Free, "slot {t}: free, with senders");
+    }
+    for (cluster, peer) in k.peers.iter().enumerate() {
+        walk(k.links, &peer.waiting, Place::Waiting(cluster), &mut places)?;
+        ensure!(peer.waiting.is_empty() || peer.credit == 0, "cluster {cluster}: waits in spite of credit");
+    }
+    for (index, &place) in places.iter().enumerate() {
+        let linked = k.links[index] != Link::UNLINKED;
+        ensure!(place != Place::Nowhere || !linked, "link {index} points somewhere, but is in no queue");
+        match index.checked_sub(k.threads.len()) {
+            None => thread_place(k, index, place)?,
+            Some(p) => proxy_place(k, p, place)?,
+        }
+    }
+    for thread in k.threads.iter().filter(|t| t.state != State::Free) {
+        fast_path_fields(k, thread)?;
+    }
+    for (slot, space) in k.spaces.iter().enumerate() {
+        let of_it = |t: &&Tcb| t.state != State::Free && usize::from(t.space) == slot;
+        let count = k.threads.iter().filter(of_it).count();
+        ensure!(count == space.threads as usize, "space {slot}: {count} threads, not {}", space.threads);
+    }
+    Ok(())
+}
+
+/// Follows a queue in both directions and notes who is in it.
+fn walk(links: &[Link], queue: &Queue, place: Place, places: &mut [Place]) -> Result<(), String> {
+    if queue.is_empty() {
+        return Ok(());
+    }
+    let mut forwards = Vec::new();
+    let mut next = queue.head();
+    while let Some(index) = next {
+        ensure!(forwards.len() < links.len(), "{place:?} is circular");
+        ensure!(places[index as usize] == Place::Nowhere, "{index} is in two queues");
+        places[index as usize] = place;
+        forwards.push(index);
+        next = Queue::next(links, index);
+    }
+    // Taking everybody out from a copy shows broken backward links.
+    if forwards.len() > 1 {
+        let (mut links, mut copy) = (links.to_vec(), *queue);
+        for index in forwards.iter().rev() {
+            copy.remove(&mut links, *index);
+        }
+        ensure!(copy.is_empty(), "{place:?} does not become empty");
+    }
+    Ok(())
+}
+
+/// What the fast paths rely on.
+fn fast_path_fields<H: Hal>(k: &Kernel<'_, H>, thread: &Tcb) -> Result<(), String> {
+    let space = &k.spaces[usize::from(thread.space)];
+    ensure!(thread.space_id == space.id, "{:?} is not of {:?}", thread.id, space.id);
+    ensure!(thread.domain == u64::from(space.domain), "{:?}: domain {}", thread.id, thread.domain);
+    let waits = matches!(thread.state, State::Receiving | State::Sending);
+    ensure!(waits || thread.deadline == u64::MAX, "{:?} is {:?} with a deadline", thread.id, thread.state);
+    let open = thread.op.kind == Kind::Ipc && thread.op.window.is_nil();
+    ensure!(
+        thread.state != State::Receiving
+            || thread.open_to.is_nil()
+            || open && thread.open_to == thread.op.from && thread.deadline == u64::MAX,
+        "{:?} is {:?} and open to {:?}",
+        thread.id,
+        thread.state,
+        thread.open_to
+    );
+    Ok(())
+}
+
+fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(), String> {
+    let thread = &k.threads[t];
+    let (state, dest) = (thread.state, thread.op.dest);
+    let cpu = usize::from(thread.cpu);
+    let ok = match place {
+        Place::Run(on) => state == State::Ready && on == cpu && k.cpus[on].current() != Some(t as u32),
+        Place::Senders(partner) => state == State::Sending && k.threads[partner].id == dest,
+        Place::Waiting(cluster) => {
+            let wants = if thread.pull.is_nil() { dest } else { thread.pull };
+            state == State::AwaitingCredit && cluster == usize::from(wants.cluster())
+        }
+        Place::Nowhere => match state {
+            State::Ready => k.cpus[cpu].current() == Some(t as u32),
+            state => !matches!(state, State::Sending | State::AwaitingCredit),
+        },
+    };
+    ensure!(ok, "{:?} is {state:?} and in {place:?}", thread.id);
+    Ok(())
+}
+
+fn proxy_place<H: Hal>(k: &Kernel<'_, H>, p: usize, place: Place) -> Result<(), String> {
+    let proxy = &k.proxies[p];
+    let ok = match place {
+        Place::Senders(t) => k.threads[t].id == proxy.receiver && !proxy.sender.is_nil(),
+        Place::Waiting(cluster) => cluster == usize::from(proxy.sender.cluster()),
+        Place::Run(_) => false,
+        Place::Nowhere => proxy.sender.is_nil(),
+    };
+    ensure!(ok, "{proxy:?} in {place:?}");
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Situations that scenarios must reach.
+
+use super::machine::Machine;
+use super::scenario::THREADS;
+use super::{Exploration, State as Seen};
+use crate::remote;
+use crate::thread::State;
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A situation.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(super) enum Fact { $($(#[$doc])* $name,)* }
+
+        impl Fact {
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+            pub(super) fn condition(self) -> fn(&Exploration, &Seen) -> bool {
+                match self { $(Self::$name => |_, state| state.facts.has(Self::$name),)* }
+            }
+        }
+    };
+}
+
+facts! {
+    /// A thread waits for a partner of its own cluster.
+    Sending,
+    /// A call waits for its answer.
+    AwaitingReply,
+    /// A remote sender is in somebody's queue.
+    Queued,
+    /// A message is asked for.
+    Pulling,
+    /// A sender was asked for its message and has no credit to send it.
+    Announced,
+    /// A sender waits for credit.
+    SenderWithoutCredit,
+    /// A receiver waits for credit to ask for a message.
+    ReceiverWithoutCredit,
+    /// A queued remote sender is told that its partner is gone.
+    Bounce,
+    /// The same, but there is no credit for it.
+    BounceWithoutCredit,
+    /// Somebody asks for the message of a sender that is gone.
+    Gone,
+    /// Deleted while another CPU runs it.
+    DoomedRunning,
+    /// Deleted while another cluster knows of its message.
+    DoomedAwaitingResponse,
+    /// Deleted while it asks for a message.
+    DoomedPulling,
+    /// Deleted while it waits for credit.
+    DoomedAwaitingCredit,
+    /// A message that its sender did not live to know of was received.
+    DeliveredOrphan,
+    /// Notification bits wait for their receiver.
+    Notified,
+    /// Both directions carry packets at the same time.
+    BothWays,
+}
+
+/// A set of facts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts(pub(super) u64);
+
+impl Facts {
+    pub(super) fn has(self, fact: Fact) -> bool {
+        self.0 & 1 << fact as u32 != 0
+    }
+}
+
+pub(super) fn of(machine: &Machine<'_>) -> Facts {
+    let mut facts = Facts::default();
+    let mut note = |fact: Fact, holds: bool| facts.0 |= u64::from(holds) << fact as u32;
+    for i in 0..THREADS {
+        let Some(t) = machine.tcb(i) else { continue };
+        let pulls = !t.pull.is_nil();
+        note(Fact::Sending, t.state == State::Sending);
+        note(Fact::AwaitingReply, t.state == State::Receiving && t.reply_space.0 != 0);
+        note(Fact::Pulling, t.state == State::Pulling);
+        note(Fact::Announced, t.state == State::AwaitingCredit && t.announced);
+        note(Fact::SenderWithoutCredit, t.state == State::AwaitingCredit && !pulls && !t.announced);
+        note(Fact::ReceiverWithoutCredit, t.state == State::AwaitingCredit && pulls);
+        note(Fact::Notified, t.notified != 0);
+        note(Fact::DoomedRunning, t.doomed && t.state == State::Ready);
+        note(Fact::DoomedAwaitingResponse, t.doomed && t.state == State::AwaitingResponse);
+        note(Fact::DoomedPulling, t.doomed && t.state == State::Pulling);
+        note(Fact::DoomedAwaitingCredit, t.doomed && t.state == State::AwaitingCredit);
+    }
+    for (me, k) in machine.kernels.iter().enumerate() {
+        note(Fact::Queued, k.proxies.iter().any(|p| !p.sender.is_nil()));
+        for (other, peer) in k.peers.iter().enumerate() {
+            note(
+                Fact::BounceWithoutCredit,
+                peer.waiting.head().is_some_and(|i| i as usize >= k.threads.len()),
+            );
+            if other == me {
+                continue;
+            }
+            for packet in machine.rings.between(other, me).waiting() {
+                note(Fact::Bounce, packet.header[0] == remote::BOUNCE);
+                note(Fact::Gone, packet.header[0] == remote::GONE);
+            }
+        }
+    }
+    let orphan =
+        |&(fate, count): &(super::ghost::Fate, u8)| fate == super::ghost::Fate::Orphaned && count == 1;
+    note(Fact::DeliveredOrphan, machine.ghost.fates.iter().flatten().any(orphan));
+    note(Fact::BothWays, machine.in_flight(0) && machine.in_flight(1));
+    facts
+}
