@@ -12,10 +12,10 @@
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
 use crate::sched::RunQueue;
-use crate::thread::{Kind, State, Tcb};
+use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
-use skerry_abi::{Counter, Fpage, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
 #[repr(C)]
@@ -77,7 +77,8 @@ impl<H: Hal> Kernel<'_, H> {
         if !((is_call || is_server) && unhurried) {
             return None;
         }
-        let permitted = to.domain == me.domain || to.reply_space == me.space_id || to.id == me.pager;
+        let known = to.id == me.pager || to.id == me.granted;
+        let permitted = to.domain == me.domain || to.reply_space == me.space_id || known;
         if !permitted {
             return None;
         }
@@ -93,9 +94,44 @@ impl<H: Hal> Kernel<'_, H> {
         (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, dest, from);
         (me.op.receive_timeout, me.op.window) = (Timeout::NEVER, Fpage::NIL);
         me.reply_space = if is_call { to.space_id } else { SpaceId::NIL };
-        (me.state, me.open_to) = (State::Receiving, from);
+        (me.state, me.open_to, me.deadline) = (State::Receiving, from, u64::MAX);
         (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
-        queue.set_current(Some(partner));
+        queue.switch_to(partner);
+        Some((me, to))
+    }
+
+    /// A page fault of the thread that runs on `cpu`, this one, to its pager. Returns the same as [`Kernel::fast_ipc`].
+    pub fn fast_fault(
+        &mut self,
+        cpu: usize,
+        address: u64,
+        access: Rights,
+        esr: u64,
+    ) -> Option<(&mut Tcb, &mut Tcb)> {
+        let queue = self.cpus.get_mut(cpu)?;
+        let current = queue.current()?;
+        let me = self.threads.get(current as usize)?;
+        let partner = u32::from(me.pager.slot());
+        // Mapped meanwhile: nobody needs to hear of it.
+        if self.db.check(me.space, address, access) {
+            return None;
+        }
+        let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
+        let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        if !(waits && urgent) {
+            return None;
+        }
+        self.counters.count(Counter::Faults);
+        self.counters.count(Counter::Ipcs);
+        me.op = Operation::kernel_call(Kind::Fault { address, access, esr }, to.id);
+        (me.state, me.open_to, me.deadline) = (State::Receiving, ThreadId::NIL, u64::MAX);
+        me.reply_space = to.space_id;
+        (to.context.x[0], to.context.x[1], to.context.x[2]) = (me.id.0, me.domain, me.tag().0);
+        (to.context.x[3], to.context.x[4], to.context.x[5]) = (address, access.bits(), me.context.pc);
+        to.context.x[6..19].fill(0);
+        (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
+        queue.switch_to(partner);
         Some((me, to))
     }
 }

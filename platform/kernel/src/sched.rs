@@ -67,6 +67,11 @@ impl RunQueue {
         self.attention = false;
         self.set_floor();
     }
+    /// Names another thread instead of the one that runs, which is not doomed.
+    #[inline(always)]
+    pub(crate) fn switch_to(&mut self, thread: u32) {
+        self.current = thread;
+    }
     /// The thread that runs was deleted from another CPU: whatever it does next, it ends.
     pub(crate) fn stop_current(&mut self) {
         self.attention = true;

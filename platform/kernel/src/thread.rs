@@ -194,6 +194,8 @@ pub struct Tcb {
     pub reserved_too: u16,
     /// Gets its page faults.
     pub pager: ThreadId,
+    /// A thread that it was found to be allowed to send to, for the fast path (behind `pager`, for the assembly).
+    pub granted: ThreadId,
     /// The IPC it is in.
     pub op: Operation,
     /// Those who wait to send to it: threads of this cluster, and proxies of others.
@@ -237,6 +239,7 @@ impl Tcb {
         open_to: ThreadId::NIL,
         reserved: 0,
         reserved_too: 0,
+        granted: ThreadId::NIL,
         space: 0,
         cpu: 0,
         priority: 0,

@@ -5,7 +5,7 @@ use super::gic::Interrupt;
 use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel, boot_info};
-use super::{console, fp, gic, machine, percpu, timer};
+use super::{console, fastpath, fp, gic, machine, percpu, timer};
 use core::panic::PanicInfo;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Rights, ThreadId};
@@ -45,10 +45,13 @@ fn decode(esr: u64, far: u64) -> Option<Event> {
 pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
     let cpu = percpu::with(|c| c.cpu);
     let event = decode(esr, far);
-    if let Some(Event::PageFault { .. }) = event {
+    if let Some(Event::PageFault { address, access, esr }) = event {
         // Deterministic emulation runs one CPU at a time: pass the turn on, so that threads that touch fresh memory on several
         // CPUs take it page by page, as they would in parallel. A hint without effect on hardware.
         yield_cpu();
+        if let Some(context) = fastpath::fault(address, access, esr) {
+            return context;
+        }
     }
     let next = KERNEL.with(|kernel| {
         kernel.enter(cpu);

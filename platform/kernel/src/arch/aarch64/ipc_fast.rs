@@ -15,7 +15,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use skerry_abi::Tag;
 use skerry_abi::layout::PHYSMAP;
-use skerry_abi::message::{REGISTER_WORDS, Utcb};
+use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, Utcb};
 use skerry_kernel::fastpath::FastPath;
 use skerry_kernel::sched::RunQueue;
 use skerry_kernel::thread::{Context, Operation, State, Tcb};
@@ -30,6 +30,7 @@ const _: () = assert!(offset_of!(Tcb, domain) == offset_of!(Tcb, id) + 8);
 const _: () = assert!(offset_of!(Tcb, utcb_va) == offset_of!(Tcb, tls) + 8);
 const _: () = assert!(offset_of!(Tcb, reply_space) == offset_of!(Tcb, open_to) + 8);
 const _: () = assert!(offset_of!(Tcb, notified) == offset_of!(Tcb, senders) + 8);
+const _: () = assert!(offset_of!(Tcb, granted) == offset_of!(Tcb, pager) + 8);
 const _: () = assert!(offset_of!(Operation, from) == offset_of!(Operation, dest) + 8);
 const _: () = assert!(offset_of!(Operation, window) == offset_of!(Operation, receive_timeout) + 8);
 const _: () = assert!(offset_of!(FastPath, thread_count) == offset_of!(FastPath, threads) + 8);
@@ -79,11 +80,10 @@ ipc_check_standing:
     b.hi    ipc_general
 
     // Plain words, and no label of the kernel.
-    and     x27, x2, #0xfff                     // x27 = words
-    cmp     x27, #63
-ipc_check_words:
-    b.hi    ipc_general
-    asr     x28, x2, #48
+    and     x27, x2, #0xfff                     // x27 = words, bit 6: more than registers hold
+    cmp     x27, #{register_words}
+    b.hi    9f
+1:  asr     x28, x2, #48
     cmn     x28, #1
 ipc_check_label:
     b.eq    ipc_general
@@ -97,19 +97,19 @@ ipc_check_wait:
     b.ne    3f
     ldr     x28, [x19, #{space_id}]             // x28 = who may answer
 
-    // We may send to it.
-1:  cmp     x21, x25
+    // We may send to it: same domain, our pager, a granted partner.
+    cmp     x21, x25
     b.ne    4f
 
     // Nothing can go wrong from here on.
-2:  subs    x27, x27, #{register_words}
-    b.hi    5f
+2:  tbnz    x27, #6, 5f
 6:  ldr     x15, [x14, #{ipcs}]
     ldr     x16, [x15]
     add     x16, x16, #1
     str     x16, [x15]
     stp     x0, x1, [sp, #{op_dest}]
     stp     x12, x13, [sp, #{op_receive_timeout}]
+    str     x12, [sp, #{deadline}]              // none
     strb    wzr, [sp, #{op_kind}]
     mov     w15, #{receiving}
     strb    w15, [sp, #{state}]
@@ -170,21 +170,31 @@ ipc_check_wait:
 ipc_check_senders:
     b.ne    ipc_general
     mov     x28, #0
-    b       1b
-
-    // Another domain: our space owes it the answer, or it is our pager.
-4:  ldr     x15, [x19, #{reply_space}]
+    // We may answer: our space was called, or the same domain; anything else is rare.
+    ldr     x15, [x19, #{reply_space}]
     ldr     x16, [sp, #{space_id}]
     cmp     x15, x16
-    b.eq    2b
-    ldr     x15, [sp, #{pager}]
+    ccmp    x21, x25, #4, ne
+ipc_check_reply:
+    b.ne    ipc_general
+    b       2b
+
+4:  ldp     x15, x16, [sp, #{pager}]
     cmp     x15, x0
+    ccmp    x16, x0, #4, ne
 ipc_check_permission:
     b.ne    ipc_general
     b       2b
 
-    // Words from MR9 on: from UTCB to UTCB, eight at a time, then one by one.
-5:  ldr     x15, [sp, #{utcb_pa}]
+    // Many words. From MR9 on they go from UTCB to UTCB, eight at a time, then one by one.
+9:  cmp     x27, #{max_words}
+ipc_check_words:
+    b.hi    ipc_general
+    orr     x27, x27, #64
+    b       1b
+5:  and     x27, x27, #63
+    sub     x27, x27, #{register_words}
+    ldr     x15, [sp, #{utcb_pa}]
     ldr     x16, [x19, #{utcb_pa}]
     mov     x18, #{physmap}
     add     x15, x15, x18
@@ -240,6 +250,7 @@ ipc_check_permission:
     receiving = const State::Receiving as u8,
     ready = const State::Ready as u8,
     senders = const offset_of!(Tcb, senders),
+    deadline = const offset_of!(Tcb, deadline),
     pager = const offset_of!(Tcb, pager),
     tls = const offset_of!(Tcb, tls),
     ttbr0 = const offset_of!(Tcb, ttbr0),
@@ -250,5 +261,6 @@ ipc_check_permission:
     physmap = const PHYSMAP,
     mr9 = const offset_of!(Utcb, mr) + 8 * (1 + REGISTER_WORDS),
     register_words = const REGISTER_WORDS,
+    max_words = const MAX_WORDS,
     tag_mask = const Tag::MASK,
 );
