@@ -233,6 +233,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
                 let space = self.threads[t as usize].space;
                 if self.db.check(space, address, access) {
                     self.counters.count(Counter::SpuriousFaults);
+                    // This TLB may hold the entry as it was when the access failed.
+                    self.hal.invalidate_page(Space::asid(space), address, false);
+                    self.hal.sync(false);
                 } else {
                     self.counters.count(Counter::Faults);
                     self.raise(t, Kind::Fault { address, access, esr });

@@ -28,6 +28,8 @@ pub(crate) enum Op {
     Widen(Rights),
     /// Note what mappings below did that are gone now.
     Note(Use),
+    /// Note what the space was told; with `true` that this was all there was to tell.
+    Told(Use, bool),
 }
 
 impl Op {
@@ -37,7 +39,7 @@ impl Op {
             Self::Remove => true,
             Self::Restrict(rights) => !(has & rights).is_empty(),
             Self::Widen(rights) => !has.contains(rights),
-            Self::Reset | Self::Note(_) => false,
+            Self::Reset | Self::Note(_) | Self::Told(..) => false,
         }
     }
 }
@@ -62,7 +64,7 @@ impl MappingDb<'_> {
         let entry = self.tables.load(slot.table, slot.index);
         if entry.is_leaf(bits) {
             let whole = low == 0 && high == 1 << bits;
-            if whole || !op.splits(self.format.rights(entry)) {
+            if whole || !op.splits(entry.rights()) {
                 self.apply_to_entry(tlb, at, op, whole, status);
                 if matches!(op, Op::Remove) {
                     self.release(node);
@@ -104,7 +106,7 @@ impl MappingDb<'_> {
             let range = (at - base, end - base);
             if entry.is_piece() && entry.is_leaf(bits) {
                 let whole = at == base && end == base + (1 << bits);
-                if whole || !op.splits(self.format.rights(entry)) {
+                if whole || !op.splits(entry.rights()) {
                     self.apply_to_entry(tlb, piece, op, whole, status);
                 } else {
                     let table = self.take_reserved(node);
@@ -155,17 +157,16 @@ impl MappingDb<'_> {
         status: &mut Status,
     ) {
         let At { slot, space, va } = at;
-        let format = self.format;
         let change = |entry: Entry| match op {
             Op::Remove => Entry::INVALID,
-            Op::Restrict(rights) if (format.rights(entry) & rights).is_empty() => entry,
-            Op::Restrict(rights) => {
-                format.reset(format.with_rights(entry, format.rights(entry).without(rights)))
-            }
-            Op::Reset if whole => format.reset(entry),
+            Op::Restrict(rights) if (entry.rights() & rights).is_empty() => entry,
+            Op::Restrict(rights) => entry.with_rights(entry.rights().without(rights)).reset(),
+            Op::Reset if whole => entry.reset(),
             Op::Reset => entry,
-            Op::Widen(rights) => format.with_rights(entry, format.rights(entry) | rights),
+            Op::Widen(rights) => entry.with_rights(entry.rights() | rights),
             Op::Note(add) => entry.with_history(add),
+            Op::Told(add, true) => entry.without_history().told(add),
+            Op::Told(add, false) => entry.told(add),
         };
         let old = if let Op::Remove = op {
             self.tables.set_shadow(slot.table, slot.index, NIL);
@@ -174,11 +175,11 @@ impl MappingDb<'_> {
             self.tables.update(slot, change)
         };
         let changed = change(old) != old;
-        if let Op::Note(_) = op {
+        if let Op::Note(_) | Op::Told(..) = op {
             return; // software bits only: no TLB holds them
         }
         if changed || matches!(op, Op::Reset) {
-            status.add(format.usage(old));
+            status.add(old.usage());
         }
         if changed {
             status.touched += 1;
@@ -203,11 +204,11 @@ impl MappingDb<'_> {
 
     /// A table to split a 2 MiB piece of a 1 GiB mapping with. There is one for each piece.
     fn take_reserved(&mut self, node: u32) -> u32 {
-        let table = self.nodes.get(node).reserve;
+        let table = self.nodes.get(node).more;
         debug_assert!(table != NIL, "the reserve of a split mapping covers all its pieces");
         let rest = self.tables.shadow(table, 0);
         self.tables.set_shadow(table, 0, NIL);
-        self.nodes.get_mut(node).reserve = rest;
+        self.nodes.get_mut(node).more = rest;
         table
     }
 
@@ -232,7 +233,7 @@ impl MappingDb<'_> {
             if owner.bucket != NIL {
                 self.free_table(owner.space(), owner.bucket);
             }
-            let mut next = owner.reserve;
+            let mut next = owner.more;
             while next != NIL {
                 let table = next;
                 next = self.tables.shadow(table, 0);
@@ -246,7 +247,11 @@ impl MappingDb<'_> {
 
     pub(crate) fn free_table(&mut self, space: u16, table: u32) {
         self.tables.dealloc(table);
-        self.account(space).used.tables -= 1;
+        let space = self.account(space);
+        space.used.tables -= 1;
+        if space.recent == table {
+            (space.recent, space.region) = (NIL, u32::MAX);
+        }
     }
 
     /// Takes a table for `space`. The need was admitted before, so this only fails on a broken invariant.

@@ -52,11 +52,33 @@ impl From<u32> for Quota {
 }
 
 /// A space as the mapping database sees it: root table and account.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
 pub struct SpaceTables {
     pub(crate) root: u32,
+    /// The last-level table that a walk reached last, and the number of the 2 MiB that it is for. A table leaves its place
+    /// only to be freed, so that is the only time to forget it.
+    pub(crate) recent: u32,
+    pub(crate) region: u32,
     pub(crate) used: Quota,
     pub(crate) quota: Quota,
+}
+
+impl SpaceTables {
+    /// No space.
+    pub const UNUSED: Self = Self {
+        root: NIL,
+        recent: NIL,
+        region: u32::MAX,
+        used: Quota { tables: 0, nodes: 0 },
+        quota: Quota { tables: 0, nodes: 0 },
+    };
+}
+
+impl Default for SpaceTables {
+    fn default() -> Self {
+        Self::UNUSED
+    }
 }
 
 /// A slot of a table: where an entry lies, and log2 of the bytes it translates.
@@ -65,6 +87,14 @@ pub(crate) struct Slot {
     pub(crate) table: u32,
     pub(crate) index: usize,
     pub(crate) bits: u32,
+}
+
+/// A leaf that a quick walk found, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Leaf<'t> {
+    pub(crate) cell: &'t AtomicU64,
+    pub(crate) entry: Entry,
+    pub(crate) slot: Slot,
 }
 
 /// Page tables and, beside each, its shadow. The shadow word of an entry is
@@ -119,6 +149,71 @@ impl<'a> Tables<'a> {
     pub(crate) fn index(&self, entry: Entry) -> u32 {
         ((entry.pa() - self.base) / size_of::<HwTable>() as u64) as u32
     }
+    /// The table that an entry above the last level points to; `None` for holes and leaves, which never point into the
+    /// arena ([`Tables::overlaps`]): one comparison tells them all apart.
+    #[inline(always)]
+    fn below(&self, entry: u64) -> Option<(usize, &'a HwTable)> {
+        let page = (entry >> 12 & 0xf_ffff_ffff).wrapping_sub(self.base >> 12);
+        let table = page as usize;
+        self.hardware.get(table).map(|hardware| (table, hardware))
+    }
+    /// Whether some of 2^`bits` bytes at `pa` are this arena's.
+    pub(crate) fn overlaps(&self, pa: u64, bits: u32) -> bool {
+        pa < self.pa(self.hardware.len() as u32) && pa + (1 << bits) > self.base
+    }
+    /// The valid leaf at `va`, whatever it is.
+    #[inline(always)]
+    pub(crate) fn quick_leaf(&self, space: &mut SpaceTables, va: u64) -> Option<Leaf<'a>> {
+        let leaf = |table: usize, cell: &'a AtomicU64, entry: u64, bits: u32| {
+            let slot = Slot { table: table as u32, index: (va >> bits) as usize % ENTRIES, bits };
+            (entry & 1 != 0).then_some(Leaf { cell, entry: Entry(entry), slot })
+        };
+        if let Some((table, cell)) = self.recent_page(space, va) {
+            return leaf(table, cell, cell.load(Ordering::Relaxed), 12);
+        }
+        let table = self.hardware.get(space.root as usize)?;
+        let cell = &table.0[(va >> 30) as usize % ENTRIES];
+        let entry = cell.load(Ordering::Relaxed);
+        let Some((middle, table)) = self.below(entry) else {
+            return leaf(space.root as usize, cell, entry, 30);
+        };
+        let cell = &table.0[(va >> 21) as usize % ENTRIES];
+        let entry = cell.load(Ordering::Relaxed);
+        let Some((last, table)) = self.below(entry) else { return leaf(middle, cell, entry, 21) };
+        (space.recent, space.region) = (last as u32, (va >> 21) as u32);
+        let cell = &table.0[(va >> 12) as usize % ENTRIES];
+        leaf(last, cell, cell.load(Ordering::Relaxed), 12)
+    }
+    /// The last-level table for `va`, and in it the entry.
+    #[inline(always)]
+    pub(crate) fn quick_page(&self, space: &mut SpaceTables, va: u64) -> Option<(usize, &'a AtomicU64)> {
+        if let Some(page) = self.recent_page(space, va) {
+            return Some(page);
+        }
+        let entry = |table: &'a HwTable, bits: u32| &table.0[(va >> bits) as usize % ENTRIES];
+        let (_, table) =
+            self.below(entry(self.hardware.get(space.root as usize)?, 30).load(Ordering::Relaxed))?;
+        let (last, table) = self.below(entry(table, 21).load(Ordering::Relaxed))?;
+        (space.recent, space.region) = (last as u32, (va >> 21) as u32);
+        Some((last, entry(table, 12)))
+    }
+    #[inline(always)]
+    fn recent_page(&self, space: &SpaceTables, va: u64) -> Option<(usize, &'a AtomicU64)> {
+        if u64::from(space.region) != va >> 21 {
+            return None;
+        }
+        let table = space.recent as usize;
+        self.hardware.get(table).map(|hardware| (table, &hardware.0[(va >> 12) as usize % ENTRIES]))
+    }
+    /// The entry of a page in the table that its node names.
+    #[inline(always)]
+    pub(crate) fn quick_cell(&self, table: u32, va: u64) -> Option<&'a AtomicU64> {
+        self.hardware.get(table as usize).map(|table| &table.0[(va >> 12) as usize % ENTRIES])
+    }
+    #[inline(always)]
+    pub(crate) fn shadow_cell(&mut self, table: usize, index: usize) -> Option<&mut u32> {
+        self.shadow.get_mut(table).map(|shadow| &mut shadow[index % ENTRIES])
+    }
     #[inline]
     fn cell(&self, table: u32, index: usize) -> &AtomicU64 {
         &self.hardware[table as usize].0[index % ENTRIES]
@@ -166,9 +261,9 @@ impl<'a> Tables<'a> {
 
 /// Map nodes.
 pub(crate) struct Nodes<'a> {
-    nodes: &'a mut [Node],
-    first_free: u32,
-    free: u32,
+    pub(crate) nodes: &'a mut [Node],
+    pub(crate) first_free: u32,
+    pub(crate) free: u32,
 }
 
 impl<'a> Nodes<'a> {

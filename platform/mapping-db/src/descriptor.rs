@@ -4,7 +4,7 @@
 //! descriptor formats" (D8.3), "Memory access control" (D8.4), "Hardware updates to the translation tables" (D8.5),
 //! and "Memory region attributes" (D8.6).
 //!
-//! Four bits that the architecture leaves to software (58:55) carry what the database must know per entry and
+//! Bits that the architecture leaves to software (58:55, and 60:59 as long as TCR_EL1.HWU is 0) carry what the database must know per entry and
 //! not per mapping, because a split mapping can have different rights in each of its pieces:
 //!
 //! | bit | in a leaf | in a table descriptor |
@@ -13,6 +13,8 @@
 //! | 56 | *piece*: belongs to the split mapping that owns this table | the table splits such a piece further |
 //! | 57 | accessed by a mapping below that is gone, and not reported yet | - |
 //! | 58 | written by a mapping below that is gone, and not reported yet | - |
+//! | 59 | accessed below, as was reported to this space, but not to those above | - |
+//! | 60 | written below, as was reported to this space, but not to those above | - |
 //!
 //! Bit 52 (contiguous) is never set here; 64 KiB mappings will need nothing else.
 
@@ -38,6 +40,8 @@ const MAY_EXECUTE: u64 = 1 << 55;
 const PIECE: u64 = 1 << 56;
 const WAS_ACCESSED: u64 = 1 << 57;
 const WAS_WRITTEN: u64 = 1 << 58;
+const TOLD_ACCESSED: u64 = 1 << 59;
+const TOLD_WRITTEN: u64 = 1 << 60;
 
 /// Cacheability of a mapping, from the least to the most strict. It can only get stricter down the tree.
 ///
@@ -116,6 +120,11 @@ impl Entry {
     pub(crate) const fn without_history(self) -> Self {
         Self(self.0 & !(WAS_ACCESSED | WAS_WRITTEN))
     }
+    /// The space knows of this use now, those above do not: they find it here.
+    #[inline(always)]
+    pub(crate) const fn told(self, add: Use) -> Self {
+        Self(self.0 | (add.accessed as u64) << 59 | (add.written as u64) << 60)
+    }
     /// No longer part of a split mapping (table descriptors only).
     pub(crate) const fn adopted(self) -> Self {
         Self(self.0 & !PIECE)
@@ -139,96 +148,90 @@ impl Use {
     pub(crate) const fn is_some(self) -> bool {
         self.accessed | self.written
     }
-    #[inline]
-    pub(crate) const fn and(self, other: Self) -> Self {
-        Self { accessed: self.accessed | other.accessed, written: self.written | other.written }
-    }
 }
 
-/// How leaves are written: with hardware management of access flag and dirty state (FEAT_HAFDBS) or without.
-///
-/// *With* (TCR_EL1.{HA,HD} = 1, D8.5): entries start with AF = 0; a writable one is "writable, clean" (DBM = 1,
-/// AP\[2\] = 1) until the hardware clears AP\[2\] on the first write. *Without*: AF = 1 always, and as
-/// nobody can tell, a mapping counts as accessed, and as written if it is writable.
+/// How leaves are written. There is one format, whether or not the CPU manages access flag and dirty state itself
+/// (FEAT_HAFDBS, TCR_EL1.{HA,HD} = 1, D8.5): entries start with AF = 0; a writable one has DBM = 1 and is clean while
+/// AP\[2\] = 1. Where the CPU does not set AF or clear AP\[2\], the first access or write faults and
+/// [`Entry::touched`] does it, so that every machine gives the same answers. (Without the feature bit 51 has no meaning to the
+/// hardware; it still says "writable" to us.)
 ///
 /// The execute permission is only installed for entries without write right (W^X), never for Device memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Format {
-    pub(crate) hardware: bool,
-}
-
-impl Format {
+impl Entry {
     /// A leaf of 2^`bits` bytes for EL0.
-    pub(crate) const fn leaf(self, pa: u64, bits: u32, rights: Rights, attr: Attr) -> Entry {
+    pub(crate) const fn leaf(pa: u64, bits: u32, rights: Rights, attr: Attr) -> Self {
         let kind = if bits == 12 { TABLE_OR_PAGE } else { 0 };
-        let access = if self.hardware { 0 } else { ACCESS_FLAG };
         let fixed = VALID | AP_EL0 | AP_READ_ONLY | SH_INNER | NOT_GLOBAL | PXN | UXN;
-        let bare = Entry(pa | kind | access | fixed | attr.index() << ATTR_SHIFT);
-        self.with_rights(bare, rights)
+        Self(pa | kind | fixed | attr.index() << ATTR_SHIFT).with_rights(rights)
     }
-    /// A page that is the kernel's own: readable and perhaps writable, and no state to maintain.
-    pub(crate) const fn pinned(self, pa: u64, writable: bool) -> Entry {
+    /// A page that is the kernel's own: no state to maintain.
+    pub(crate) const fn pinned(pa: u64, writable: bool) -> Self {
         let rights = if writable { Rights::RW } else { Rights::R };
-        let entry = self.leaf(pa, 12, rights, Attr::Normal);
-        let read_only = if writable { AP_READ_ONLY } else { 0 };
-        Entry((entry.0 | ACCESS_FLAG) & !read_only)
+        let entry = Self::leaf(pa, 12, rights, Attr::Normal);
+        entry.touched(rights)
+    }
+    /// What a 4 KiB child of this leaf looks like, of the page at `inside`: its cacheability, and those of `rights` it has.
+    #[inline(always)]
+    pub(crate) const fn child_page(self, inside: u64, rights: Rights) -> Self {
+        const KEEP: u64 =
+            ADDRESS | 7 << ATTR_SHIFT | VALID | AP_EL0 | SH_INNER | NOT_GLOBAL | PXN | DBM | MAY_EXECUTE;
+        let withheld = !rights.bits();
+        let word = ((self.0 & KEEP) + inside) | AP_READ_ONLY | UXN | TABLE_OR_PAGE;
+        let word = word & !((withheld & 2) << 50 | (withheld & 1) << 55);
+        let runs = word & (DBM | MAY_EXECUTE) == MAY_EXECUTE && !matches!(Self(word).attr(), Attr::Device);
+        Self(if runs { word & !UXN } else { word })
     }
     /// The rights that can be delegated from this leaf.
     #[inline]
-    pub(crate) const fn rights(self, entry: Entry) -> Rights {
-        let write = if self.is_writable(entry) { Rights::W.bits() } else { 0 };
-        let execute = if entry.0 & MAY_EXECUTE != 0 { Rights::X.bits() } else { 0 };
-        Rights::from_bits(Rights::R.bits() | write | execute)
-    }
-    #[inline]
-    const fn is_writable(self, entry: Entry) -> bool {
-        if self.hardware {
-            entry.0 & (DBM | AP_READ_ONLY) != AP_READ_ONLY
-        } else {
-            entry.0 & AP_READ_ONLY == 0
-        }
+    pub(crate) const fn rights(self) -> Rights {
+        Rights::from_bits(Rights::R.bits() | self.0 >> 50 & 2 | self.0 >> 55 & 1)
     }
     /// The same leaf with other rights (R is implied). Access flag and, while it stays writable, dirty state stay.
-    pub(crate) const fn with_rights(self, entry: Entry, rights: Rights) -> Entry {
+    pub(crate) const fn with_rights(self, rights: Rights) -> Self {
         let write = rights.contains(Rights::W);
         let execute = rights.contains(Rights::X);
-        let mut word = entry.0 & !(DBM | MAY_EXECUTE) | UXN;
-        if write && self.hardware {
-            word |= DBM;
-        } else if write {
-            word &= !AP_READ_ONLY;
-        } else {
-            word |= AP_READ_ONLY;
-        }
+        let mut word = self.0 & !(DBM | MAY_EXECUTE) | UXN;
+        word |= if write { DBM } else { AP_READ_ONLY };
         if execute {
             word |= MAY_EXECUTE;
-            if !write && !matches!(entry.attr(), Attr::Device) {
+            if !write && !matches!(self.attr(), Attr::Device) {
                 word &= !UXN;
             }
         }
-        Entry(word)
+        Self(word)
     }
     /// What happened through this leaf and, unreported, below it.
     #[inline]
-    pub(crate) const fn usage(self, entry: Entry) -> Use {
-        let written = entry.0 & AP_READ_ONLY == 0;
-        let own = Use { accessed: entry.0 & ACCESS_FLAG != 0 || written, written };
-        own.and(entry.history())
+    pub(crate) const fn usage(self) -> Use {
+        Self::usage_of(self.used_bits())
+    }
+    /// Bits that say how leaves were used; of several leaves, their union. See [`Entry::usage_of`].
+    #[inline(always)]
+    pub(crate) const fn used_bits(self) -> u64 {
+        self.0 ^ AP_READ_ONLY
+    }
+    /// What happened through leaves with these [`Entry::used_bits`].
+    #[inline(always)]
+    pub(crate) const fn usage_of(bits: u64) -> Use {
+        let accessed = bits & (ACCESS_FLAG | AP_READ_ONLY | WAS_ACCESSED | TOLD_ACCESSED) != 0;
+        Use { accessed, written: bits & (AP_READ_ONLY | WAS_WRITTEN | TOLD_WRITTEN) != 0 }
     }
     /// The same leaf as if it had never been used.
-    pub(crate) const fn reset(self, entry: Entry) -> Entry {
-        let clean = entry.without_history();
-        match (self.hardware, self.is_writable(entry)) {
-            (false, _) => clean,
-            (true, true) => Entry((clean.0 & !ACCESS_FLAG) | AP_READ_ONLY | DBM),
-            (true, false) => Entry(clean.0 & !ACCESS_FLAG),
-        }
+    pub(crate) const fn reset(self) -> Self {
+        const USED: u64 = WAS_ACCESSED | WAS_WRITTEN | TOLD_ACCESSED | TOLD_WRITTEN | ACCESS_FLAG;
+        Self(self.0 & !USED | AP_READ_ONLY)
     }
-    /// Whether the entry as installed allows the access at EL0.
-    pub(crate) const fn allows(self, entry: Entry, access: Rights) -> bool {
-        entry.0 & (VALID | AP_EL0) == VALID | AP_EL0
-            && (!access.contains(Rights::W) || self.is_writable(entry))
-            && (!access.contains(Rights::X) || entry.0 & UXN == 0)
+    /// Whether the leaf allows the access at EL0, if need be after [`Entry::touched`].
+    #[inline]
+    pub(crate) const fn allows(self, access: Rights) -> bool {
+        self.0 & (VALID | AP_EL0) == VALID | AP_EL0
+            && (!access.contains(Rights::W) || self.0 & (DBM | AP_READ_ONLY) != AP_READ_ONLY)
+            && (!access.contains(Rights::X) || self.0 & UXN == 0)
+    }
+    /// The leaf after an access that it allows: accessed, and written if it was a write.
+    pub(crate) const fn touched(self, access: Rights) -> Self {
+        let clean = if access.contains(Rights::W) { AP_READ_ONLY } else { 0 };
+        Self((self.0 | ACCESS_FLAG) & !clean)
     }
 }
 
@@ -237,21 +240,23 @@ mod tests {
     use super::*;
 
     const ATTRS: [Attr; 3] = [Attr::Normal, Attr::NonCacheable, Attr::Device];
+    const RIGHTS: [Rights; 4] = [Rights::R, Rights::RW, Rights::RX, Rights::RWX];
 
     #[test]
     fn rights_survive_and_write_excludes_execute() {
-        for hardware in [false, true] {
-            let format = Format { hardware };
-            for (attr, bits) in ATTRS.into_iter().flat_map(|a| [12, 21, 30].map(|b| (a, b))) {
-                for rights in [Rights::R, Rights::RW, Rights::RX, Rights::RWX] {
-                    let entry = format.leaf(1 << 30, bits, rights, attr);
-                    assert!(entry.is_leaf(bits));
-                    assert_eq!((entry.pa(), entry.attr(), format.rights(entry)), (1 << 30, attr, rights));
-                    assert!(!format.allows(entry, Rights::W) || !format.allows(entry, Rights::X));
-                    assert_eq!(format.reset(entry), entry);
-                    assert!(entry.0 & PXN != 0 && entry.0 & NOT_GLOBAL != 0);
-                    let smaller = format.with_rights(entry, Rights::R);
-                    assert_eq!(smaller, format.leaf(1 << 30, bits, Rights::R, attr));
+        for (attr, bits) in ATTRS.into_iter().flat_map(|a| [12, 21, 30].map(|b| (a, b))) {
+            for rights in RIGHTS {
+                let entry = Entry::leaf(1 << 30, bits, rights, attr);
+                assert!(entry.is_leaf(bits));
+                assert_eq!((entry.pa(), entry.attr(), entry.rights()), (1 << 30, attr, rights));
+                assert!(!entry.allows(Rights::W) || !entry.allows(Rights::X));
+                assert_eq!(entry.reset(), entry);
+                assert!(entry.0 & PXN != 0 && entry.0 & NOT_GLOBAL != 0);
+                assert_eq!(entry.with_rights(Rights::R), Entry::leaf(1 << 30, bits, Rights::R, attr));
+                for less in RIGHTS {
+                    let used = entry.with_history(Use { accessed: true, written: true }).touched(rights);
+                    let child = Entry::leaf((1 << 30) + 0x3000, 12, less & rights, attr);
+                    assert_eq!(used.child_page(0x3000, less), child);
                 }
             }
         }
@@ -259,25 +264,22 @@ mod tests {
 
     #[test]
     fn words_are_the_manuals() {
-        let on = Format { hardware: true };
-        let off = Format { hardware: false };
-        assert_eq!(on.leaf(0x4020_0000, 21, Rights::RW, Attr::Normal).0, 0x0068_0000_4020_0bc1);
-        assert_eq!(off.leaf(0x4000_1000, 12, Rights::RX, Attr::Normal).0, 0x00a0_0000_4000_1fc3);
-        assert_eq!(off.leaf(0x0900_0000, 12, Rights::RW, Attr::Device).0, 0x0060_0000_0900_0f47);
-        assert_eq!(off.pinned(0x1000, true).0, 0x0060_0000_0000_1f43);
-        assert_eq!(off.pinned(0x1000, false).0, 0x0060_0000_0000_1fc3);
-        assert_eq!(on.pinned(0x1000, false).0, 0x0060_0000_0000_1fc3);
+        assert_eq!(Entry::leaf(0x4020_0000, 21, Rights::RW, Attr::Normal).0, 0x0068_0000_4020_0bc1);
+        assert_eq!(Entry::leaf(0x4000_1000, 12, Rights::RX, Attr::Normal).0, 0x00a0_0000_4000_1bc3);
+        assert_eq!(Entry::leaf(0x0900_0000, 12, Rights::RW, Attr::Device).0, 0x0068_0000_0900_0bc7);
+        assert_eq!(Entry::pinned(0x1000, true).0, 0x0068_0000_0000_1f43);
+        assert_eq!(Entry::pinned(0x1000, false).0, 0x0060_0000_0000_1fc3);
     }
 
     #[test]
-    fn a_hardware_write_is_seen_and_survives_restriction_of_others() {
-        let format = Format { hardware: true };
-        let clean = format.leaf(0, 12, Rights::RWX, Attr::Normal);
-        assert!(!format.usage(clean).is_some());
-        let dirty = Entry((clean.0 | ACCESS_FLAG) & !AP_READ_ONLY);
-        assert_eq!(format.usage(dirty), Use { accessed: true, written: true });
-        assert_eq!(format.rights(dirty), Rights::RWX);
-        assert!(format.usage(format.with_rights(dirty, Rights::RW)).written);
-        assert_eq!(format.reset(dirty), clean);
+    fn a_write_is_seen_and_survives_restriction_of_others() {
+        let clean = Entry::leaf(0, 12, Rights::RWX, Attr::Normal);
+        assert!(!clean.usage().is_some());
+        let dirty = clean.touched(Rights::W);
+        assert_eq!(dirty.usage(), Use { accessed: true, written: true });
+        assert_eq!(dirty.rights(), Rights::RWX);
+        assert!(dirty.with_rights(Rights::RW).usage().written);
+        assert_eq!(dirty.reset(), clean);
+        assert_eq!(clean.touched(Rights::R).usage(), Use { accessed: true, written: false });
     }
 }

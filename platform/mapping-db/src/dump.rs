@@ -49,7 +49,7 @@ impl Dump<'_, '_> {
             if place.is_mapping() && place.node == index {
                 whole = place.slot.bits == node.bits();
                 pages += 1u64 << (place.slot.bits - PAGE_BITS);
-                all = all | self.db.format.rights(place.entry);
+                all = all | place.entry.rights();
             }
             va = place.end(va);
         }

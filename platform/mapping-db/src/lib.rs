@@ -28,7 +28,7 @@
 //! let tables: Vec<HwTable> = (0..16).map(|_| HwTable::new()).collect();
 //! let (mut shadow, mut nodes) = (vec![[0; 512]; 16], vec![Node::default(); 16]);
 //! let mut spaces = [SpaceTables::default(); 4];
-//! let mut db = MappingDb::new(&tables, 0x4000_0000, &mut shadow, &mut nodes, &mut spaces, true);
+//! let mut db = MappingDb::new(&tables, 0x4000_0000, &mut shadow, &mut nodes, &mut spaces);
 //! db.space_create(0, 16)?;
 //! db.space_create(1, 16)?;
 //! db.map_root(0, 0x8000_0000, 0x8000_0000, 30, Rights::RWX, Attr::Normal)?;
@@ -49,6 +49,7 @@ mod apply;
 mod arena;
 mod descriptor;
 mod dump;
+mod fast;
 mod map;
 mod node;
 mod space;
@@ -63,7 +64,7 @@ pub use node::Node;
 pub use walk::Translation;
 
 use arena::{NIL, Nodes, Tables};
-use descriptor::{Format, Use};
+use descriptor::Use;
 use skerry_abi::Error;
 
 /// The TLBs of all CPUs that use these tables.
@@ -116,28 +117,20 @@ pub struct MappingDb<'a> {
     tables: Tables<'a>,
     nodes: Nodes<'a>,
     spaces: &'a mut [SpaceTables],
-    format: Format,
 }
 
 impl<'a> MappingDb<'a> {
     /// An empty database in these arenas, which it initializes. Table *i* has the physical address `tables_pa + i * 4096`;
-    /// `shadow` has as many elements as `tables`. Element 0 of tables and nodes is not used. `hardware_af`: the CPUs manage
-    /// access flag and dirty state (TCR_EL1.HA and HD are set).
+    /// `shadow` has as many elements as `tables`. Element 0 of tables and nodes is not used.
     pub fn new(
         tables: &'a [HwTable],
         tables_pa: u64,
         shadow: &'a mut [[u32; 512]],
         nodes: &'a mut [Node],
         spaces: &'a mut [SpaceTables],
-        hardware_af: bool,
     ) -> Self {
         spaces.fill(SpaceTables::default());
-        Self {
-            tables: Tables::new(tables, shadow, tables_pa),
-            nodes: Nodes::new(nodes),
-            spaces,
-            format: Format { hardware: hardware_af },
-        }
+        Self { tables: Tables::new(tables, shadow, tables_pa), nodes: Nodes::new(nodes), spaces }
     }
 
     /// Physical address of the space's root table, for TTBR0_EL1. An unknown space has one that maps nothing.

@@ -84,7 +84,24 @@ impl MappingDb<'_> {
     /// - [`Error::NoSuchSpace`]; [`Error::NothingMapped`]: nothing in `src`;
     /// - [`Error::AlreadyMapped`]: something else (or the same with another cacheability) at the destination;
     /// - [`Error::OutOfKernelMemory`]: quota or arena.
+    #[inline]
     pub fn map(
+        &mut self,
+        tlb: &mut impl Tlb,
+        from: u16,
+        src: Fpage,
+        to: u16,
+        dest: u64,
+        attr: Attr,
+    ) -> Result<Mapped, Error> {
+        if attr == Attr::Normal && self.map_page(tlb, from, src, to, dest).is_some() {
+            return Ok(Mapped { pages: 1 });
+        }
+        self.map_any(tlb, from, src, to, dest, attr)
+    }
+
+    #[inline(never)]
+    fn map_any(
         &mut self,
         tlb: &mut impl Tlb,
         from: u16,
@@ -242,7 +259,7 @@ impl MappingDb<'_> {
             match step.target {
                 Target::Same(node) => {
                     let low = dest - self.nodes.get(node).va();
-                    let op = Op::Widen(request.rights & self.format.rights(step.source.entry));
+                    let op = Op::Widen(request.rights & step.source.entry.rights());
                     self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
                 }
                 Target::Free(slot) => {
@@ -279,10 +296,10 @@ impl MappingDb<'_> {
             self.nodes.get_mut(step.source.node).bucket = self.new_table(request.from)?;
         }
         let inside = (src & ((1 << step.source.slot.bits) - 1)) & !((1 << step.bits) - 1);
-        let entry = self.format.leaf(
+        let entry = Entry::leaf(
             step.source.entry.pa() + inside,
             step.bits,
-            request.rights & self.format.rights(step.source.entry),
+            request.rights & step.source.entry.rights(),
             request.attr.max(step.source.entry.attr()),
         );
         let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());
@@ -306,7 +323,8 @@ impl MappingDb<'_> {
         node: Node,
     ) -> Result<u32, Error> {
         let slot = self.hang_tables(space, slot, bits, va)?;
-        let node = self.nodes.alloc(node).ok_or(Error::OutOfKernelMemory)?;
+        let more = if bits == PAGE_BITS { slot.table } else { NIL };
+        let node = self.nodes.alloc(Node { more, ..node }).ok_or(Error::OutOfKernelMemory)?;
         self.account(space).used.nodes += 1;
         self.tables.set_shadow(slot.table, slot.index, node);
         self.tables.store(slot, entry);
@@ -336,7 +354,7 @@ impl MappingDb<'_> {
         self.nodes.get_mut(node).bucket = self.new_table(space)?;
         for _ in 1..reserve_of(bits) {
             let table = self.new_table(space)?;
-            let next = core::mem::replace(&mut self.nodes.get_mut(node).reserve, table);
+            let next = core::mem::replace(&mut self.nodes.get_mut(node).more, table);
             self.tables.set_shadow(table, 0, next);
         }
         Ok(())

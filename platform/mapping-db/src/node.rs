@@ -31,10 +31,11 @@ pub struct Node {
     /// Reserved split table, whose shadow heads the lists of smaller children. Roots never split and get it with the first
     /// smaller child; 4 KiB mappings have none.
     pub(crate) bucket: u32,
-    /// 1 GiB only: list of 512 tables to split its 2 MiB pieces with, linked through shadow word 0.
-    pub(crate) reserve: u32,
+    /// 4 KiB: the table with its entry (which stays there as long as the entry). 1 GiB: list of 512 tables to split its
+    /// 2 MiB pieces with, linked through shadow word 0.
+    pub(crate) more: u32,
     /// Page number (27 bits), size code (2), offset in the parent in pages (18), space (16).
-    key: u64,
+    pub(crate) key: u64,
 }
 
 const _: () = assert!(size_of::<Node>() == 32);
@@ -47,6 +48,17 @@ impl Node {
             | ((offset >> PAGE_BITS) & 0x3_ffff) << 29
             | u64::from(space) << 47;
         Self { parent, key, ..Self::default() }
+    }
+    /// The node of a page.
+    #[inline(always)]
+    pub(crate) const fn page(space: u16, va: u64, parent: u32, offset: u64, table: u32, next: u32) -> Self {
+        let key = va >> PAGE_BITS | (offset >> PAGE_BITS) << 29 | (space as u64) << 47;
+        Self { parent, child: NIL, next, prev: NIL, bucket: NIL, more: table, key }
+    }
+    /// Whether it is the node of a page.
+    #[inline(always)]
+    pub(crate) const fn is_page(&self) -> bool {
+        self.key & 3 << 27 == 0
     }
     #[inline]
     pub(crate) const fn va(&self) -> u64 {

@@ -117,17 +117,17 @@ impl MappingDb<'_> {
     ) -> Result<(), Error> {
         let place = Fpage::new(va, bits, rights).ok_or(Error::BadArgument)?;
         let pinned = va < layout::PINNED_END && place.end() > layout::PINNED_BASE;
-        let aligned = pa & (place.size() - 1) == 0 && pa >> 48 == 0;
+        let usable = pa & (place.size() - 1) == 0 && pa >> 48 == 0 && !self.tables.overlaps(pa, bits);
         if !matches!(bits, 12 | 21 | 30)
             || place.end() > layout::USER_END
             || rights.is_empty()
             || pinned
-            || !aligned
+            || !usable
         {
             return Err(Error::BadArgument);
         }
         let free = self.free_slot(slot, va, bits, 1)?;
-        let entry = self.format.leaf(pa, bits, rights | Rights::R, attr);
+        let entry = Entry::leaf(pa, bits, rights | Rights::R, attr);
         self.install(slot, free, bits, va, entry, Node::new(slot, va, bits, NIL, 0)).map(|_| ())
     }
 
@@ -137,12 +137,16 @@ impl MappingDb<'_> {
     /// # Errors
     /// [`Error::BadArgument`], [`Error::NoSuchSpace`], [`Error::AlreadyMapped`], [`Error::OutOfKernelMemory`].
     pub fn map_pinned(&mut self, slot: u16, va: u64, pa: u64, writable: bool) -> Result<(), Error> {
-        if (va | pa) & 0xfff != 0 || va >= layout::USER_END || pa >> 48 != 0 {
+        if (va | pa) & 0xfff != 0
+            || va >= layout::USER_END
+            || pa >> 48 != 0
+            || self.tables.overlaps(pa, PAGE_BITS)
+        {
             return Err(Error::BadArgument);
         }
         let free = self.free_slot(slot, va, PAGE_BITS, 0)?;
         let page = self.hang_tables(slot, free, PAGE_BITS, va)?;
-        self.tables.store(page, self.format.pinned(pa, writable));
+        self.tables.store(page, Entry::pinned(pa, writable));
         Ok(())
     }
 

@@ -5,8 +5,8 @@
 //! depth, whatever the sizes are. No recursion: the way back up is in the nodes.
 //!
 //! **Status.** Each space is told once: the caller gets the accessed and written state of all that was removed or
-//! restricted *below* it (with flush: of its own mapping too), and everything above the caller keeps it in software
-//! bits of the entry it was derived from, until it asks. Spaces between the caller and a restricted mapping are not
+//! restricted *below* it (with flush: of its own mapping too). For those above it stays in software bits of the caller's
+//! own entry (of the entry it was derived from, if it goes itself), until they ask. Spaces between the caller and a restricted mapping are not
 //! told; who revokes on others' behalf answers for it. Where one entry stands for a larger region than is asked for, the
 //! answer can include accesses to the rest of it, never less than what happened.
 //!
@@ -27,7 +27,25 @@ impl MappingDb<'_> {
     /// resets the status. A large mapping that is concerned in part is split.
     ///
     /// On return no TLB holds what was taken. An unknown space has nothing to take.
+    #[inline]
     pub fn unmap(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage, flush: bool) -> Status {
+        let simple = !flush && fpage.bits() == PAGE_BITS && fpage.rights().contains(Rights::R);
+        if simple && let Some(status) = self.unmap_page(tlb, slot, fpage) {
+            return status;
+        }
+        self.unmap_any(tlb, slot, fpage, flush, Status::default())
+    }
+
+    /// The general form; `status` is what was found already.
+    #[inline(never)]
+    pub(crate) fn unmap_any(
+        &mut self,
+        tlb: &mut impl Tlb,
+        slot: u16,
+        fpage: Fpage,
+        flush: bool,
+        mut status: Status,
+    ) -> Status {
         let rights = fpage.rights();
         let op = if rights.contains(Rights::R) {
             Op::Remove
@@ -36,7 +54,6 @@ impl MappingDb<'_> {
         } else {
             Op::Restrict(rights)
         };
-        let mut status = Status::default();
         let Ok(root) = self.live_root(slot) else { return status };
         let mut va = fpage.base();
         while va < fpage.end() {
@@ -73,16 +90,14 @@ impl MappingDb<'_> {
         if own {
             self.apply(tlb, place.node, low, high, op, &mut found);
         }
-        if !(own && matches!(op, Op::Remove))
-            && place.entry.history().is_some()
-            && high - low == 1 << place.slot.bits
-        {
-            self.tables.update(place.slot, |entry| entry.without_history());
-        }
         let seen = found.usage();
-        if seen.is_some() && !node.is_root() {
+        let removed = own && matches!(op, Op::Remove);
+        if removed && seen.is_some() {
             let (low, high) = (node.offset() + low, node.offset() + high);
             self.apply(tlb, node.parent, low, high, Op::Note(seen), &mut Status::default());
+        } else if !removed && (seen.is_some() || place.entry.history().is_some()) {
+            let whole = high - low == 1 << place.slot.bits;
+            self.apply(tlb, place.node, low, high, Op::Told(seen, whole), &mut Status::default());
         }
         status.accessed |= found.accessed;
         status.written |= found.written;

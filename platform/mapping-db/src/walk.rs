@@ -1,14 +1,25 @@
 //! Table walks: from an address to the entry that translates it, and to the mapping the entry belongs to.
 
+use core::sync::atomic::Ordering;
+
 use skerry_abi::{Rights, layout::USER_END};
 
-use crate::arena::{ENTRIES, NIL, Slot};
+use crate::arena::{ENTRIES, Leaf, NIL, Slot};
 use crate::descriptor::{Attr, Entry};
 use crate::{MappingDb, Tlb};
 
 /// log2 of what an entry of the root table translates.
 pub(crate) const TOP_BITS: u32 = 30;
+/// log2 of what an entry of the middle table translates.
+pub(crate) const BLOCK_BITS: u32 = 21;
 pub(crate) const PAGE_BITS: u32 = 12;
+
+/// Does what the MMU does on an access that the leaf allows, if it does.
+#[cold]
+fn touch(leaf: Leaf<'_>, access: Rights) -> bool {
+    let step = |word| Entry(word).allows(access).then(|| Entry(word).touched(access).0);
+    leaf.cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
+}
 
 /// Where a walk ended.
 #[derive(Clone, Copy)]
@@ -68,6 +79,10 @@ impl MappingDb<'_> {
     #[inline]
     pub(crate) fn slot_of(&self, node: u32) -> Slot {
         let node = self.nodes.get(node);
+        if node.is_page() {
+            let index = (node.va() >> PAGE_BITS) as usize % ENTRIES;
+            return Slot { table: node.more, index, bits: PAGE_BITS };
+        }
         self.descend(self.root(node.space()), node.va(), node.bits()).slot
     }
 
@@ -78,15 +93,21 @@ impl MappingDb<'_> {
         Some(Translation {
             pa: place.entry.pa() | va & ((1 << bits) - 1),
             bits,
-            rights: self.format.rights(place.entry),
+            rights: place.entry.rights(),
             attr: place.entry.attr(),
         })
     }
 
-    /// Whether the installed entry would allow this access from EL0. A fault on such an address is spurious: the entry
-    /// was made or widened after the access was tried.
-    pub fn check(&self, slot: u16, va: u64, access: Rights) -> bool {
-        self.leaf(slot, va).is_some_and(|place| self.format.allows(place.entry, access))
+    /// Whether the tables allow this access from EL0. If so a fault there is not the pager's business: the entry was
+    /// made or widened after the access was tried, or the CPU does not manage access flag and dirty state, which is
+    /// done here then. The caller drops what this CPU's TLB holds of the page, and lets the thread try again.
+    #[inline]
+    pub fn check(&mut self, slot: u16, va: u64, access: Rights) -> bool {
+        let Some(space) = self.spaces.get_mut(usize::from(slot)) else { return false };
+        match self.tables.quick_leaf(space, va) {
+            Some(leaf) => va < USER_END && touch(leaf, access),
+            None => false,
+        }
     }
 
     fn leaf(&self, slot: u16, va: u64) -> Option<Place> {

@@ -116,7 +116,6 @@ impl<'a> Memory<'a> {
                     &mut heap.shadow,
                     &mut heap.nodes,
                     &mut heap.space_tables,
-                    false,
                 );
                 let arenas = Arenas {
                     db,

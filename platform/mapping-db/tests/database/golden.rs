@@ -12,7 +12,7 @@ pub(crate) fn with_db(test: impl FnOnce(&mut MappingDb<'_>, &mut Mmu<'_>)) {
     let tables: Vec<HwTable> = (0..600).map(|_| HwTable::new()).collect();
     let (mut shadow, mut nodes) = (vec![[0; 512]; 600], vec![Node::default(); 1200]);
     let mut spaces = [SpaceTables::default(); 4];
-    let mut db = MappingDb::new(&tables, TABLES_PA, &mut shadow, &mut nodes, &mut spaces, true);
+    let mut db = MappingDb::new(&tables, TABLES_PA, &mut shadow, &mut nodes, &mut spaces);
     let mut mmu = Mmu::new(&tables, true);
     let everything = db.stats();
     for space in 0..3 {

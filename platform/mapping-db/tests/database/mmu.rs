@@ -69,7 +69,7 @@ impl<'a> Mmu<'a> {
                     pa: word & ADDRESS,
                     bits,
                     attr: (word >> 2) & 7,
-                    write: word & READ_ONLY == 0 || self.hardware && word & DBM != 0,
+                    write: word & (READ_ONLY | DBM) != READ_ONLY,
                     execute: word & UXN == 0,
                 };
                 assert_eq!(leaf.pa, base(leaf.pa, bits), "misaligned block");
@@ -90,7 +90,8 @@ impl<'a> Mmu<'a> {
     pub(crate) fn translate(&self, space: u16, va: u64) -> Option<Leaf> {
         self.walk(space, va).leaf.map(|(leaf, ..)| leaf)
     }
-    /// A program accesses memory. Whether it may; fills the TLB and sets access flag and dirty state.
+    /// A program accesses memory. Whether it works; fills the TLB and sets access flag and dirty state. Without hardware
+    /// management of these, the first access and the first write fault.
     pub(crate) fn access(&mut self, space: u16, va: u64, write: bool) -> bool {
         let walk = self.walk(space, va);
         // Table descriptors are cached whether or not the walk ends well.
@@ -102,6 +103,10 @@ impl<'a> Mmu<'a> {
         }
         let Some((leaf, table, index)) = walk.leaf else { return false };
         if write && !leaf.write {
+            return false;
+        }
+        let word = self.tables[table].0[index].load(Ordering::Relaxed);
+        if !self.hardware && (word & AF == 0 || write && word & READ_ONLY != 0) {
             return false;
         }
         self.leaves.insert((space, base(va, leaf.bits)), leaf);

@@ -29,9 +29,11 @@ pub(crate) struct Page {
     pub(crate) rights: Rights,
     pub(crate) attr: Attr,
     pub(crate) parent: Option<Key>,
-    /// Accessed, written: by its own space, and by what is gone below and was not told.
+    /// Accessed, written: by its own space; by what is gone below and was not told; by what was told to its own space, but
+    /// not to those above.
     pub(crate) used: [bool; 2],
     pub(crate) history: [bool; 2],
+    pub(crate) past: [bool; 2],
 }
 
 #[derive(Clone, Default, Debug)]
@@ -55,6 +57,7 @@ impl Naive {
                 parent: None,
                 used: [false; 2],
                 history: [false; 2],
+                past: [false; 2],
             };
             self.pages.insert((0, at), page);
         }
@@ -69,8 +72,8 @@ impl Naive {
                 return Err(Error::AlreadyMapped);
             }
             let rights = (src.rights() | Rights::R) & source.rights;
-            let (used, history) = ([false; 2], [false; 2]);
-            found.push((target, Page { frame: source.frame, rights, attr, parent, used, history }));
+            let [used, history, past] = [[false; 2]; 3];
+            found.push((target, Page { frame: source.frame, rights, attr, parent, used, history, past }));
         }
         if found.is_empty() {
             return Err(Error::NothingMapped);
@@ -103,13 +106,16 @@ impl Naive {
                 }
                 merge(&mut seen, page.used);
                 merge(&mut seen, page.history);
-                (page.used, page.history) = ([false; 2], [false; 2]);
+                merge(&mut seen, page.past);
+                [page.used, page.history, page.past] = [[false; 2]; 3];
                 page.rights = rights.without(r);
                 if r.contains(Rights::R) {
                     self.pages.remove(&other);
                 }
             }
-            if let Some(parent) = own.parent.and_then(|parent| self.pages.get_mut(&parent)) {
+            if let Some(own) = self.pages.get_mut(&key) {
+                merge(&mut own.past, seen);
+            } else if let Some(parent) = own.parent.and_then(|parent| self.pages.get_mut(&parent)) {
                 merge(&mut parent.history, seen);
             }
             merge(&mut told, seen);

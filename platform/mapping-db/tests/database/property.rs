@@ -165,6 +165,8 @@ impl World<'_> {
                 let page = self.naive.pages.get_mut(&(space, va));
                 let may = page.as_ref().is_some_and(|page| !write || page.rights.contains(Rights::W));
                 let access = if write { Rights::W } else { Rights::R };
+                let worked = self.mmu.access(space, va, write);
+                assert!(worked == may || may && !self.hardware);
                 assert_eq!(self.db.check(space, va, access), may);
                 assert_eq!(self.mmu.access(space, va, write), may);
                 if let (true, Some(page)) = (may, page) {
@@ -220,7 +222,7 @@ fn run(sizes: &Sizes, hardware: bool, ops: &[Op]) -> Reached {
     let mut shadow = vec![[0u32; 512]; sizes.tables];
     let mut nodes = vec![Node::default(); sizes.nodes];
     let mut spaces = [SpaceTables::default(); SPACES as usize];
-    let db = MappingDb::new(&tables, TABLES_PA, &mut shadow, &mut nodes, &mut spaces, hardware);
+    let db = MappingDb::new(&tables, TABLES_PA, &mut shadow, &mut nodes, &mut spaces);
     let everything = db.stats();
     let mmu = Mmu::new(&tables, hardware);
     let (naive, pinned, ample) = (Naive::default(), <_>::default(), sizes.tables > 1000);
@@ -231,10 +233,6 @@ fn run(sizes: &Sizes, hardware: bool, ops: &[Op]) -> Reached {
         let before = world.naive.clone();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.step(op);
-            if !world.hardware {
-                // Without hardware state everything counts as used, so there is no lower bound worth keeping.
-                world.naive.pages.values_mut().for_each(|page| (page.used, page.history) = <_>::default());
-            }
             world.check();
         }));
         if let Err(panic) = outcome {

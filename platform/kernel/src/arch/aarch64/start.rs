@@ -158,8 +158,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let shadow = heap.slice(tables, || [0u32; 512]).0;
     let nodes = (heap.left() as usize - align_of::<Node>()) / size_of::<Node>();
     let nodes = heap.slice(nodes, Node::default).0;
-    let hardware_af = read_sysreg!("id_aa64mmfr1_el1") & 0xf >= 2;
-    let db = MappingDb::new(hw, hw_pa, shadow, nodes, space_tables, hardware_af);
+    let db = MappingDb::new(hw, hw_pa, shadow, nodes, space_tables);
 
     let arenas = Arenas {
         db,
