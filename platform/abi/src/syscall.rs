@@ -34,6 +34,11 @@ pub const NOTIFY: u16 = 6;
 /// Does nothing, and x0 = 0: what it costs to enter and leave the kernel.
 pub const NULL: u16 = 7;
 
+/// Privileged. Where and how a thread runs. In: x1 thread, x2 priority, x3 time slice in steps of the counter (0 = it runs until it
+/// blocks or somebody more urgent comes), x4 CPU of this cluster; !0 = as it is. A thread that never had a time slice of its own
+/// gets the machine's tick.
+pub const SCHEDULE: u16 = 8;
+
 /// Operations of [`THREAD_CONTROL`].
 pub mod thread_op {
     /// x1 space, x2 CPU (of this cluster), x3 pager, x4 exception handler (NIL = the pager), x5 UTCB slot, x6 priority
@@ -43,6 +48,45 @@ pub mod thread_op {
     pub const START: u64 = 1;
     /// x1 thread. The thread ends; partners that wait for it get `Cancelled`.
     pub const DELETE: u64 = 2;
+    /// x1 thread. It runs no instruction more until it is resumed; an IPC it is in goes on meanwhile.
+    pub const SUSPEND: u64 = 3;
+    /// x1 thread. Undoes any number of [`SUSPEND`].
+    pub const RESUME: u64 = 4;
+    /// x1 thread (not the caller), x2 flags of [`super::exchange`], x3 new instruction pointer, x4 new stack pointer, x5 new x0.
+    /// Out: x1 old instruction pointer, x2 old stack pointer, x3 what it did ([`super::thread_state`]).
+    pub const EXCHANGE: u64 = 5;
+}
+
+/// Flags of [`thread_op::EXCHANGE`].
+pub mod exchange {
+    /// Set the instruction pointer.
+    pub const PC: u64 = 1;
+    /// Set the stack pointer.
+    pub const SP: u64 = 2;
+    /// Set x0. (If the thread is in an IPC and that is not cancelled, the message's sender goes there in the end.)
+    pub const X0: u64 = 4;
+    /// End the IPC or control call it is in with `Cancelled`. A fault or an exception is dropped: the thread tries again.
+    pub const CANCEL: u64 = 8;
+    /// All of them.
+    pub const ALL: u64 = PC | SP | X0 | CANCEL;
+}
+
+/// What a thread does, as [`thread_op::EXCHANGE`] tells.
+pub mod thread_state {
+    /// Never started.
+    pub const CREATED: u64 = 0;
+    /// Runs or wants to.
+    pub const READY: u64 = 1;
+    /// In the send phase of an IPC.
+    pub const SENDING: u64 = 2;
+    /// In the receive phase of an IPC.
+    pub const RECEIVING: u64 = 3;
+    /// Nobody answers its fault or exception.
+    pub const HALTED: u64 = 4;
+    /// Waits for a control call to be carried out.
+    pub const CONTROLLING: u64 = 5;
+    /// A flag beside the others: it is suspended.
+    pub const SUSPENDED: u64 = 1 << 8;
 }
 
 /// Operations of [`SPACE_CONTROL`].

@@ -1,5 +1,6 @@
 //! What the kernel's logic needs from the machine. The real one is in `arch/aarch64`, a fake one in the tests.
 
+use crate::thread::FpState;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
@@ -8,6 +9,12 @@ use skerry_abi::CpuId;
 pub trait Hal {
     /// The time: `CNTVCT_EL0`.
     fn now(&self) -> u64;
+    /// When a default time slice that begins now ends on this CPU.
+    fn tick_end(&self) -> u64;
+    /// Sets kernel memory that user programs may see to zero; whole cache lines.
+    fn zero_words(&mut self, words: &[AtomicU64]);
+    /// Saves the floating-point registers, which belong to a thread that leaves this CPU. Nobody owns the unit then.
+    fn save_fp(&mut self, state: &mut FpState);
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
     /// Copies words between two UTCBs. User programs may write both at any time: each word is copied whole, that is all.

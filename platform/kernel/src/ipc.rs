@@ -8,7 +8,7 @@
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
 use crate::queue::Queue;
-use crate::thread::{Kind, State};
+use crate::thread::{Kind, State, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Counter, Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
@@ -88,7 +88,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Takes a thread that waits to send to `dest` out of that thread's queue.
     pub(crate) fn leave_sender_queue(&mut self, t: u32, dest: ThreadId) {
-        if let Some(partner) = self.find(dest) {
+        if let Some(partner) = self.slot_of(dest) {
             let Self { threads, links, .. } = self;
             threads[partner as usize].senders.remove(links, t);
         }
@@ -122,6 +122,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// Runs the receive phase of `t`, and then of every thread whose send phase that completes.
     pub(crate) fn receive_phase(&mut self, mut t: u32) {
         loop {
+            self.clear_deadline(t);
             let thread = &self.threads[t as usize];
             if thread.op.from.is_nil() {
                 return self.complete(t);
@@ -146,7 +147,8 @@ impl<H: Hal> Kernel<'_, H> {
                     (Kind::Ipc, Timeout::NEVER) => thread.op.from,
                     _ => ThreadId::NIL,
                 };
-                return self.set_deadline(t, timeout.0);
+                self.set_deadline(t, timeout.0);
+                return self.expect(t);
             };
             let Self { threads, links, .. } = self;
             threads[t as usize].senders.remove(links, sender);
@@ -157,6 +159,20 @@ impl<H: Hal> Kernel<'_, H> {
                 Ok(()) => t = sender,
                 Err(error) => self.fail_send(sender, error),
             }
+        }
+    }
+
+    /// A thread that waits for a message from one thread of this cluster, and not for an answer, is told when that thread ends.
+    fn expect(&mut self, t: u32) {
+        let thread = &self.threads[t as usize];
+        let (id, from) = (thread.id, thread.op.from);
+        if thread.reply_space != SpaceId::NIL || from == id {
+            return;
+        }
+        if let Some(partner) = self.find(from) {
+            let Self { cold, links, threads, .. } = self;
+            cold[partner as usize].expecting.push_back(links, t);
+            threads[t as usize].hold |= hold::EXPECTING;
         }
     }
 

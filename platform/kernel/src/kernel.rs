@@ -1,13 +1,15 @@
 //! One cluster's kernel: its objects, and the events that enter it.
 
+use crate::chores::Chores;
 use crate::counters::{Counters, InfoPage};
+use crate::deadline::Timer;
 use crate::hal::Hal;
 use crate::queue::{Link, Queue};
 use crate::ring::Ring;
 use crate::sched::RunQueue;
-use crate::space::{RanOn, Space, UTCBS_PER_PAGE};
-use crate::thread::{Kind, Operation, State, Tcb};
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::space::{NO_SPACE, RanOn, Space, UTCBS_PER_PAGE};
+use crate::thread::{Cold, Kind, Operation, State, Tcb};
+use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
@@ -60,6 +62,12 @@ pub struct Arenas<'a> {
     pub db: MappingDb<'a>,
     /// Thread slots.
     pub threads: &'a mut [Tcb],
+    /// As many.
+    pub cold: &'a mut [Cold],
+    /// As many.
+    pub timers: &'a mut [Timer],
+    /// One link per thread: the lists of the threads of each space.
+    pub members: &'a mut [Link],
     /// Space slots.
     pub spaces: &'a mut [Space],
     /// Remote senders.
@@ -118,6 +126,16 @@ pub struct Kernel<'a, H: Hal> {
     /// Page tables and map nodes.
     pub db: MappingDb<'a>,
     pub(crate) threads: &'a mut [Tcb],
+    pub(crate) cold: &'a mut [Cold],
+    pub(crate) timers: &'a mut [Timer],
+    pub(crate) members: &'a mut [Link],
+    /// Free slots, linked through `links`.
+    pub(crate) free_threads: Queue,
+    /// Slots from here on were never used.
+    pub(crate) used_threads: u32,
+    /// The first free slot; the others hang on [`Space::next_free`].
+    pub(crate) free_space: u16,
+    pub(crate) chores: Chores,
     pub(crate) spaces: &'a mut [Space],
     pub(crate) proxies: &'a mut [Proxy],
     pub(crate) links: &'a mut [Link],
@@ -139,6 +157,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let Arenas {
             db,
             threads,
+            cold,
+            timers,
+            members,
             spaces,
             proxies,
             links,
@@ -150,6 +171,15 @@ impl<'a, H: Hal> Kernel<'a, H> {
             info,
             info_pa,
         } = arenas;
+        let mut free_threads = Queue::EMPTY;
+        for slot in 0..threads.len() {
+            free_threads.push_back(links, slot as u32);
+        }
+        let last = spaces.len().saturating_sub(1);
+        for (slot, space) in spaces.iter_mut().enumerate() {
+            space.next_free = if slot == last { NO_SPACE } else { slot as u16 + 1 };
+        }
+        let free_space = if spaces.is_empty() { NO_SPACE } else { 0 };
         let mut utcb_free = Queue::EMPTY;
         for page in 0..utcbs.len().min(utcb_links.len()) {
             utcb_free.push_back(utcb_links, page as u32);
@@ -160,6 +190,13 @@ impl<'a, H: Hal> Kernel<'a, H> {
             hal,
             db,
             threads,
+            cold,
+            timers,
+            members,
+            free_threads,
+            used_threads: 0,
+            free_space,
+            chores: Chores::NONE,
             spaces,
             proxies,
             links,
@@ -283,6 +320,13 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
         let t = u32::from(id.slot());
         let thread = self.threads.get(t as usize)?;
+        (thread.id == id && thread.is_live()).then_some(t)
+    }
+
+    /// The slot of a thread of this cluster that is alive, or whose queues are not empty yet.
+    pub(crate) fn slot_of(&self, id: ThreadId) -> Option<u32> {
+        let t = u32::from(id.slot());
+        let thread = self.threads.get(t as usize)?;
         (thread.id == id && thread.state != State::Free).then_some(t)
     }
 
@@ -295,9 +339,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Takes a UTCB page from the arena.
     pub(crate) fn alloc_utcb_page(&mut self) -> Result<u32, Error> {
         let page = self.utcb_free.pop_front(self.utcb_links).ok_or(Error::OutOfKernelMemory)?;
-        for word in self.utcbs[page as usize].0.iter().flatten() {
-            word.store(0, Ordering::Relaxed);
-        }
+        self.hal.zero_words(self.utcbs[page as usize].0.as_flattened());
         Ok(page)
     }
     /// Gives a UTCB page back.

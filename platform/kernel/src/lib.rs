@@ -17,7 +17,10 @@
 extern crate std;
 
 pub mod boot;
+mod chores;
+mod control;
 pub mod counters;
+pub mod deadline;
 pub mod fastpath;
 pub mod hal;
 pub mod ipc;

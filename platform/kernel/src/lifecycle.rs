@@ -1,11 +1,28 @@
 //! Creation and deletion of threads and spaces.
 
+use crate::control::{Done, Place};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
-use crate::space::{RanOn, Space, UtcbPage as Slot};
-use crate::thread::{State, Tcb};
+use crate::space::{Space, UtcbPage as Slot};
+use crate::syscall::SVC_SIZE;
+use crate::thread::{State, Tcb, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
+
+/// Threads of a space that one step of its destruction deletes.
+const THREADS_PER_STEP: usize = 8;
+
+/// How far the deletion of a space's threads has come.
+enum Ending {
+    /// None is left.
+    Over,
+    /// Go on.
+    More,
+    /// The next one runs on this CPU.
+    RunsOn(CpuId),
+    /// All that are left end by themselves when other clusters have answered.
+    Held,
+}
 
 /// What a new thread needs.
 pub struct NewThread {
@@ -29,42 +46,89 @@ impl<H: Hal> Kernel<'_, H> {
     /// # Errors
     /// [`Error::OutOfKernelMemory`].
     pub fn create_space(&mut self, domain: Domain, privileged: bool) -> Result<SpaceId, Error> {
-        let slot = self.spaces.iter().position(|s| !s.live && s.id.generation() != u32::MAX);
-        let slot = slot.ok_or(Error::OutOfKernelMemory)?;
-        self.db.space_create(slot as u16, u32::MAX)?;
-        if let Err(error) = self.pin_info(slot as u16) {
+        let slot = self.free_space;
+        let next = self.spaces.get(usize::from(slot)).ok_or(Error::OutOfKernelMemory)?.next_free;
+        self.db.space_create(slot, u32::MAX)?;
+        if let Err(error) = self.pin_info(slot) {
             let (db, mut tlb) = self.db_and_tlb();
-            db.space_destroy(slot as u16, &mut tlb);
+            db.space_destroy(slot, &mut tlb);
             return Err(error);
         }
-        let generation = self.spaces[slot].id.generation() + 1;
-        let id = SpaceId::new(self.cluster, slot as u16, generation);
-        self.spaces[slot] = Space::new(id, domain, privileged);
+        self.free_space = next;
+        let space = &mut self.spaces[usize::from(slot)];
+        let id = SpaceId::new(self.cluster, slot, space.id.generation() + 1);
+        space.renew(id, domain, privileged);
         Ok(id)
     }
 
-    /// Ends a space: its threads, its mappings, and all that was mapped on from it.
+    /// A step towards the end of a space: its threads, its mappings, and all that was mapped on from it. `caller` waits if somebody
+    /// else has to let go of a thread first.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for the caller's own space and for the cluster's root space.
+    pub(crate) fn destroy_space_for(&mut self, caller: u32, slot: u16) -> Result<Done, Error> {
+        let space = &self.spaces[usize::from(slot)];
+        if self.threads[caller as usize].space == slot || space.id == SpaceId::root(self.cluster) {
+            return Err(Error::Refused);
+        }
+        match self.end_threads(slot)? {
+            Ending::Over => self.destroy_space(slot).map(|()| Done::NOTHING),
+            Ending::More => Ok(Done::Again),
+            Ending::RunsOn(cpu) => Ok(Done::Visit(cpu)),
+            Ending::Held => {
+                self.threads[caller as usize].state = State::Controlling;
+                let Self { spaces, links, cold, .. } = self;
+                cold[caller as usize].place = Place::Space(slot);
+                spaces[usize::from(slot)].mourners.push_back(links, caller);
+                Ok(Done::Waits)
+            }
+        }
+    }
+
+    /// Deletes a few of the threads of a space.
+    fn end_threads(&mut self, slot: u16) -> Result<Ending, Error> {
+        for _ in 0..THREADS_PER_STEP {
+            let Some(t) = self.spaces[usize::from(slot)].members.head() else { return Ok(Ending::Over) };
+            if let Some(cpu) = self.runs_elsewhere(t) {
+                return Ok(Ending::RunsOn(cpu));
+            }
+            if self.threads[t as usize].doomed {
+                // It went to the end of the list, so all others are doomed too.
+                return Ok(Ending::Held);
+            }
+            self.delete_thread(t)?;
+        }
+        Ok(Ending::More)
+    }
+
+    /// Ends a space at once.
     ///
     /// # Errors
     /// [`Error::WrongState`] as long as a thread of it runs on another CPU or another cluster has its message. All others
     /// are gone then: try again.
     pub fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
-        for t in 0..self.threads.len() as u32 {
-            let thread = &self.threads[t as usize];
-            if thread.state != State::Free && thread.space == slot {
-                self.delete_thread(t)?;
+        loop {
+            match self.end_threads(slot)? {
+                Ending::Over => break,
+                Ending::More => {}
+                Ending::Held => return Err(Error::WrongState),
+                Ending::RunsOn(_) => {
+                    let head = self.spaces[usize::from(slot)].members.head().ok_or(Error::WrongState)?;
+                    if self.threads[head as usize].doomed {
+                        return Err(Error::WrongState);
+                    }
+                    self.delete_thread(head)?;
+                }
             }
         }
-        let space = &self.spaces[usize::from(slot)];
-        if space.threads != 0 {
-            return Err(Error::WrongState);
-        }
-        let id = space.id;
-        self.fail_callers(|thread| thread.reply_space == id);
         let (db, mut tlb) = self.db_and_tlb();
         db.space_destroy(slot, &mut tlb);
-        self.spaces[usize::from(slot)].ran_on = RanOn::Nowhere;
-        self.spaces[usize::from(slot)].retire();
+        let space = &mut self.spaces[usize::from(slot)];
+        space.retire();
+        // A slot whose generations are used up stays unused, so that a stale id never names a newer space.
+        if space.id.generation() < u32::MAX {
+            space.next_free = core::mem::replace(&mut self.free_space, slot);
+        }
         Ok(())
     }
 
@@ -74,45 +138,55 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        let ours = self.cpus.get(usize::from(new.cpu)).is_some_and(|c| c.ours);
-        if !ours || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
+        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
             return Err(Error::BadArgument);
         }
-        let t = self.threads.iter().position(|t| t.state == State::Free && t.id.generation() != u32::MAX);
-        let t = t.ok_or(Error::OutOfKernelMemory)?;
-        let utcb_page = match self.spaces[usize::from(new.space)].take_utcb(new.utcb_slot)? {
-            Slot::Present(page) => page,
-            Slot::Missing => self.add_utcb_page(&new)?,
+        let t = self.free_threads.head().ok_or(Error::OutOfKernelMemory)?;
+        let (utcb_page, fresh) = match self.spaces[usize::from(new.space)].take_utcb(new.utcb_slot)? {
+            Slot::Present(page) => (page, false),
+            Slot::Missing => (self.add_utcb_page(&new)?, true),
         };
-        let id = ThreadId::new(self.cluster, t as u16, self.threads[t].id.generation() + 1);
-        let utcb_pa =
-            self.utcb_pa(utcb_page) + Tcb::utcb_address(new.utcb_slot) % size_of::<UtcbPage>() as u64;
+        let utcb_va = Tcb::utcb_address(new.utcb_slot);
+        let utcb_pa = self.utcb_pa(utcb_page) + utcb_va % size_of::<UtcbPage>() as u64;
         let ttbr0 = self.db.root_table(new.space) | u64::from(Space::asid(new.space)) << 48;
+        self.take_slot(t, new.space);
         let space = &mut self.spaces[usize::from(new.space)];
-        space.threads += 1;
         space.note_cpu(new.cpu);
-        self.threads[t] = Tcb {
-            id,
-            domain: space.domain.into(),
-            space_id: space.id,
-            ttbr0,
-            space: new.space,
-            cpu: new.cpu,
-            priority: new.priority,
-            state: State::Created,
-            utcb_pa,
-            utcb_va: Tcb::utcb_address(new.utcb_slot),
-            utcb_slot: new.utcb_slot,
-            utcb_page,
-            pager: new.pager,
-            handler: new.handler,
-            ..Tcb::FREE
-        };
-        let utcb = self.utcb(t as u32);
-        utcb.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        let thread = &mut self.threads[t as usize];
+        let id = ThreadId::new(self.cluster, t as u16, thread.id.generation() + 1);
+        thread.renew(id);
+        (thread.domain, thread.space_id, thread.ttbr0) = (space.domain.into(), space.id, ttbr0);
+        (thread.space, thread.cpu, thread.priority) = (new.space, new.cpu, new.priority);
+        (thread.utcb_slot, thread.utcb_page) = (new.utcb_slot, utcb_page);
+        (thread.utcb_va, thread.utcb_pa) = (utcb_va, utcb_pa);
+        (thread.pager, thread.handler) = (new.pager, new.handler);
+        let utcb = self.utcb(t);
+        if !fresh {
+            self.hal.zero_words(utcb);
+        }
         utcb[0].store(id.0, Ordering::Relaxed);
         utcb[1].store(u64::from(new.cpu), Ordering::Relaxed);
         Ok(id)
+    }
+
+    /// Takes the first free slot for a thread of a space.
+    fn take_slot(&mut self, t: u32, space: u16) {
+        let Self { links, members, spaces, free_threads, .. } = self;
+        free_threads.remove(links, t);
+        self.used_threads = self.used_threads.max(t + 1);
+        let space = &mut spaces[usize::from(space)];
+        space.members.push_front(members, t);
+        space.threads += 1;
+    }
+
+    /// Gives a slot back, if it has a generation left.
+    pub(crate) fn free_slot(&mut self, t: u32) {
+        let Self { threads, links, free_threads, .. } = self;
+        let thread = &mut threads[t as usize];
+        thread.state = State::Free;
+        if thread.id.generation() < u32::MAX {
+            free_threads.push_front(links, t);
+        }
     }
 
     fn add_utcb_page(&mut self, new: &NewThread) -> Result<u32, Error> {
@@ -160,59 +234,67 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::Refused`] for a cluster's first root thread.
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
-        let (id, cpu, dest, pull) = (thread.id, thread.cpu, thread.op.dest, thread.pull);
-        let announced = thread.announced;
+        let (id, dest, pull, announced) = (thread.id, thread.op.dest, thread.pull, thread.announced);
         if id == ThreadId::root(self.cluster) {
             return Err(Error::Refused);
         }
+        if let Some(cpu) = self.runs_elsewhere(t) {
+            self.doom(t);
+            self.cpus[usize::from(cpu)].watch_current();
+            self.hal.kick(cpu);
+            return Ok(());
+        }
         match thread.state {
-            State::Ready if cpu != self.this_cpu && self.cpus[usize::from(cpu)].current() == Some(t) => {
-                self.threads[t as usize].doomed = true;
-                self.cpus[usize::from(cpu)].stop_current();
-                self.hal.kick(cpu);
-                return Ok(());
-            }
             // Another cluster holds its name, or waits for its message: it ends when that has been answered.
             State::AwaitingResponse | State::Pulling => {
-                self.threads[t as usize].doomed = true;
+                self.doom(t);
                 return Ok(());
             }
             State::AwaitingCredit if announced || !pull.is_nil() => {
-                self.threads[t as usize].doomed = true;
+                self.doom(t);
                 return Ok(());
             }
             State::Ready => self.make_unready(t),
             State::Sending => self.leave_sender_queue(t, dest),
+            State::Controlling => self.leave_place(t),
             State::AwaitingCredit => {
                 let Self { peers, links, .. } = self;
                 peers[usize::from(dest.cluster())].waiting.remove(links, t);
             }
-            State::Free | State::Created | State::Receiving | State::Halted => {}
+            State::Free
+            | State::Dying
+            | State::Created
+            | State::Receiving
+            | State::Halted
+            | State::Stopped => {}
         }
         self.reap(t);
         Ok(())
     }
 
-    /// Frees a thread that is in no queue and that nobody else holds.
+    /// Marks a thread that ends as soon as somebody else lets go of it.
+    fn doom(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        thread.doomed = true;
+        thread.hold |= hold::DOOMED;
+        let Self { spaces, members, .. } = self;
+        let queue = &mut spaces[usize::from(thread.space)].members;
+        queue.remove(members, t);
+        queue.push_back(members, t);
+    }
+
+    /// Ends a thread that is in no queue but those of its wait, and that nobody else holds.
     pub(crate) fn reap(&mut self, t: u32) {
+        self.leave_wait(t);
         let thread = &self.threads[t as usize];
-        let (id, space, utcb_slot) = (thread.id, thread.space, thread.utcb_slot);
+        let (space, utcb_slot) = (thread.space, thread.utcb_slot);
         let cpu = usize::from(thread.cpu);
         if self.cpus[cpu].current() == Some(t) {
             self.cpus[cpu].set_current(None);
         }
-        self.threads[t as usize].state = State::Halted;
-        loop {
-            let Self { threads, links, .. } = self;
-            let Some(sender) = threads[t as usize].senders.pop_front(links) else { break };
-            if (sender as usize) < self.threads.len() {
-                self.fail(sender, Error::NoSuchThread, false);
-            } else {
-                self.bounce(sender);
-            }
-        }
-        self.threads[t as usize] = Tcb { id, ..Tcb::FREE };
-        let owner = &mut self.spaces[usize::from(space)];
+        let Self { spaces, members, .. } = self;
+        let owner = &mut spaces[usize::from(space)];
+        owner.members.remove(members, t);
         owner.threads -= 1;
         let last = owner.threads == 0;
         if let Some(page) = owner.release_utcb(utcb_slot) {
@@ -221,19 +303,29 @@ impl<H: Hal> Kernel<'_, H> {
             db.unmap_pinned(&mut tlb, space, utcb);
             self.free_utcb_page(page);
         }
-        // Any thread of the space may answer a call; without one, nobody will.
-        let owner = self.spaces[usize::from(space)].id;
-        self.fail_callers(|thread| match thread.reply_space {
-            SpaceId::NIL => thread.op.from == id,
-            answers => last && answers == owner,
-        });
+        if last {
+            // Any thread of the space may answer a call; without one, nobody will.
+            self.sweep();
+            while let Some(mourner) = self.spaces[usize::from(space)].mourners.pop_front(self.links) {
+                // It executes its system call again.
+                self.threads[mourner as usize].context.pc -= SVC_SIZE;
+                self.make_ready(mourner);
+            }
+        }
+        self.bury(t);
+        self.work();
     }
 
-    fn fail_callers(&mut self, waits: impl Fn(&Tcb) -> bool) {
-        for t in 0..self.threads.len() as u32 {
-            let thread = &self.threads[t as usize];
-            if thread.state == State::Receiving && waits(thread) {
-                self.fail(t, Error::Cancelled, true);
+    /// Takes a thread out of what it is in because it waits for a message: deadlines, expectations.
+    pub(crate) fn leave_wait(&mut self, t: u32) {
+        self.clear_deadline(t);
+        let thread = &mut self.threads[t as usize];
+        if thread.hold & hold::EXPECTING != 0 {
+            thread.hold &= !hold::EXPECTING;
+            let partner = thread.op.from;
+            if let Some(p) = self.slot_of(partner) {
+                let Self { cold, links, .. } = self;
+                cold[p as usize].expecting.remove(links, t);
             }
         }
     }

@@ -73,6 +73,22 @@ impl<H: Hal> Kernel<'_, H> {
         self.pump(cluster);
     }
 
+    /// Ends the wait of a thread whose partner is in another cluster, as far as that cluster knows nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`]: it does.
+    pub(crate) fn cancel_remote(&mut self, t: u32) -> Result<(), Error> {
+        let thread = &self.threads[t as usize];
+        if thread.state != State::AwaitingCredit || thread.announced || !thread.pull.is_nil() {
+            return Err(Error::WrongState);
+        }
+        let cluster = usize::from(thread.op.dest.cluster());
+        let Self { peers, links, .. } = self;
+        peers[cluster].waiting.remove(links, t);
+        self.fail(t, Error::Cancelled, false);
+        Ok(())
+    }
+
     fn await_credit(&mut self, cluster: usize, t: u32) {
         let Self { peers, links, threads, .. } = self;
         threads[t as usize].state = State::AwaitingCredit;

@@ -1,13 +1,20 @@
-//! Fixed-priority round robin on each CPU.
+//! Fixed-priority round robin on each CPU, with time slices.
+//!
+//! A slice begins when the scheduler picks a thread. By default it ends with the CPU's next tick; a thread can have a length of its
+//! own, of which it keeps the rest when a more urgent thread interrupts it, or none at all. A direct switch by IPC (the fast
+//! path) is no scheduling decision: the partner runs on the caller's slice. Threads with a slice of their own take no part in it.
 
+use crate::deadline::Deadlines;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
-use crate::thread::State;
+use crate::thread::{State, hold};
 use skerry_abi::{Counter, CpuId, Error};
 
 /// Priorities: 0 (least urgent) to 255.
 const PRIORITIES: usize = 256;
+/// Waits that one tick ends at most; the rest is the business of another, which comes at once.
+const EXPIRE: usize = 8;
 
 /// One CPU's run queue and the thread it runs. The first words are known to the exception entry.
 #[repr(C)]
@@ -19,15 +26,21 @@ pub struct RunQueue {
     pub(crate) floor: u64,
     /// The thread that runs, in no queue; `NONE` if there is none.
     current: u32,
-    /// The thread that runs is doomed.
+    /// The scheduler must be asked before anything else runs: the thread that runs is doomed or has a time slice of its own.
     attention: bool,
     /// Whether the CPU belongs to this cluster.
     pub ours: bool,
     /// Its number among the cluster's CPUs.
     pub local: u16,
     cpu: CpuId,
-    /// No deadline of a thread of this CPU is earlier; `u64::MAX` = there is none.
-    pub deadline: u64,
+    /// When waits of its threads end.
+    pub(crate) timers: Deadlines,
+    /// When the slice of the running thread ends.
+    slice_end: u64,
+    /// When default slices end: the CPU's next tick.
+    tick_end: u64,
+    /// Threads of other CPUs whose control calls have to be carried out here.
+    pub(crate) visitors: Queue,
     ready: [u64; PRIORITIES / 64],
     queues: [Queue; PRIORITIES],
 }
@@ -51,7 +64,10 @@ impl RunQueue {
             ours: false,
             local: 0,
             cpu,
-            deadline: u64::MAX,
+            timers: Deadlines::NONE,
+            slice_end: 0,
+            tick_end: 0,
+            visitors: Queue::EMPTY,
             ready: [0; PRIORITIES / 64],
             queues: [Queue::EMPTY; PRIORITIES],
         }
@@ -67,13 +83,13 @@ impl RunQueue {
         self.attention = false;
         self.set_floor();
     }
-    /// Names another thread instead of the one that runs, which is not doomed.
+    /// Names another thread instead of the one that runs; neither needs the scheduler.
     #[inline(always)]
     pub(crate) fn switch_to(&mut self, thread: u32) {
         self.current = thread;
     }
-    /// The thread that runs was deleted from another CPU: whatever it does next, it ends.
-    pub(crate) fn stop_current(&mut self) {
+    /// The thread that runs was deleted from another CPU, or has a time slice of its own: whatever it does next, the scheduler sees it.
+    pub(crate) fn watch_current(&mut self) {
         self.attention = true;
         self.set_floor();
     }
@@ -123,12 +139,17 @@ impl RunQueue {
 }
 
 impl<H: Hal> Kernel<'_, H> {
-    /// Lets a thread that is in no queue compete for its CPU.
+    /// Lets a thread that is in no queue but those of its wait compete for its CPU, unless it is suspended.
     pub(crate) fn make_ready(&mut self, t: u32) {
+        if self.threads[t as usize].hold & hold::WAIT != 0 {
+            self.leave_wait(t);
+        }
         let thread = &mut self.threads[t as usize];
+        if thread.hold & hold::STOPPED != 0 {
+            thread.state = State::Stopped;
+            return;
+        }
         thread.state = State::Ready;
-        // The fast path lets a thread wait for ever without touching this.
-        thread.deadline = u64::MAX;
         let (cpu, priority) = (thread.cpu, thread.priority);
         let queue = &mut self.cpus[usize::from(cpu)];
         if queue.current == t {
@@ -155,77 +176,108 @@ impl<H: Hal> Kernel<'_, H> {
     /// The timer interrupted: the time slice of the running thread is over, or somebody has waited long enough.
     pub(crate) fn tick(&mut self) {
         self.counters.count(Counter::Ticks);
-        self.expire();
-        // A thread that another CPU deleted stays where `pick` finds it and ends it.
+        let now = self.hal.now();
+        self.expire(now);
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        if now < queue.slice_end {
+            return;
+        }
+        if now >= queue.tick_end {
+            queue.tick_end = self.hal.tick_end();
+        }
+        // A thread that another CPU deleted stays where `pick` finds it and ends it.
         if let Some(current) = queue.current().filter(|&t| !self.threads[t as usize].doomed) {
             queue.set_current(None);
             queue.push(self.links, current, self.threads[current as usize].priority, false);
         }
     }
 
-    /// Notes that a thread, which begins to wait, has a deadline.
+    /// Gives a thread, which begins to wait, a deadline (or with `u64::MAX` none) instead of any it had.
     pub(crate) fn set_deadline(&mut self, t: u32, deadline: u64) {
+        self.clear_deadline(t);
+        if deadline == u64::MAX {
+            return;
+        }
         let thread = &mut self.threads[t as usize];
         thread.deadline = deadline;
+        thread.hold |= hold::TIMED;
         let queue = &mut self.cpus[usize::from(thread.cpu)];
-        if deadline < queue.deadline {
-            queue.deadline = deadline;
-            if thread.cpu != self.this_cpu {
-                // Its CPU may sleep without a timer.
-                self.hal.kick(thread.cpu);
-            }
+        queue.timers.insert(self.timers, t, deadline);
+        if queue.timers.first() == Some(t) && thread.cpu != self.this_cpu {
+            // Its CPU may sleep without a timer.
+            self.hal.kick(thread.cpu);
+        }
+    }
+
+    /// Takes a thread's deadline away.
+    pub(crate) fn clear_deadline(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        if thread.hold & hold::TIMED != 0 {
+            thread.hold &= !hold::TIMED;
+            thread.deadline = u64::MAX;
+            self.cpus[usize::from(thread.cpu)].timers.remove(self.timers, t);
         }
     }
 
     /// When this CPU has to look at deadlines again; `u64::MAX` = never.
     pub fn deadline(&self) -> u64 {
-        self.cpus[usize::from(self.this_cpu)].deadline
+        self.cpus[usize::from(self.this_cpu)].timers.earliest(self.timers)
+    }
+
+    /// When this CPU wants the timer to interrupt the thread that [`Kernel::pick`] named.
+    pub fn next_timer(&self) -> u64 {
+        self.deadline().min(self.cpus[usize::from(self.this_cpu)].slice_end)
     }
 
     /// Ends the waits of this CPU's threads whose time has come.
-    fn expire(&mut self) {
-        let (now, cpu) = (self.hal.now(), self.this_cpu);
-        if now < self.cpus[usize::from(cpu)].deadline {
-            return;
+    fn expire(&mut self, now: u64) {
+        for _ in 0..EXPIRE {
+            let timers = &self.cpus[usize::from(self.this_cpu)].timers;
+            let Some(t) = timers.first().filter(|_| timers.earliest(self.timers) <= now) else { return };
+            self.clear_deadline(t);
+            let (state, dest) = (self.threads[t as usize].state, self.threads[t as usize].op.dest);
+            match state {
+                State::Sending => {
+                    self.leave_sender_queue(t, dest);
+                    self.fail(t, Error::Timeout, false);
+                }
+                State::Receiving => self.fail(t, Error::Timeout, true),
+                _ => {}
+            }
         }
-        let mut next = u64::MAX;
-        for t in 0..self.threads.len() as u32 {
-            let thread = &self.threads[t as usize];
-            if thread.cpu != cpu || !matches!(thread.state, State::Sending | State::Receiving) {
-                continue;
-            }
-            if thread.deadline > now {
-                next = next.min(thread.deadline);
-                continue;
-            }
-            let (state, dest) = (thread.state, thread.op.dest);
-            if state == State::Sending {
-                self.leave_sender_queue(t, dest);
-            }
-            self.fail(t, Error::Timeout, state == State::Receiving);
-        }
-        self.cpus[usize::from(cpu)].deadline = next;
     }
 
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
     pub fn pick(&mut self) -> Option<u32> {
-        let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        if let Some(current) = queue.current() {
-            let thread = &self.threads[current as usize];
-            if thread.doomed {
-                // It ran until now, so it is in no queue.
-                self.reap(current);
-                return self.pick_queued();
-            }
-            if thread.state == State::Ready {
-                if queue.highest().is_none_or(|p| p <= thread.priority) {
-                    return Some(current);
-                }
-                queue.push(self.links, current, thread.priority, true);
-            }
-            queue.set_current(None);
+        if self.chores.is_pending() {
+            self.work();
         }
+        if !self.cpus[usize::from(self.this_cpu)].visitors.is_empty() {
+            self.serve_visitors();
+        }
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        let Some(current) = queue.current() else {
+            // After a sleep the last tick may be long ago.
+            queue.tick_end = self.hal.tick_end();
+            return self.pick_queued();
+        };
+        let thread = &self.threads[current as usize];
+        if thread.doomed {
+            // It ran until now, so it is in no queue.
+            self.reap(current);
+            return self.pick_queued();
+        }
+        if thread.state == State::Ready {
+            if queue.highest().is_none_or(|p| p <= thread.priority) {
+                return Some(current);
+            }
+            queue.push(self.links, current, thread.priority, true);
+            if thread.hold & hold::SLICED != 0 {
+                let left = queue.slice_end.saturating_sub(self.hal.now());
+                self.cold[current as usize].slice_left = left;
+            }
+        }
+        queue.set_current(None);
         self.pick_queued()
     }
 
@@ -233,6 +285,81 @@ impl<H: Hal> Kernel<'_, H> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         let next = queue.pop(self.links);
         queue.set_current(next);
+        self.begin_slice(next?);
         next
+    }
+
+    fn begin_slice(&mut self, t: u32) {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        if self.threads[t as usize].hold & hold::SLICED == 0 {
+            queue.slice_end = queue.tick_end;
+            return;
+        }
+        queue.watch_current();
+        let cold = &mut self.cold[t as usize];
+        let left = core::mem::take(&mut cold.slice_left);
+        queue.slice_end = match cold.slice {
+            0 => u64::MAX,
+            slice => self.hal.now().saturating_add(if left == 0 { slice } else { left }),
+        };
+    }
+
+    /// Gives a thread a time slice of its own, in steps of the counter; 0: it runs until it blocks. A thread that runs on another CPU
+    /// finishes its present slice first.
+    pub(crate) fn set_slice(&mut self, t: u32, slice: u64) {
+        self.threads[t as usize].hold |= hold::SLICED;
+        let cold = &mut self.cold[t as usize];
+        (cold.slice, cold.slice_left) = (slice, 0);
+        if self.cpus[usize::from(self.this_cpu)].current() == Some(t) {
+            self.begin_slice(t);
+        } else if self.is_running(t) {
+            let cpu = self.threads[t as usize].cpu;
+            self.cpus[usize::from(cpu)].watch_current();
+        }
+    }
+
+    /// Gives a thread another priority, another CPU of the cluster, or both. If it leaves its CPU, it runs here or not at all, and its
+    /// floating-point registers are here or in its control block.
+    pub(crate) fn set_place(&mut self, t: u32, priority: u8, cpu: CpuId) {
+        let running = self.is_running(t);
+        let thread = &mut self.threads[t as usize];
+        let (old, ready) = (thread.cpu, thread.state == State::Ready);
+        if cpu == old && running {
+            thread.priority = priority;
+            if cpu != self.this_cpu {
+                // Somebody else may be more urgent now.
+                self.hal.kick(cpu);
+            }
+            return;
+        }
+        if ready {
+            self.make_unready(t);
+        }
+        let thread = &mut self.threads[t as usize];
+        thread.priority = priority;
+        if cpu != old {
+            self.leave_cpu(t);
+            let deadline = self.threads[t as usize].deadline;
+            self.clear_deadline(t);
+            let thread = &mut self.threads[t as usize];
+            thread.cpu = cpu;
+            let space = thread.space;
+            self.spaces[usize::from(space)].note_cpu(cpu);
+            self.set_deadline(t, deadline);
+        }
+        if ready {
+            self.make_ready(t);
+        }
+    }
+
+    /// Brings into its control block what a thread has left in the unit of the CPU it now leaves.
+    pub(crate) fn leave_cpu(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        if thread.fp_live {
+            debug_assert_eq!(thread.cpu, self.this_cpu);
+            thread.fp_live = false;
+            self.hal.save_fp(&mut thread.fp);
+        }
+        self.cold[t as usize].slice_left = 0;
     }
 }

@@ -1,10 +1,13 @@
 //! Address spaces, apart from their page tables: names, domains, whom they may talk to, UTCB pages, where they ran.
 
+use crate::queue::Queue;
 use skerry_abi::layout::UTCB_SLOTS;
 use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
 
 /// Threads that a privileged thread may name as partners of one space.
 pub const MAX_PARTNERS: usize = 8;
+/// No slot of the space table.
+pub const NO_SPACE: u16 = u16::MAX;
 /// UTCBs in one page.
 pub const UTCBS_PER_PAGE: usize = 4;
 const UTCB_PAGES: usize = UTCB_SLOTS as usize / UTCBS_PER_PAGE;
@@ -34,6 +37,12 @@ pub struct Space {
     pub privileged: bool,
     /// Threads in it.
     pub threads: u32,
+    /// The same threads, linked through `members`; those that end as soon as somebody lets go of them come last.
+    pub(crate) members: Queue,
+    /// Those who wait for the last of them to end.
+    pub(crate) mourners: Queue,
+    /// The next free slot, if this one is free.
+    pub(crate) next_free: u16,
     /// Where its TLB entries can be.
     pub ran_on: RanOn,
     partners: [ThreadId; MAX_PARTNERS],
@@ -58,15 +67,18 @@ impl Space {
         domain: 0,
         privileged: false,
         threads: 0,
+        members: Queue::EMPTY,
+        mourners: Queue::EMPTY,
+        next_free: NO_SPACE,
         ran_on: RanOn::Nowhere,
         partners: [ThreadId::NIL; MAX_PARTNERS],
         utcb_pages: [u32::MAX; UTCB_PAGES],
         utcb_used: [0; UTCB_PAGES],
     };
 
-    /// A new, empty space.
-    pub fn new(id: SpaceId, domain: Domain, privileged: bool) -> Self {
-        Self { id, live: true, domain, privileged, ..Self::FREE }
+    /// Makes a free slot a new, empty space. What is not set here is as [`Space::FREE`] or [`Space::retire`] left it.
+    pub fn renew(&mut self, id: SpaceId, domain: Domain, privileged: bool) {
+        (self.id, self.live, self.domain, self.privileged) = (id, true, domain, privileged);
     }
     /// The space's tag in the TLB. Slots are never shared, so neither are ASIDs; 0 is the kernel's empty table.
     pub fn asid(slot: u16) -> u16 {
@@ -124,9 +136,12 @@ impl Space {
         }
         Some(core::mem::replace(&mut self.utcb_pages[page], u32::MAX))
     }
-    /// Empties the slot for its next use, under the next generation.
+    /// Empties the slot for its next use, under the next generation. Its threads are gone, and so are their UTCBs.
     pub fn retire(&mut self) {
-        *self = Self { id: self.id, ..Self::FREE };
+        debug_assert!(self.threads == 0 && self.utcb_used.iter().all(|&used| used == 0));
+        self.live = false;
+        self.ran_on = RanOn::Nowhere;
+        self.partners = [ThreadId::NIL; MAX_PARTNERS];
     }
 }
 

@@ -1,41 +1,68 @@
 //! Decoding of system calls. Every argument is checked here; what they do is elsewhere.
 
+use crate::control::Done;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::lifecycle::NewThread;
 use crate::thread::{Kind, Operation};
 use skerry_abi::syscall::{
-    IPC, NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op,
+    IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op,
 };
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
 pub const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
+/// Bytes of an `svc` instruction: so far back goes a thread that executes it again.
+pub(crate) const SVC_SIZE: u64 = 4;
 /// Registers x0..x18 are the caller's to lose.
 const CLOBBERED: usize = 19;
 
 impl<H: Hal> Kernel<'_, H> {
     /// Thread `t` executed `svc #number`.
     pub(crate) fn syscall(&mut self, t: u32, number: u16) {
-        let x = self.threads[t as usize].context.x;
-        let result = match number {
-            IPC => return self.ipc(t),
-            UNMAP => return self.unmap(t),
-            THREAD_CONTROL => self.privileged(t).and_then(|()| self.thread_control(&x)),
-            SPACE_CONTROL => self.privileged(t).and_then(|()| self.space_control(&x)),
-            SYSTEM_EXIT => self.privileged(t).and_then(|()| self.hal.exit(x[0])),
-            NOTIFY => self.notify_call(t, ThreadId(x[0]), x[1]).map(|()| 0),
-            // A program that does not know its kernel is not given the chance to go on.
-            _ => {
-                let esr = ESR_SVC64 | u64::from(number);
-                return self.raise(t, Kind::Exception { esr, far: 0 });
+        match number {
+            IPC => self.ipc(t),
+            UNMAP => self.unmap(t),
+            NOTIFY => {
+                let x = &self.threads[t as usize].context.x;
+                let (dest, bits) = (ThreadId(x[0]), x[1]);
+                let result = self.notify_call(t, dest, bits);
+                self.finish_call(t, result.map(|()| Done::NOTHING));
             }
-        };
-        let registers = &mut self.threads[t as usize].context.x;
-        registers[..CLOBBERED].fill(0);
+            THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | SCHEDULE => match self.control_call(t, number) {
+                Ok(Done::Visit(cpu)) => self.visit(t, cpu, number),
+                Ok(Done::Waits) => {}
+                result => self.finish_call(t, result),
+            },
+            // A program that does not know its kernel is not given the chance to go on.
+            _ => self.raise(t, Kind::Exception { esr: ESR_SVC64 | u64::from(number), far: 0 }),
+        }
+    }
+
+    /// Carries out a privileged system call with the arguments in the registers of `t`.
+    pub(crate) fn control_call(&mut self, t: u32, number: u16) -> Result<Done, Error> {
+        self.privileged(t)?;
+        let x = core::array::from_fn(|i| self.threads[t as usize].context.x[i]);
+        match number {
+            THREAD_CONTROL => self.thread_control(t, &x),
+            SPACE_CONTROL => self.space_control(t, &x),
+            SCHEDULE => self.schedule(&x),
+            _ => self.hal.exit(x[0]),
+        }
+    }
+
+    /// Puts the result of a system call other than IPC into the caller's registers.
+    pub(crate) fn finish_call(&mut self, t: u32, result: Result<Done, Error>) {
+        let context = &mut self.threads[t as usize].context;
+        if result == Ok(Done::Again) {
+            context.pc -= SVC_SIZE;
+            return;
+        }
+        context.x[..CLOBBERED].fill(0);
         match result {
-            Ok(value) => registers[1] = value,
-            Err(error) => registers[0] = error.code(),
+            Ok(Done::With(values)) => context.x[1..=values.len()].copy_from_slice(&values),
+            Ok(_) => {}
+            Err(error) => context.x[0] = error.code(),
         }
     }
 
@@ -87,44 +114,29 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    fn thread_control(&mut self, x: &[u64; 31]) -> Result<u64, Error> {
-        match x[0] {
-            thread_op::CREATE => {
-                let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
-                let pager = ThreadId(x[3]);
-                let handler = if x[4] == 0 { pager } else { ThreadId(x[4]) };
-                let new = NewThread {
-                    space,
-                    cpu: u16::try_from(x[2]).map_err(|_| Error::BadArgument)?,
-                    pager,
-                    handler,
-                    utcb_slot: u16::try_from(x[5]).map_err(|_| Error::BadArgument)?,
-                    priority: u8::try_from(x[6]).map_err(|_| Error::BadArgument)?,
-                };
-                self.create_thread(new).map(|id| id.0)
-            }
-            thread_op::START => {
-                let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
-                self.start_thread(t, x[2], x[3], x[4]).map(|()| 0)
-            }
-            thread_op::DELETE => {
-                let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
-                self.delete_thread(t).map(|()| 0)
-            }
-            _ => Err(Error::BadArgument),
-        }
+    pub(crate) fn decode_create(&self, x: &[u64; 9]) -> Result<NewThread, Error> {
+        let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
+        let pager = ThreadId(x[3]);
+        Ok(NewThread {
+            space,
+            cpu: u16::try_from(x[2]).map_err(|_| Error::BadArgument)?,
+            pager,
+            handler: if x[4] == 0 { pager } else { ThreadId(x[4]) },
+            utcb_slot: u16::try_from(x[5]).map_err(|_| Error::BadArgument)?,
+            priority: u8::try_from(x[6]).map_err(|_| Error::BadArgument)?,
+        })
     }
 
-    fn space_control(&mut self, x: &[u64; 31]) -> Result<u64, Error> {
+    fn space_control(&mut self, caller: u32, x: &[u64; 9]) -> Result<Done, Error> {
         if x[0] == space_op::CREATE {
             let domain = u32::try_from(x[1]).map_err(|_| Error::BadArgument)?;
-            return self.create_space(domain, x[2] & 1 != 0).map(|id| id.0);
+            return self.create_space(domain, x[2] & 1 != 0).map(|id| Done::value(id.0));
         }
         let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
         match x[0] {
-            space_op::DESTROY => self.destroy_space(space).map(|()| 0),
+            space_op::DESTROY => self.destroy_space_for(caller, space),
             space_op::GRANT_PARTNER => {
-                self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| 0)
+                self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| Done::NOTHING)
             }
             _ => Err(Error::BadArgument),
         }

@@ -1,5 +1,6 @@
 //! Threads: what the kernel remembers of one.
 
+use crate::control::Place;
 use crate::kernel::UtcbPage;
 use crate::queue::Queue;
 use crate::space::UTCBS_PER_PAGE;
@@ -52,7 +53,8 @@ pub struct FpState {
 }
 
 impl FpState {
-    const EMPTY: Self = Self { q: [0; 32], fpcr: 0, fpsr: 0 };
+    /// As a program finds them.
+    pub const EMPTY: Self = Self { q: [0; 32], fpcr: 0, fpsr: 0 };
 }
 
 /// What a thread is doing.
@@ -75,8 +77,31 @@ pub enum State {
     Receiving,
     /// Receives from a remote sender whose message it has asked for.
     Pulling,
-    /// Nobody answers its fault or exception: it never runs again, until it is deleted.
+    /// Nobody answers its fault or exception: it does not run until it is deleted or its fault is cancelled.
     Halted,
+    /// Could run, but is suspended.
+    Stopped,
+    /// Waits until a control call of its own has been carried out.
+    Controlling,
+    /// Has ended: its slot stays until all who waited for it have been told.
+    Dying,
+}
+
+/// Why a thread needs more than its state says. While any of these is set, the fast paths do not concern it.
+pub mod hold {
+    /// Its deadline is among those of its CPU.
+    pub const TIMED: u8 = 1;
+    /// It is in the queue of those who expect a message from one thread only ([`super::Cold::expecting`]).
+    pub const EXPECTING: u8 = 2;
+    /// It is suspended: it may end its IPC, but runs no instruction.
+    pub const STOPPED: u8 = 4;
+    /// It has a time slice of its own.
+    pub const SLICED: u8 = 8;
+    /// It was deleted while it ran on another CPU.
+    pub const DOOMED: u8 = 16;
+
+    /// What ends with a wait.
+    pub const WAIT: u8 = TIMED | EXPECTING;
 }
 
 /// In whose name a message goes out, and what an answer does to the thread.
@@ -182,8 +207,8 @@ pub struct Tcb {
     /// Larger is more urgent. This and the next five fields are one word, its *standing*: one comparison with
     /// [`crate::sched::RunQueue::floor`] tells whether it waits on this CPU and may run next.
     pub priority: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Bits of [`hold`].
+    pub hold: u8,
     /// The CPU it runs on.
     pub cpu: CpuId,
     /// What it does.
@@ -191,7 +216,7 @@ pub struct Tcb {
     /// Somebody deleted it while it ran on another CPU or a remote cluster had its message.
     pub doomed: bool,
     /// Zero.
-    pub reserved_too: u16,
+    pub reserved: u16,
     /// Gets its page faults.
     pub pager: ThreadId,
     /// A thread that it was found to be allowed to send to, for the fast path (behind `pager`, for the assembly).
@@ -206,6 +231,10 @@ pub struct Tcb {
     pub deadline: u64,
     /// Slot of its space.
     pub space: u16,
+    /// Its floating-point registers are in the unit of its CPU, not in `fp`.
+    pub fp_live: bool,
+    /// `fp` means something: it has used the unit.
+    pub fp_used: bool,
     /// UTCB slot in its space.
     pub utcb_slot: u16,
     /// UTCB page in the kernel's arena.
@@ -238,13 +267,15 @@ impl Tcb {
         utcb_pa: 0,
         open_to: ThreadId::NIL,
         reserved: 0,
-        reserved_too: 0,
         granted: ThreadId::NIL,
         space: 0,
         cpu: 0,
         priority: 0,
         state: State::Free,
         doomed: false,
+        hold: 0,
+        fp_live: false,
+        fp_used: false,
         utcb_slot: 0,
         utcb_page: 0,
         pager: ThreadId::NIL,
@@ -259,6 +290,17 @@ impl Tcb {
         fp: FpState::EMPTY,
     };
 
+    /// Makes the slot of a thread that was reaped ready for a new one. All that is not set here is as the reaping left it, or
+    /// means nothing as long as something else that is set here says so.
+    pub fn renew(&mut self, id: ThreadId) {
+        self.context = Context::EMPTY;
+        (self.id, self.state, self.tls) = (id, State::Created, 0);
+        (self.reply_space, self.pull, self.open_to) = (SpaceId::NIL, ThreadId::NIL, ThreadId::NIL);
+        (self.doomed, self.announced, self.hold, self.notified) = (false, false, 0, 0);
+        (self.fp_live, self.fp_used, self.granted) = (false, false, ThreadId::NIL);
+        self.op.kind = Kind::Ipc;
+        (self.op.dest, self.op.from) = (ThreadId::NIL, ThreadId::NIL);
+    }
     /// Where the program finds the UTCB of a slot.
     pub const fn utcb_address(slot: u16) -> u64 {
         UTCB_BASE + slot as u64 * UTCB_SIZE
@@ -267,11 +309,11 @@ impl Tcb {
     #[inline(always)]
     pub fn standing(&self) -> u64 {
         u64::from(self.priority)
-            | u64::from(self.reserved) << 8
+            | u64::from(self.hold) << 8
             | u64::from(self.cpu) << 16
             | (self.state as u64) << 32
             | u64::from(self.doomed) << 40
-            | u64::from(self.reserved_too) << 48
+            | u64::from(self.reserved) << 48
     }
     /// Its UTCB, in the kernel's arena.
     pub fn utcb<'a>(&self, pages: &'a [UtcbPage]) -> &'a [AtomicU64; UTCB_SIZE as usize / 8] {
@@ -298,6 +340,10 @@ impl Tcb {
             (_, i) => self.context.x.get(i.wrapping_sub(6)).copied().unwrap_or(0),
         }
     }
+    /// Whether the slot holds a thread.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, State::Free | State::Dying)
+    }
     /// Whether it takes a message from `sender` of `sender_space` right now.
     pub fn accepts(&self, sender: ThreadId, sender_space: SpaceId) -> bool {
         self.state == State::Receiving
@@ -315,4 +361,23 @@ impl Tcb {
     pub fn awaits_reply_of(&self, space: SpaceId) -> bool {
         self.state == State::Receiving && self.reply_space != SpaceId::NIL && self.reply_space == space
     }
+}
+
+/// What is seldom needed of a thread, beside its [`Tcb`].
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Cold {
+    /// Length of its time slice in steps of the counter, if it has one of its own; 0 = it runs until it blocks.
+    pub(crate) slice: u64,
+    /// What was left of it when a more urgent thread came.
+    pub(crate) slice_left: u64,
+    /// Those who expect a message from this thread only, and no answer.
+    pub(crate) expecting: Queue,
+    /// Where it waits while it is [`State::Controlling`].
+    pub(crate) place: Place,
+}
+
+impl Cold {
+    /// Of a slot that was never used.
+    pub const FREE: Self = Self { slice: 0, slice_left: 0, expecting: Queue::EMPTY, place: Place::Space(0) };
 }

@@ -125,6 +125,90 @@ pub fn thread_delete(thread: ThreadId) -> Result<(), Error> {
     value::<{ syscall::THREAD_CONTROL }>(&[thread_op::DELETE, thread.0]).map(drop)
 }
 
+/// Privileged: stops a thread until it is resumed.
+///
+/// # Errors
+/// The kernel's.
+pub fn thread_suspend(thread: ThreadId) -> Result<(), Error> {
+    value::<{ syscall::THREAD_CONTROL }>(&[thread_op::SUSPEND, thread.0]).map(drop)
+}
+
+/// Privileged: lets a suspended thread go on.
+///
+/// # Errors
+/// The kernel's.
+pub fn thread_resume(thread: ThreadId) -> Result<(), Error> {
+    value::<{ syscall::THREAD_CONTROL }>(&[thread_op::RESUME, thread.0]).map(drop)
+}
+
+/// What [`thread_exchange`] changes; `None` and `false`: nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchange {
+    /// The instruction pointer.
+    pub ip: Option<u64>,
+    /// The stack pointer.
+    pub sp: Option<u64>,
+    /// x0.
+    pub argument: Option<u64>,
+    /// End what it waits for.
+    pub cancel: bool,
+}
+
+/// What a thread did and where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchanged {
+    /// The instruction pointer.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// One of [`syscall::thread_state`].
+    pub state: u64,
+}
+
+/// Privileged: reads and changes registers of another thread.
+///
+/// # Errors
+/// The kernel's.
+pub fn thread_exchange(thread: ThreadId, new: Exchange) -> Result<Exchanged, Error> {
+    let flag = |on, flag| if on { flag } else { 0 };
+    let flags = flag(new.ip.is_some(), syscall::exchange::PC)
+        | flag(new.sp.is_some(), syscall::exchange::SP)
+        | flag(new.argument.is_some(), syscall::exchange::X0)
+        | flag(new.cancel, syscall::exchange::CANCEL);
+    let x = call::<{ syscall::THREAD_CONTROL }>([
+        thread_op::EXCHANGE,
+        thread.0,
+        flags,
+        new.ip.unwrap_or(0),
+        new.sp.unwrap_or(0),
+        new.argument.unwrap_or(0),
+        0,
+        0,
+        0,
+    ]);
+    if x[0] == 0 { Ok(Exchanged { ip: x[1], sp: x[2], state: x[3] }) } else { Err(Error::from_code(x[0])) }
+}
+
+/// Privileged: changes priority, time slice (in steps of the counter; 0 = none) or CPU of a thread; `None` leaves it as it is.
+///
+/// # Errors
+/// The kernel's; [`Error::BadArgument`] for a CPU of another cluster.
+pub fn schedule(
+    thread: ThreadId,
+    priority: Option<u8>,
+    slice: Option<u64>,
+    cpu: Option<CpuId>,
+) -> Result<(), Error> {
+    value::<{ syscall::SCHEDULE }>(&[
+        0,
+        thread.0,
+        priority.map_or(!0, u64::from),
+        slice.unwrap_or(!0),
+        cpu.map_or(!0, u64::from),
+    ])
+    .map(drop)
+}
+
 /// Privileged: a new space.
 ///
 /// # Errors

@@ -2,12 +2,13 @@
 
 use super::world::{Fake, TestKernel};
 use crate::counters::InfoPage;
+use crate::deadline::Timer;
 use crate::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
 use crate::queue::{Link, Queue};
 use crate::ring::{CREDIT, RING_WORDS, Ring};
 use crate::sched::RunQueue;
 use crate::space::Space;
-use crate::thread::Tcb;
+use crate::thread::{Cold, Tcb};
 use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
@@ -37,6 +38,9 @@ struct Heap<'a> {
     nodes: Vec<Node>,
     space_tables: Vec<SpaceTables>,
     threads: Vec<Tcb>,
+    cold: Vec<Cold>,
+    timers: Vec<Timer>,
+    members: Vec<Link>,
     spaces: Vec<Space>,
     proxies: Vec<Proxy>,
     links: Vec<Link>,
@@ -83,6 +87,9 @@ impl<'a> Memory<'a> {
             nodes: fill(sizes.nodes, Node::default),
             space_tables: fill(sizes.spaces, SpaceTables::default),
             threads: fill(sizes.threads, || Tcb::FREE),
+            cold: fill(sizes.threads, || Cold::FREE),
+            timers: fill(sizes.threads, || Timer::IDLE),
+            members: fill(sizes.threads, || Link::UNLINKED),
             spaces: fill(sizes.spaces, || Space::FREE),
             proxies: fill(sizes.proxies, || Proxy::UNUSED),
             links: fill(sizes.threads + sizes.proxies, || Link::UNLINKED),
@@ -120,6 +127,9 @@ impl<'a> Memory<'a> {
                 let arenas = Arenas {
                     db,
                     threads: &mut heap.threads,
+                    cold: &mut heap.cold,
+                    timers: &mut heap.timers,
+                    members: &mut heap.members,
                     spaces: &mut heap.spaces,
                     proxies: &mut heap.proxies,
                     links: &mut heap.links,

@@ -3,7 +3,7 @@
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, Queue};
-use crate::thread::{Kind, State, Tcb};
+use crate::thread::{Kind, State, Tcb, hold};
 use std::format;
 use std::string::String;
 use std::vec;
@@ -16,6 +16,11 @@ enum Place {
     Run(usize),
     Senders(usize),
     Waiting(usize),
+    Expecting(usize),
+    Visitors(usize),
+    Mourners(usize),
+    Dying,
+    Free,
 }
 
 macro_rules! ensure {
@@ -33,16 +38,24 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
             ensure!(queue.is_marked(priority) != ready.is_empty(), "CPU {cpu}: ready bit {priority}");
             walk(k.links, ready, Place::Run(cpu), &mut places)?;
         }
+        walk(k.links, &queue.visitors, Place::Visitors(cpu), &mut places)?;
         let current = queue.current().map(|t| &k.threads[t as usize]);
         ensure!(current.is_none_or(|t| t.state != State::Free), "CPU {cpu} runs a free slot");
     }
     for (t, thread) in k.threads.iter().enumerate() {
         walk(k.links, &thread.senders, Place::Senders(t), &mut places)?;
         ensure!(thread.senders.is_empty() || thread.state != State::Free, "slot {t}: free, with senders");
+        walk(k.links, &k.cold[t].expecting, Place::Expecting(t), &mut places)?;
+        timer(k, t as u32)?;
     }
     for (cluster, peer) in k.peers.iter().enumerate() {
         walk(k.links, &peer.waiting, Place::Waiting(cluster), &mut places)?;
         ensure!(peer.waiting.is_empty() || peer.credit == 0, "cluster {cluster}: waits in spite of credit");
+    }
+    walk(k.links, &k.free_threads, Place::Free, &mut places)?;
+    walk(k.links, k.chores.dying(), Place::Dying, &mut places)?;
+    for (slot, space) in k.spaces.iter().enumerate() {
+        walk(k.links, &space.mourners, Place::Mourners(slot), &mut places)?;
     }
     for (index, &place) in places.iter().enumerate() {
         let linked = k.links[index] != Link::UNLINKED;
@@ -52,13 +65,17 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
             Some(p) => proxy_place(k, p, place)?,
         }
     }
-    for thread in k.threads.iter().filter(|t| t.state != State::Free) {
+    for thread in k.threads.iter().filter(|t| t.is_live()) {
         fast_path_fields(k, thread)?;
     }
+    let mut members = vec![Place::Nowhere; k.threads.len()];
     for (slot, space) in k.spaces.iter().enumerate() {
-        let of_it = |t: &&Tcb| t.state != State::Free && usize::from(t.space) == slot;
+        let of_it = |t: &&Tcb| t.is_live() && usize::from(t.space) == slot;
         let count = k.threads.iter().filter(of_it).count();
         ensure!(count == space.threads as usize, "space {slot}: {count} threads, not {}", space.threads);
+        walk(k.members, &space.members, Place::Mourners(slot), &mut members)?;
+        let listed = members.iter().filter(|&&m| m == Place::Mourners(slot)).count();
+        ensure!(listed == count, "space {slot}: {listed} of {count} threads in its list");
     }
     Ok(())
 }
@@ -108,11 +125,29 @@ fn fast_path_fields<H: Hal>(k: &Kernel<'_, H>, thread: &Tcb) -> Result<(), Strin
     Ok(())
 }
 
+/// A thread is among the deadlines of its CPU exactly if it says so.
+fn timer<H: Hal>(k: &Kernel<'_, H>, t: u32) -> Result<(), String> {
+    let thread = &k.threads[t as usize];
+    let heap = k.cpus.iter().position(|c| c.timers.contains(k.timers, t));
+    let timed = thread.hold & hold::TIMED != 0;
+    ensure!(heap == timed.then_some(thread.cpu.into()), "{:?}: timed {timed}, found on {heap:?}", thread.id);
+    ensure!(!timed || k.timers[t as usize].key() == thread.deadline, "{:?}: another deadline", thread.id);
+    ensure!(timed || thread.deadline == u64::MAX, "{:?}: a deadline that nobody watches", thread.id);
+    Ok(())
+}
+
 fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(), String> {
     let thread = &k.threads[t];
     let (state, dest) = (thread.state, thread.op.dest);
     let cpu = usize::from(thread.cpu);
     let ok = match place {
+        Place::Free => state == State::Free,
+        Place::Dying => state == State::Dying,
+        Place::Visitors(_) | Place::Mourners(_) => state == State::Controlling,
+        Place::Expecting(partner) => {
+            let said = thread.hold & hold::EXPECTING != 0;
+            said && state == State::Receiving && k.threads[partner].id == thread.op.from
+        }
         Place::Run(on) => state == State::Ready && on == cpu && k.cpus[on].current() != Some(t as u32),
         Place::Senders(partner) => state == State::Sending && k.threads[partner].id == dest,
         Place::Waiting(cluster) => {
@@ -121,7 +156,12 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
         }
         Place::Nowhere => match state {
             State::Ready => k.cpus[cpu].current() == Some(t as u32),
-            state => !matches!(state, State::Sending | State::AwaitingCredit),
+            // A slot whose generations are used up is in no list.
+            State::Free => thread.id.generation() == u32::MAX,
+            State::Receiving => thread.hold & hold::EXPECTING == 0,
+            state => {
+                !matches!(state, State::Sending | State::AwaitingCredit | State::Controlling | State::Dying)
+            }
         },
     };
     ensure!(ok, "{:?} is {state:?} and in {place:?}", thread.id);
@@ -133,7 +173,8 @@ fn proxy_place<H: Hal>(k: &Kernel<'_, H>, p: usize, place: Place) -> Result<(), 
     let ok = match place {
         Place::Senders(t) => k.threads[t].id == proxy.receiver && !proxy.sender.is_nil(),
         Place::Waiting(cluster) => cluster == usize::from(proxy.sender.cluster()),
-        Place::Run(_) => false,
+        Place::Run(_) | Place::Expecting(_) | Place::Visitors(_) | Place::Mourners(_) => false,
+        Place::Dying | Place::Free => false,
         Place::Nowhere => proxy.sender.is_nil(),
     };
     ensure!(ok, "{proxy:?} in {place:?}");

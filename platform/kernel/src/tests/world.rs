@@ -4,7 +4,7 @@ use super::arenas::{Memory, Rings, Sizes};
 use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
 use crate::lifecycle::NewThread;
-use crate::thread::State;
+use crate::thread::{FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::syscall::IPC;
@@ -23,11 +23,25 @@ pub(super) struct Fake {
     pub(super) now: u64,
     pub(super) kicks: Vec<CpuId>,
     pub(super) invalidations: usize,
+    pub(super) saved_fp: usize,
+    /// Length of a default time slice.
+    pub(super) tick: Option<u64>,
 }
 
 impl Hal for Fake {
     fn now(&self) -> u64 {
         self.now
+    }
+    fn tick_end(&self) -> u64 {
+        // If not told otherwise, every tick ends a slice.
+        self.tick.map_or(self.now, |tick| (self.now / tick + 1) * tick)
+    }
+    fn zero_words(&mut self, words: &[AtomicU64]) {
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+    fn save_fp(&mut self, state: &mut FpState) {
+        state.fpcr = 0xf0;
+        self.saved_fp += 1;
     }
     fn kick(&mut self, cpu: CpuId) {
         self.kicks.push(cpu);

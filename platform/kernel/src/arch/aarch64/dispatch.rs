@@ -99,15 +99,13 @@ pub(super) fn idle() -> *mut Context {
 
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
-    // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there.
+    // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there. `pick` may let it leave this CPU, so
+    // it is saved before.
     let loaded = percpu::with(|cpu| cpu.loaded);
-    let previous = kernel.find_thread(loaded);
-    let next = kernel.pick();
-    if previous != next
-        && let Some(t) = previous
-    {
+    if let Some(t) = kernel.find_thread(loaded) {
         kernel.thread_mut(t).tls = read_sysreg!("tpidr_el0");
     }
+    let next = kernel.pick();
     let Some(t) = next else {
         // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
         timer::disarm();
@@ -131,7 +129,7 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
             load_space(cpu, ttbr0);
         });
     }
-    timer::arm(kernel.deadline().min(kernel.hal.slice_end()));
+    timer::arm(kernel.next_timer());
     Some(&raw mut kernel.thread_mut(t).context)
 }
 

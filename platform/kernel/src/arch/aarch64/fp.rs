@@ -7,6 +7,7 @@ use super::percpu;
 use super::registers::write_sysreg;
 use core::arch::global_asm;
 use core::mem::offset_of;
+use skerry_abi::ThreadId;
 use skerry_kernel::hal::Hal;
 use skerry_kernel::kernel::Kernel;
 use skerry_kernel::thread::FpState;
@@ -71,11 +72,27 @@ pub(super) fn take_over<H: Hal>(kernel: &mut Kernel<'_, H>, t: u32) {
     write_sysreg!("cpacr_el1", NO_TRAP);
     super::registers::isb();
     if let Some(owner) = kernel.find_thread(previous) {
+        let owner = kernel.thread_mut(owner);
+        owner.fp_live = false;
         // SAFETY: the unit holds that thread's registers (only this function loads them), and `fp` is 528 bytes.
-        unsafe { fp_save(&raw mut kernel.thread_mut(owner).fp) };
+        unsafe { fp_save(&raw mut owner.fp) };
     }
-    // SAFETY: `fp` was zeroed at creation or saved by this function.
-    unsafe { fp_restore(&raw const kernel.thread(t).fp) };
+    let thread = kernel.thread_mut(t);
+    if !thread.fp_used {
+        thread.fp_used = true;
+        thread.fp = FpState::EMPTY;
+    }
+    thread.fp_live = true;
+    // SAFETY: `fp` was just zeroed, or saved by this function or `release`.
+    unsafe { fp_restore(&raw const thread.fp) };
+}
+
+/// The thread whose registers are in the unit leaves this CPU: saves them.
+pub(super) fn release(state: &mut FpState) {
+    percpu::with(|cpu| cpu.fp_owner = ThreadId::NIL);
+    // SAFETY: the kernel calls this for the unit's owner only (`Tcb::fp_live`), on its CPU; `state` is 528 bytes. The next thread that
+    // runs here is not the owner, so it will trap (`dispatch::resume` sets that, as it is another one than before).
+    unsafe { fp_save(state) };
 }
 
 /// Sets the trap for the thread that runs next.

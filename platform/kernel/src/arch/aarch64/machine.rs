@@ -2,13 +2,14 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
-use super::{console, gic, percpu, timer, words};
+use super::{console, fp, gic, percpu, timer, words};
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 use skerry_abi::boot::BootInfo;
 use skerry_kernel::hal::Hal;
+use skerry_kernel::thread::FpState;
 
 /// This machine.
 pub(super) struct Machine {
@@ -17,20 +18,22 @@ pub(super) struct Machine {
     pub(super) tick_steps: u64,
 }
 
-impl Machine {
-    /// When the present time slice ends. Every CPU's slices begin at its own offset into the period, evenly spread over the
-    /// CPUs: ticks do not pile up on the lock, and in deterministic emulation, where a tick is what passes the turn
-    /// on, every CPU gets the same share.
-    pub(super) fn slice_end(&self) -> u64 {
+impl Hal for Machine {
+    fn now(&self) -> u64 {
+        timer::now()
+    }
+    fn tick_end(&self) -> u64 {
+        // Every CPU's slices begin at its own offset into the period, evenly spread over the CPUs: ticks do not pile up on the lock, and
+        // in deterministic emulation, where a tick is what passes the turn on, every CPU gets the same share.
         let (now, cpus) = (timer::now(), u64::from(self.info.cpu_count.max(1)));
         let offset = percpu::with(|cpu| u64::from(cpu.cpu)) * self.tick_steps / cpus;
         (now.saturating_sub(offset) / self.tick_steps + 1) * self.tick_steps + offset
     }
-}
-
-impl Hal for Machine {
-    fn now(&self) -> u64 {
-        timer::now()
+    fn zero_words(&mut self, words: &[AtomicU64]) {
+        super::registers::zero(words);
+    }
+    fn save_fp(&mut self, state: &mut FpState) {
+        fp::release(state);
     }
     fn kick(&mut self, cpu: CpuId) {
         if let Some(target) = self.info.cpus().get(usize::from(cpu)) {

@@ -1,6 +1,8 @@
 //! System registers and instructions that Rust has no name for.
 #![expect(unsafe_code, reason = "assembly")]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 /// Reads a system register.
 macro_rules! read_sysreg {
     ($name:literal) => {{
@@ -54,6 +56,24 @@ macro_rules! tlbi {
     }};
 }
 pub(super) use tlbi;
+
+/// Sets words to zero, a block of DC ZVA at a time where they are whole such blocks.
+pub(super) fn zero(words: &[AtomicU64]) {
+    let dczid = read_sysreg!("dczid_el0");
+    let block = 4u64 << (dczid & 0xf);
+    let (start, bytes) = (words.as_ptr() as u64, size_of_val(words) as u64);
+    if dczid & 0x10 != 0 || (start | bytes) & (block - 1) != 0 {
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        return;
+    }
+    let mut address = start;
+    while address < start + bytes {
+        // SAFETY: the block lies in `words`, whose elements are atomics: they may change under a shared reference. PHYSMAP maps RAM
+        // as normal memory.
+        unsafe { core::arch::asm!("dc zva, {}", in(reg) address, options(nostack, preserves_flags)) };
+        address += block;
+    }
+}
 
 /// The physical address behind a kernel address that is mapped.
 pub(super) fn physical(va: u64) -> u64 {

@@ -14,12 +14,13 @@ use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
 use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
 use skerry_kernel::counters::InfoPage;
+use skerry_kernel::deadline::Timer;
 use skerry_kernel::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
 use skerry_kernel::ring::{CREDIT, RING_WORDS, Ring};
 use skerry_kernel::sched::RunQueue;
 use skerry_kernel::space::Space;
-use skerry_kernel::thread::Tcb;
+use skerry_kernel::thread::{Cold, Tcb};
 use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
 
 /// The kernel of this machine.
@@ -133,6 +134,9 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let cpus = boot.cpu_count as usize;
 
     let tcbs = heap.slice(threads, || Tcb::FREE).0;
+    let cold = heap.slice(threads, || Cold::FREE).0;
+    let timers = heap.slice(threads, || Timer::IDLE).0;
+    let members = heap.slice(threads, || Link::UNLINKED).0;
     let space_slots = heap.slice(spaces, || Space::FREE).0;
     let proxies = heap.slice(threads, || Proxy::UNUSED).0;
     let links = heap.slice(2 * threads, || Link::UNLINKED).0;
@@ -163,6 +167,9 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let arenas = Arenas {
         db,
         threads: tcbs,
+        cold,
+        timers,
+        members,
         spaces: space_slots,
         proxies,
         links,

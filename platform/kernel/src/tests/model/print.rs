@@ -26,9 +26,13 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
             }
             machine.rings.between(other, me).waiting().for_each(|packet| packet.hash(&mut hasher));
         }
-        for queue in k.cpus.iter() {
-            (queue.current(), queue.deadline).hash(&mut hasher);
+        for cpu in k.cpus.iter() {
+            cpu.current().hash(&mut hasher);
         }
+        for cold in k.cold.iter() {
+            queue(k.links, &cold.expecting, &mut hasher);
+        }
+        k.chores.hash(&mut hasher);
         for space in k.spaces.iter() {
             (space.id, space.live, space.threads).hash(&mut hasher);
         }

@@ -1,0 +1,114 @@
+//! Work that the end of a thread or a space leaves behind, done in small steps.
+//!
+//! A thread may end with any number of others waiting for it, and telling one of them takes a few hundred instructions: too long
+//! a time with interrupts off if they are thousands. So a dying thread keeps its slot (and its waiters stay in its queues) until all
+//! have been told, a few per kernel entry; as long as something is left the CPU interrupts itself, so that other interrupts get their
+//! turn in between. Usually the first step, right when the thread ends, is also the last.
+//!
+//! Callers whose answer can never come, because the last thread of the space that owes it has ended, are found by a sweep over
+//! the thread table. A list of callers per space would find them at once, but every call and every reply would have to
+//! keep it; a space ends a million times less often than a call.
+
+use crate::hal::Hal;
+use crate::kernel::Kernel;
+use crate::queue::Queue;
+use crate::thread::State;
+use skerry_abi::{Error, SpaceId};
+
+/// Waiters told in one step.
+const WAITERS: u32 = 8;
+/// Slots of the thread table looked at in one step.
+const SLOTS: u32 = 256;
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Chores {
+    /// Threads that have ended and whose waiters have not all been told.
+    dying: Queue,
+    /// The next slot that the sweep looks at.
+    at: u32,
+    /// How many it still has to look at.
+    left: u32,
+}
+
+impl Chores {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { dying: Queue::EMPTY, at: 0, left: 0 };
+
+    #[cfg(test)]
+    pub(crate) fn dying(&self) -> &Queue {
+        &self.dying
+    }
+    /// Whether anything is left.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.dying.is_empty() || self.left != 0
+    }
+}
+
+impl<H: Hal> Kernel<'_, H> {
+    /// A thread that is in no queue has ended: tell whoever waits for it, and free its slot.
+    pub(crate) fn bury(&mut self, t: u32) {
+        self.threads[t as usize].state = State::Dying;
+        let Self { chores, links, .. } = self;
+        chores.dying.push_back(links, t);
+    }
+
+    /// A space has lost its last thread: tell whoever waits for an answer from it.
+    pub(crate) fn sweep(&mut self) {
+        self.chores.left = self.used_threads;
+    }
+
+    /// Does a step of the work, if there is any.
+    pub(crate) fn work(&mut self) {
+        let mut told = 0;
+        while told < WAITERS
+            && let Some(t) = self.chores.dying.head()
+        {
+            told += u32::from(!self.finish(t));
+        }
+        let mut seen = 0;
+        while told < WAITERS && seen < SLOTS && self.chores.left != 0 {
+            let t = self.chores.at % self.used_threads;
+            self.chores.at = t + 1;
+            self.chores.left -= 1;
+            seen += 1;
+            let thread = &self.threads[t as usize];
+            if thread.state == State::Receiving && self.is_unanswerable(thread.reply_space) {
+                self.fail(t, Error::Cancelled, true);
+                told += 1;
+            }
+        }
+        if self.chores.is_pending() {
+            self.hal.kick(self.this_cpu);
+        }
+    }
+
+    /// Whether nobody is left who could answer a call to this space of this cluster.
+    fn is_unanswerable(&self, space: SpaceId) -> bool {
+        space != SpaceId::NIL
+            && space.cluster() == self.cluster
+            && self.find_space(space).is_none_or(|s| self.spaces[usize::from(s)].threads == 0)
+    }
+
+    /// Tells the next waiter of a dying thread; `true`: there was none, and the slot is free now.
+    fn finish(&mut self, t: u32) -> bool {
+        let Self { threads, cold, links, chores, .. } = self;
+        if let Some(sender) = threads[t as usize].senders.pop_front(links) {
+            if (sender as usize) < self.threads.len() {
+                self.fail_send(sender, Error::NoSuchThread);
+            } else {
+                self.bounce(sender);
+            }
+            return false;
+        }
+        if let Some(receiver) = cold[t as usize].expecting.pop_front(links) {
+            threads[receiver as usize].hold &= !crate::thread::hold::EXPECTING;
+            self.fail(receiver, Error::Cancelled, true);
+            return false;
+        }
+        chores.dying.remove(links, t);
+        self.free_slot(t);
+        true
+    }
+}

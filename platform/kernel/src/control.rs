@@ -1,0 +1,244 @@
+//! Control over existing threads: start, delete, suspend, resume, exchange registers, priority, time slice, CPU.
+//!
+//! A thread that runs on another CPU of the cluster, or whose floating-point registers are in that CPU's unit, can be touched
+//! by that CPU only. So the call *visits* it: the caller waits in the other CPU's queue of visitors, and that CPU carries the call
+//! out, from the beginning, when it next enters the kernel (a doorbell makes that soon). Nothing has to be undone or remembered
+//! if either side is gone by then: a caller that was deleted has left the queue, and a thread that was deleted is not found.
+
+use crate::hal::Hal;
+use crate::kernel::Kernel;
+use crate::thread::{Kind, State, hold};
+use skerry_abi::syscall::{exchange, thread_op, thread_state};
+use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
+
+/// Visitors served in one kernel entry.
+const VISITS: usize = 4;
+
+/// What became of a control call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It is finished: x1..=x3.
+    With([u64; 3]),
+    /// It was interrupted between two steps: the caller executes it again.
+    Again,
+    /// It has to be carried out by this CPU.
+    Visit(CpuId),
+    /// The caller waits for something else, and then executes it again.
+    Waits,
+}
+
+impl Done {
+    pub(crate) const NOTHING: Self = Self::With([0; 3]);
+    pub(crate) const fn value(value: u64) -> Self {
+        Self::With([value, 0, 0])
+    }
+}
+
+/// Where a thread waits for its control call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum Place {
+    /// Among the visitors of a CPU, to execute this system call there.
+    Cpu(CpuId, u16),
+    /// For the last thread of the space in this slot.
+    Space(u16),
+}
+
+impl<H: Hal> Kernel<'_, H> {
+    /// The system call THREAD_CONTROL of thread `caller`.
+    pub(crate) fn thread_control(&mut self, caller: u32, x: &[u64; 9]) -> Result<Done, Error> {
+        if x[0] == thread_op::CREATE {
+            return self.decode_create(x).and_then(|new| self.create_thread(new)).map(|id| Done::value(id.0));
+        }
+        if !(thread_op::START..=thread_op::EXCHANGE).contains(&x[0]) {
+            return Err(Error::BadArgument);
+        }
+        let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
+        if x[0] == thread_op::START {
+            return self.start_thread(t, x[2], x[3], x[4]).map(|()| Done::NOTHING);
+        }
+        if let Some(cpu) = self.runs_elsewhere(t) {
+            return Ok(Done::Visit(cpu));
+        }
+        match x[0] {
+            thread_op::DELETE => self.delete_thread(t)?,
+            thread_op::SUSPEND => self.suspend(t),
+            thread_op::RESUME => self.resume(t),
+            thread_op::EXCHANGE if t == caller => return Err(Error::BadArgument),
+            thread_op::EXCHANGE => return self.exchange(t, x[2], [x[3], x[4], x[5]]).map(Done::With),
+            _ => return Err(Error::BadArgument),
+        }
+        Ok(Done::NOTHING)
+    }
+
+    /// The system call SCHEDULE.
+    pub(crate) fn schedule(&mut self, x: &[u64; 9]) -> Result<Done, Error> {
+        const KEEP: u64 = !0;
+        let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
+        let priority = match x[2] {
+            KEEP => self.threads[t as usize].priority,
+            priority => u8::try_from(priority).map_err(|_| Error::BadArgument)?,
+        };
+        let cpu = match x[4] {
+            KEEP => self.threads[t as usize].cpu,
+            cpu => u16::try_from(cpu).ok().filter(|&c| self.owns_cpu(c)).ok_or(Error::BadArgument)?,
+        };
+        let old = self.threads[t as usize].cpu;
+        if cpu != old && old != self.this_cpu && (self.is_running(t) || self.threads[t as usize].fp_live) {
+            return Ok(Done::Visit(old));
+        }
+        self.set_place(t, priority, cpu);
+        if x[3] != KEEP {
+            self.set_slice(t, x[3]);
+        }
+        Ok(Done::NOTHING)
+    }
+
+    /// Whether the thread is the one that its CPU runs.
+    pub(crate) fn is_running(&self, t: u32) -> bool {
+        self.cpus[usize::from(self.threads[t as usize].cpu)].current() == Some(t)
+    }
+    /// The CPU that runs the thread, if it is not this one.
+    pub(crate) fn runs_elsewhere(&self, t: u32) -> Option<CpuId> {
+        let cpu = self.threads[t as usize].cpu;
+        (cpu != self.this_cpu && self.is_running(t)).then_some(cpu)
+    }
+    /// Whether a CPU is of this cluster.
+    pub(crate) fn owns_cpu(&self, cpu: CpuId) -> bool {
+        self.cpus.get(usize::from(cpu)).is_some_and(|c| c.ours)
+    }
+
+    /// Stops a thread that does not run on another CPU. An IPC it is in goes on; then it stops.
+    fn suspend(&mut self, t: u32) {
+        if self.threads[t as usize].hold & hold::STOPPED != 0 {
+            return;
+        }
+        if self.threads[t as usize].state == State::Ready {
+            self.make_unready(t);
+            self.threads[t as usize].state = State::Stopped;
+        }
+        self.threads[t as usize].hold |= hold::STOPPED;
+    }
+
+    fn resume(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        thread.hold &= !hold::STOPPED;
+        if thread.state == State::Stopped {
+            self.make_ready(t);
+        }
+    }
+
+    /// Reads and changes registers of a thread that does not run on another CPU, after ending its IPC if asked to.
+    fn exchange(&mut self, t: u32, flags: u64, [pc, sp, x0]: [u64; 3]) -> Result<[u64; 3], Error> {
+        if flags & !exchange::ALL != 0 {
+            return Err(Error::BadArgument);
+        }
+        let state = self.threads[t as usize].state;
+        if state == State::Controlling && flags & exchange::CANCEL == 0 && flags & exchange::X0 != 0 {
+            // Its registers are the arguments of a call that has not been carried out.
+            return Err(Error::WrongState);
+        }
+        let told = self.state_code(t);
+        if flags & exchange::CANCEL != 0 {
+            self.cancel(t)?;
+        }
+        let context = &mut self.threads[t as usize].context;
+        let old = [context.pc, context.sp, told];
+        if flags & exchange::PC != 0 {
+            context.pc = pc;
+        }
+        if flags & exchange::SP != 0 {
+            context.sp = sp;
+        }
+        if flags & exchange::X0 != 0 {
+            context.x[0] = x0;
+        }
+        Ok(old)
+    }
+
+    fn state_code(&self, t: u32) -> u64 {
+        let thread = &self.threads[t as usize];
+        let suspended = if thread.hold & hold::STOPPED != 0 { thread_state::SUSPENDED } else { 0 };
+        suspended
+            | match thread.state {
+                State::Created => thread_state::CREATED,
+                State::Sending | State::AwaitingCredit | State::AwaitingResponse => thread_state::SENDING,
+                State::Receiving | State::Pulling => thread_state::RECEIVING,
+                State::Halted => thread_state::HALTED,
+                State::Controlling => thread_state::CONTROLLING,
+                State::Free | State::Dying | State::Ready | State::Stopped => thread_state::READY,
+            }
+    }
+
+    /// Ends whatever a thread waits for with [`Error::Cancelled`]. A fault or an exception is dropped: the thread tries again.
+    fn cancel(&mut self, t: u32) -> Result<(), Error> {
+        let thread = &self.threads[t as usize];
+        match thread.state {
+            State::Sending => self.leave_sender_queue(t, thread.op.dest),
+            State::Receiving => {}
+            State::Halted => {
+                self.make_ready(t);
+                return Ok(());
+            }
+            State::Controlling => {
+                self.leave_place(t);
+                self.finish_call(t, Err(Error::Cancelled));
+                self.make_ready(t);
+                return Ok(());
+            }
+            State::AwaitingCredit | State::AwaitingResponse | State::Pulling => return self.cancel_remote(t),
+            State::Free | State::Dying | State::Created | State::Ready | State::Stopped => return Ok(()),
+        }
+        let thread = &mut self.threads[t as usize];
+        if thread.op.kind == Kind::Ipc {
+            let in_receive = thread.state == State::Receiving;
+            self.fail(t, Error::Cancelled, in_receive);
+        } else {
+            thread.reply_space = SpaceId::NIL;
+            self.make_ready(t);
+        }
+        Ok(())
+    }
+
+    /// Lets the caller wait until `cpu` carries its system call out.
+    pub(crate) fn visit(&mut self, t: u32, cpu: CpuId, number: u16) {
+        self.threads[t as usize].state = State::Controlling;
+        let Self { cpus, links, cold, .. } = self;
+        cold[t as usize].place = Place::Cpu(cpu, number);
+        cpus[usize::from(cpu)].visitors.push_back(links, t);
+        self.hal.kick(cpu);
+    }
+
+    /// Carries out the calls that other CPUs' threads have brought here.
+    pub(crate) fn serve_visitors(&mut self) {
+        for _ in 0..VISITS {
+            let Self { cpus, links, cold, .. } = self;
+            let Some(t) = cpus[usize::from(self.this_cpu)].visitors.pop_front(links) else { return };
+            let Place::Cpu(_, number) = cold[t as usize].place else { continue };
+            let result = self.control_call(t, number);
+            match result {
+                Ok(Done::Visit(cpu)) => self.visit(t, cpu, number),
+                Ok(Done::Waits) => {}
+                result => {
+                    self.finish_call(t, result);
+                    // It may have deleted itself by way of its space.
+                    if self.threads[t as usize].state == State::Controlling {
+                        self.make_ready(t);
+                    }
+                }
+            }
+        }
+        if !self.cpus[usize::from(self.this_cpu)].visitors.is_empty() {
+            self.hal.kick(self.this_cpu);
+        }
+    }
+
+    /// Takes a thread out of the queue in which it waits for its control call.
+    pub(crate) fn leave_place(&mut self, t: u32) {
+        let Self { cpus, spaces, links, cold, .. } = self;
+        match cold[t as usize].place {
+            Place::Cpu(cpu, _) => cpus[usize::from(cpu)].visitors.remove(links, t),
+            Place::Space(space) => spaces[usize::from(space)].mourners.remove(links, t),
+        }
+    }
+}
