@@ -14,7 +14,7 @@ pub const MAX_RANGES: usize = 1024;
 /// Modules in the archive at most.
 pub const MAX_MODULES: usize = 32;
 /// [`BootInfo::magic`].
-pub const MAGIC: u64 = 0x534b_4552_5259_0001;
+pub const MAGIC: u64 = 0x534b_4552_5259_0002;
 
 /// One CPU.
 #[repr(C)]
@@ -124,6 +124,16 @@ impl Module {
 /// Bytes of one inter-cluster ring (see the kernel's `ring`): a multiple of the page size.
 pub const RING_SIZE: u64 = 0x6000;
 
+/// Bits of [`BootInfo::kernel_switches`].
+pub mod kernel_switch {
+    /// `tlb=interrupt`: other CPUs of a cluster are asked by interrupt to invalidate in their TLBs; without it, by broadcast.
+    pub const TLB_INTERRUPT: u64 = 1 << 0;
+    /// `measure=on`: the information page tells how long interrupts were off, and the cluster lock held and waited for.
+    pub const MEASURE: u64 = 1 << 1;
+    /// `trace=on`: every CPU keeps a ring of what happened.
+    pub const TRACE: u64 = 1 << 2;
+}
+
 /// Everything about the machine that the kernels and the root pagers need.
 #[repr(C, align(4096))]
 #[derive(Clone, Debug)]
@@ -144,6 +154,8 @@ pub struct BootInfo {
     pub module_count: u32,
     /// Timer period while threads run, in nanoseconds (command line `tick=`).
     pub tick_ns: u64,
+    /// What the command line switches in the kernels: [`kernel_switch`].
+    pub kernel_switches: u64,
     /// GICv3 distributor.
     pub gic_distributor: Range,
     /// GICv3 redistributor regions; unused ones have size 0.

@@ -144,6 +144,8 @@ counters! {
     LongestWait = 26, Longest, "longest-lock-wait";
     /// Time spent waiting for the cluster lock.
     Wait = 27, Cycles, "lock-wait";
+    /// TLB invalidations that another CPU does when it runs the space again, instead of being asked by interrupt.
+    TlbDeferred = 28, Events, "tlb-deferred";
 }
 
 const _: () = assert!(size_of::<InfoHeader>() <= BLOCK_SIZE && Counter::ALL.len() < CPU_WORD);

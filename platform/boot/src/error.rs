@@ -36,6 +36,13 @@ pub enum Error {
     Tick,
     /// `root=` is no name of a module.
     Root,
+    /// A switch of the kernel has an unknown value.
+    Switch {
+        /// The option.
+        option: &'static str,
+        /// The values it can have.
+        values: [&'static str; 2],
+    },
     /// RAM or a device lies where the kernels cannot reach it.
     OutOfReach {
         /// Its end.
@@ -91,6 +98,9 @@ impl fmt::Display for Error {
             }
             Self::Root => {
                 f.write_str("malformed value of root=: use the name of a module, 1 to 47 bytes long")
+            }
+            Self::Switch { option, values: [off, on] } => {
+                write!(f, "unknown value of {option}=: use {off} or {on}")
             }
             Self::OutOfReach { end, limit } => write!(
                 f,

@@ -73,6 +73,7 @@ pub fn load(input: &Input<'_>, memory: &mut impl Memory, info: &mut BootInfo) ->
     describe_machine(input, info);
     let options = Options::read(info)?;
     info.tick_ns = options.tick_ns;
+    info.kernel_switches = options.kernel_switches;
     if let Some(end) = reach(input.topology, info).filter(|&end| end > REACH) {
         return Err(Error::OutOfReach { end, limit: REACH });
     }

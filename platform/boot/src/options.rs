@@ -1,7 +1,7 @@
 //! The loader's own words on the kernel command line. All others belong to somebody else and are left alone.
 
 use heapless::String;
-use skerry_abi::boot::BootInfo;
+use skerry_abi::boot::{BootInfo, kernel_switch};
 use skerry_topology::Mode;
 
 use crate::Error;
@@ -47,13 +47,22 @@ pub struct Options {
     pub tick_ns: u64,
     /// `root=<module>`: what every kernel starts as its first program.
     pub root: Name,
+    /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, as [`kernel_switch`] bits.
+    pub kernel_switches: u64,
 }
+
+/// The switches: option, value that leaves the bit clear, value that sets it, bit.
+const SWITCHES: [(&str, [&str; 2], u64); 3] = [
+    ("tlb", ["broadcast", "interrupt"], kernel_switch::TLB_INTERRUPT),
+    ("measure", ["off", "on"], kernel_switch::MEASURE),
+    ("trace", ["off", "on"], kernel_switch::TRACE),
+];
 
 impl Options {
     /// Reads the command line that `info` holds.
     ///
     /// # Errors
-    /// [`Error::Clusters`], [`Error::Tick`] or [`Error::Root`] if a value is not one of those that can exist.
+    /// [`Error::Clusters`], [`Error::Tick`], [`Error::Root`] or [`Error::Switch`] if a value is not one of those that can exist.
     pub fn read(info: &BootInfo) -> Result<Self, Error> {
         let mode = match info.option("clusters") {
             Some(value) => value.parse().map_err(|()| Error::Clusters)?,
@@ -66,7 +75,15 @@ impl Options {
         let root = info.option("root").unwrap_or(DEFAULT_ROOT);
         let root =
             String::try_from(root).ok().filter(|root| !root.is_empty()).map(Name).ok_or(Error::Root)?;
-        Ok(Self { mode, tick_ns, root })
+        let mut kernel_switches = 0;
+        for (option, values, bit) in SWITCHES {
+            match info.option(option) {
+                Some(value) if value == values[1] => kernel_switches |= bit,
+                Some(value) if value != values[0] => return Err(Error::Switch { option, values }),
+                _ => {}
+            }
+        }
+        Ok(Self { mode, tick_ns, root, kernel_switches })
     }
 }
 

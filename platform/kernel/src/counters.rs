@@ -104,6 +104,17 @@ impl<'a> Counters<'a> {
         block_at(self.pages, 1 + usize::from(local))
     }
 
+    /// How many CPUs the cluster has.
+    #[inline(always)]
+    pub fn cpus(&self) -> u16 {
+        self.cpus
+    }
+
+    /// The machine-wide number of the `local`-th CPU of the cluster.
+    pub fn cpu(&self, local: u16) -> CpuId {
+        self.block(local).0[CPU_WORD].load(Ordering::Relaxed) as CpuId
+    }
+
     /// Publishes how much memory the kernel has left.
     pub(crate) fn set_free(&self, tables: u32, nodes: u32) {
         self.set_header(offset_of!(InfoHeader, free_tables), tables.into());
@@ -151,7 +162,7 @@ mod tests {
         assert_eq!(counters.total(Counter::Maps), 36);
         assert_eq!(counters.total(Counter::LongestHold), 100);
         assert_eq!(counters.block(8).get(Counter::Maps), 8);
-        assert_eq!(counters.block(8).0[CPU_WORD].load(Ordering::Relaxed), 28);
+        assert_eq!(counters.cpu(8), 28);
         let words = |i: usize| pages[0].0[0].0[i].load(Ordering::Relaxed);
         assert_eq!([words(0), words(1), words(2), words(3)], [VERSION, 3, 9, 62_500_000]);
     }

@@ -12,6 +12,7 @@
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
 use crate::sched::RunQueue;
+use crate::shootdown::CpuSet;
 use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
@@ -67,7 +68,9 @@ impl<H: Hal> Kernel<'_, H> {
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         // Plain words only, and a label that is not the kernel's affair.
         let plain = words <= MAX_WORDS as u64 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
-        if !(waits && urgent && plain) {
+        // This CPU's TLB may hold nothing outdated of its space.
+        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        if !(waits && urgent && plain && fresh) {
             return None;
         }
         // Own receive phase: closed to the partner, which does not send now, or open, with nobody waiting.
@@ -119,7 +122,8 @@ impl<H: Hal> Kernel<'_, H> {
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
-        if !(waits && urgent) {
+        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        if !(waits && urgent && fresh) {
             return None;
         }
         self.counters.count(Counter::Faults);

@@ -1,5 +1,6 @@
 //! What the kernel's logic needs from the machine. The real one is in `arch/aarch64`, a fake one in the tests.
 
+use crate::shootdown::Invalidation;
 use crate::thread::FpState;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -25,6 +26,8 @@ pub trait Hal {
     fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool);
     /// Invalidates all of an address space in this CPU's TLB, or in all TLBs of the machine.
     fn invalidate_asid(&mut self, asid: u16, broadcast: bool);
+    /// Has other CPUs of the cluster do these invalidations in their own TLBs, and returns when they have.
+    fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]);
     /// Waits until the invalidations so far are complete, on this CPU or everywhere.
     fn sync(&mut self, broadcast: bool);
     /// The kernel cannot go on (its root pager is gone, say): report it and end the run with this exit code.

@@ -7,13 +7,14 @@ use crate::hal::Hal;
 use crate::queue::{Link, Queue};
 use crate::ring::Ring;
 use crate::sched::RunQueue;
-use crate::space::{NO_SPACE, RanOn, Space, UTCBS_PER_PAGE};
+use crate::shootdown::{Pending, TlbMode};
+use crate::space::{NO_SPACE, Space, UTCBS_PER_PAGE};
 use crate::thread::{Cold, Kind, Operation, State, Tcb};
 use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
-use skerry_mapping_db::{MappingDb, Tlb};
+use skerry_mapping_db::MappingDb;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
 #[repr(C, align(4096))]
@@ -47,13 +48,15 @@ pub struct Peer<'a> {
     pub doorbell: CpuId,
 }
 
-/// The clocks that the information page names.
+/// What the kernel is told about machine and boot options.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct Settings {
     /// Steps of [`Hal::now`] per second.
     pub counter_frequency: u64,
     /// [`skerry_abi::info::cycle_clock`].
-    pub cycles: u64,
+    pub cycle_clock: u64,
+    /// How other CPUs' TLBs are reached.
+    pub tlb: TlbMode,
 }
 
 /// The memory that the kernel's objects live in; every slice comes from the cluster's own heap.
@@ -149,11 +152,13 @@ pub struct Kernel<'a, H: Hal> {
     pub counters: Counters<'a>,
     info: &'a [InfoPage],
     info_pa: u64,
+    pub(crate) pending: Pending,
+    pub(crate) tlb_mode: TlbMode,
 }
 
 impl<'a, H: Hal> Kernel<'a, H> {
     /// A kernel without threads and spaces.
-    pub fn new(cluster: u16, hal: H, clock: Clock, arenas: Arenas<'a>) -> Self {
+    pub fn new(cluster: u16, hal: H, settings: Settings, arenas: Arenas<'a>) -> Self {
         let Arenas {
             db,
             threads,
@@ -206,9 +211,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
             utcb_free,
             cpus,
             peers,
-            counters: Counters::new(info, cluster, clock.counter_frequency, clock.cycles),
+            counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,
             info_pa,
+            pending: Pending::NONE,
+            tlb_mode: settings.tlb,
         }
     }
 
@@ -353,60 +360,5 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// A thread's UTCB.
     pub(crate) fn utcb(&self, t: u32) -> &'a [AtomicU64] {
         self.threads[t as usize].utcb(self.utcbs)
-    }
-
-    /// The mapping database together with what its TLB invalidations need.
-    pub(crate) fn db_and_tlb(&mut self) -> (&mut MappingDb<'a>, Shootdown<'_, H>) {
-        let tlb = Shootdown {
-            hal: &mut self.hal,
-            spaces: self.spaces,
-            counters: self.counters,
-            cpu: self.this_cpu,
-            broadcast: false,
-        };
-        (&mut self.db, tlb)
-    }
-}
-
-/// Invalidates no wider than needed: where a space ran on one CPU only, that TLB alone is concerned.
-pub(crate) struct Shootdown<'k, H: Hal> {
-    hal: &'k mut H,
-    spaces: &'k [Space],
-    counters: Counters<'k>,
-    cpu: CpuId,
-    broadcast: bool,
-}
-
-impl<H: Hal> Shootdown<'_, H> {
-    /// `None`: no TLB can hold anything; else whether it takes a broadcast.
-    fn reach(&mut self, space: u16) -> Option<bool> {
-        let broadcast = match self.spaces[usize::from(space)].ran_on {
-            RanOn::Nowhere => return None,
-            RanOn::One(cpu) => cpu != self.cpu,
-            RanOn::Many => true,
-        };
-        self.counters.count(if broadcast { Counter::TlbBroadcast } else { Counter::TlbLocal });
-        self.broadcast |= broadcast;
-        Some(broadcast)
-    }
-}
-
-impl<H: Hal> Tlb for Shootdown<'_, H> {
-    fn publish(&mut self) {
-        self.hal.publish();
-    }
-    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
-        if let Some(broadcast) = self.reach(space) {
-            self.hal.invalidate_page(Space::asid(space), va, broadcast);
-        }
-    }
-    fn invalidate_space(&mut self, space: u16) {
-        if let Some(broadcast) = self.reach(space) {
-            self.hal.invalidate_asid(Space::asid(space), broadcast);
-        }
-    }
-    fn sync(&mut self) {
-        self.hal.sync(self.broadcast);
-        self.broadcast = false;
     }
 }

@@ -31,6 +31,7 @@ pub mod queue;
 pub mod remote;
 pub mod ring;
 pub mod sched;
+pub mod shootdown;
 pub mod space;
 pub mod syscall;
 pub mod thread;

@@ -151,7 +151,6 @@ impl<H: Hal> Kernel<'_, H> {
         let ttbr0 = self.db.root_table(new.space) | u64::from(Space::asid(new.space)) << 48;
         self.take_slot(t, new.space);
         let space = &mut self.spaces[usize::from(new.space)];
-        space.note_cpu(new.cpu);
         let thread = &mut self.threads[t as usize];
         let id = ThreadId::new(self.cluster, t as u16, thread.id.generation() + 1);
         thread.renew(id);

@@ -286,6 +286,7 @@ impl<H: Hal> Kernel<'_, H> {
         let next = queue.pop(self.links);
         queue.set_current(next);
         self.begin_slice(next?);
+        self.note_run(self.threads[next? as usize].space);
         next
     }
 
@@ -343,8 +344,6 @@ impl<H: Hal> Kernel<'_, H> {
             self.clear_deadline(t);
             let thread = &mut self.threads[t as usize];
             thread.cpu = cpu;
-            let space = thread.space;
-            self.spaces[usize::from(space)].note_cpu(cpu);
             self.set_deadline(t, deadline);
         }
         if ready {

@@ -1,8 +1,9 @@
 //! Address spaces, apart from their page tables: names, domains, whom they may talk to, UTCB pages, where they ran.
 
 use crate::queue::Queue;
+use crate::shootdown::CpuSet;
 use skerry_abi::layout::UTCB_SLOTS;
-use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
+use skerry_abi::{Domain, Error, SpaceId, ThreadId};
 
 /// Threads that a privileged thread may name as partners of one space.
 pub const MAX_PARTNERS: usize = 8;
@@ -11,18 +12,6 @@ pub const NO_SPACE: u16 = u16::MAX;
 /// UTCBs in one page.
 pub const UTCBS_PER_PAGE: usize = 4;
 const UTCB_PAGES: usize = UTCB_SLOTS as usize / UTCBS_PER_PAGE;
-
-/// On which CPUs threads of a space may have run: those they were created on or moved to. Noted then and not at each switch,
-/// which would cost the fast paths; a CPU that has not run the space yet has nothing to invalidate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RanOn {
-    /// Nowhere: no TLB can hold entries of it.
-    Nowhere,
-    /// One CPU only: its TLB alone can.
-    One(CpuId),
-    /// Several: ARM has nothing between one TLB and the whole shareable domain.
-    Many,
-}
 
 /// An address space.
 #[derive(Clone, Debug)]
@@ -43,8 +32,11 @@ pub struct Space {
     pub(crate) mourners: Queue,
     /// The next free slot, if this one is free.
     pub(crate) next_free: u16,
-    /// Where its TLB entries can be.
-    pub ran_on: RanOn,
+    /// CPUs whose TLBs can hold its entries; only those may run it.
+    pub ran_on: CpuSet,
+    /// CPUs that have to invalidate its ASID before they run it: their TLBs can hold outdated entries. Belongs to the
+    /// slot, as the ASID does, and outlives the space.
+    pub stale: CpuSet,
     partners: [ThreadId; MAX_PARTNERS],
     utcb_pages: [u32; UTCB_PAGES],
     utcb_used: [u8; UTCB_PAGES],
@@ -70,7 +62,8 @@ impl Space {
         members: Queue::EMPTY,
         mourners: Queue::EMPTY,
         next_free: NO_SPACE,
-        ran_on: RanOn::Nowhere,
+        ran_on: CpuSet::EMPTY,
+        stale: CpuSet::EMPTY,
         partners: [ThreadId::NIL; MAX_PARTNERS],
         utcb_pages: [u32::MAX; UTCB_PAGES],
         utcb_used: [0; UTCB_PAGES],
@@ -83,14 +76,6 @@ impl Space {
     /// The space's tag in the TLB. Slots are never shared, so neither are ASIDs; 0 is the kernel's empty table.
     pub fn asid(slot: u16) -> u16 {
         slot + 1
-    }
-    /// Remembers that a thread of it may run on `cpu` from now on.
-    pub fn note_cpu(&mut self, cpu: CpuId) {
-        self.ran_on = match self.ran_on {
-            RanOn::Nowhere => RanOn::One(cpu),
-            RanOn::One(c) if c == cpu => RanOn::One(cpu),
-            _ => RanOn::Many,
-        };
     }
     /// Whether threads of the space may send to `thread` because a privileged thread said so.
     pub fn is_partner(&self, thread: ThreadId) -> bool {
@@ -140,7 +125,8 @@ impl Space {
     pub fn retire(&mut self) {
         debug_assert!(self.threads == 0 && self.utcb_used.iter().all(|&used| used == 0));
         self.live = false;
-        self.ran_on = RanOn::Nowhere;
+        // What other CPUs owe its ASID they still owe.
+        self.ran_on = CpuSet::EMPTY;
         self.partners = [ThreadId::NIL; MAX_PARTNERS];
     }
 }

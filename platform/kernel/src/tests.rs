@@ -10,4 +10,5 @@ mod memory;
 mod model;
 mod notify;
 mod remote;
+mod shootdown;
 mod world;

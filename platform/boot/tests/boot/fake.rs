@@ -116,6 +116,7 @@ pub(crate) fn blank_info() -> Box<BootInfo> {
         pool_count: 0,
         module_count: 0,
         tick_ns: 0,
+        kernel_switches: 0,
         gic_distributor: range,
         gic_redistributors: [range; 4],
         uart: range,

@@ -1,6 +1,7 @@
 //! The loader on the host: real device trees, made-up programs, and then a look at what it wrote, through the page tables.
 
 use crate::fake::{Ram, archive, blank_info, program, walk};
+use skerry_abi::boot::kernel_switch;
 use skerry_abi::boot::{BootInfo, Range};
 use skerry_abi::layout::*;
 use skerry_boot::registers::Features;
@@ -197,6 +198,9 @@ fn boot_information_describes_machine_and_modules() {
     let info = &booted.info;
     assert_eq!((info.tick_ns, info.timer_irq, info.semihosting), (250_000, 27, 1));
     assert_eq!(info.app_arguments(), "tick=bad x");
+    assert_eq!(info.kernel_switches, 0);
+    let booted = boot(MACHINES[1], "trace=on tlb=interrupt measure=off").unwrap();
+    assert_eq!(booted.info.kernel_switches, kernel_switch::TRACE | kernel_switch::TLB_INTERRUPT);
     assert_eq!((info.node_count, info.distances[0][1]), (2, 21));
     let names: Vec<&str> = info.modules().iter().map(|module| module.name()).collect();
     assert_eq!(names, ["kernel", "root-pager", "app"]);
@@ -219,6 +223,9 @@ fn mistakes_are_named() {
     }
     assert_eq!(line("root=nosuch").to_string(), "no module named `nosuch` in the archive");
     assert!(line("root=app").to_string().starts_with("module `app` cannot be loaded: it is not a (whole)"));
+    for (word, option) in [("tlb=maybe", "tlb"), ("measure=", "measure"), ("trace=On", "trace")] {
+        assert!(matches!(line(word), Error::Switch { option: o, .. } if o == option), "{word}");
+    }
     let with = |files: &[(&str, &[u8])]| boot_with(topology(tree, ""), &archive(files)).err().unwrap();
     let (kernel, root) = (kernel(), root_pager());
     assert_eq!(with(&[("root-pager", &root)]).to_string(), "no module named `kernel` in the archive");

@@ -9,6 +9,7 @@
 //! | [`percpu`] | what hangs off TPIDR_EL1 |
 //! | [`lock`] | the cluster lock |
 //! | [`machine`] | the kernel's [`skerry_kernel::hal::Hal`]: TLB, barriers, doorbells, the end |
+//! | [`shootdown`] | TLB invalidation in other CPUs, by interrupt |
 //! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
 //! | [`words`] | copying between UTCBs |
 //! | [`heap`] | arenas out of the cluster's memory |
@@ -26,6 +27,7 @@ mod lock;
 mod machine;
 mod percpu;
 mod registers;
+mod shootdown;
 mod start;
 mod timer;
 mod words;

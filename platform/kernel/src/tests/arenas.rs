@@ -3,10 +3,11 @@
 use super::world::{Fake, TestKernel};
 use crate::counters::InfoPage;
 use crate::deadline::Timer;
-use crate::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
+use crate::kernel::{Arenas, Kernel, Peer, Proxy, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
 use crate::ring::{CREDIT, RING_WORDS, Ring};
 use crate::sched::RunQueue;
+use crate::shootdown::TlbMode;
 use crate::space::Space;
 use crate::thread::{Cold, Tcb};
 use core::sync::atomic::AtomicU64;
@@ -51,7 +52,8 @@ struct Heap<'a> {
     info: Vec<InfoPage>,
 }
 
-const CLOCK: Clock = Clock { counter_frequency: 62_500_000, cycles: 0 };
+const SETTINGS: Settings =
+    Settings { counter_frequency: 62_500_000, cycle_clock: 0, tlb: TlbMode::Broadcast };
 
 /// Ring memory between `clusters` kernels: `[to][from]`.
 pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
@@ -141,7 +143,7 @@ impl<'a> Memory<'a> {
                     info: &heap.info,
                     info_pa: 0x3000_0000,
                 };
-                let mut kernel = Kernel::new(me as u16, Fake::default(), CLOCK, arenas);
+                let mut kernel = Kernel::new(me as u16, Fake::default(), SETTINGS, arenas);
                 (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
                 kernel.enter((me * cpus) as CpuId);
                 kernel

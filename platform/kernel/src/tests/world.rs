@@ -4,12 +4,14 @@ use super::arenas::{Memory, Rings, Sizes};
 use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
 use crate::lifecycle::NewThread;
+use crate::shootdown::Invalidation;
 use crate::thread::{FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::syscall::IPC;
 use skerry_abi::{CpuId, Domain, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
+use std::collections::BTreeMap;
 use std::panic::panic_any;
 use std::vec::Vec;
 
@@ -22,10 +24,15 @@ pub(super) struct Ended(pub(super) u64);
 pub(super) struct Fake {
     pub(super) now: u64,
     pub(super) kicks: Vec<CpuId>,
-    pub(super) invalidations: usize,
     pub(super) saved_fp: usize,
     /// Length of a default time slice.
     pub(super) tick: Option<u64>,
+    /// The CPU that runs the kernel, for what is done to its own TLB.
+    pub(super) cpu: CpuId,
+    /// The TLBs of all CPUs: CPU, ASID and page, and the frame.
+    pub(super) tlbs: BTreeMap<(CpuId, u16, u64), u64>,
+    /// CPUs interrupted for their TLBs.
+    pub(super) shot: Vec<CpuId>,
 }
 
 impl Hal for Fake {
@@ -50,11 +57,22 @@ impl Hal for Fake {
         from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
     }
     fn publish(&mut self) {}
-    fn invalidate_page(&mut self, _: u16, _: u64, _: bool) {
-        self.invalidations += 1;
+    fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool) {
+        let cpu = self.cpu;
+        self.tlbs.retain(|&(c, a, page), _| !((broadcast || c == cpu) && a == asid && page == va >> 12));
     }
-    fn invalidate_asid(&mut self, _: u16, _: bool) {
-        self.invalidations += 1;
+    fn invalidate_asid(&mut self, asid: u16, broadcast: bool) {
+        let cpu = self.cpu;
+        self.tlbs.retain(|&(c, a, _), _| !((broadcast || c == cpu) && a == asid));
+    }
+    fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
+        for cpu in cpus {
+            self.shot.push(cpu);
+            let gone = |a: u16, page: u64| {
+                list.iter().any(|item| item.asid == a && item.va.is_none_or(|va| va >> 12 == page))
+            };
+            self.tlbs.retain(|&(c, a, page), _| !(c == cpu && gone(a, page)));
+        }
     }
     fn sync(&mut self, _: bool) {}
     fn fatal(&mut self, code: u64, _: fmt::Arguments<'_>) -> ! {
@@ -105,6 +123,7 @@ pub(super) fn run(k: &mut TestKernel, id: ThreadId) -> u32 {
     k.tick();
     k.make_unready(t);
     k.cpus[usize::from(k.this_cpu)].set_current(Some(t));
+    k.note_run(k.thread(t).space);
     t
 }
 

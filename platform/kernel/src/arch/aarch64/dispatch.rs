@@ -5,7 +5,7 @@ use super::gic::Interrupt;
 use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel, boot_info};
-use super::{console, fastpath, fp, gic, machine, percpu, timer};
+use super::{console, fastpath, fp, gic, machine, percpu, shootdown, timer};
 use core::panic::PanicInfo;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Rights, ThreadId};
@@ -77,6 +77,8 @@ fn interrupt() -> Option<*mut Context> {
         Interrupt::Doorbell => Some(Event::Kick),
         Interrupt::Other => None,
     };
+    // Whoever interrupted for this holds the lock until it is done.
+    shootdown::serve();
     let cpu = percpu::with(|c| c.cpu);
     KERNEL.with(|kernel| {
         kernel.enter(cpu);

@@ -15,6 +15,8 @@ unsafe impl Relax for Yield {
         Self
     }
     fn relax(&mut self) {
+        // The holder may be waiting for this CPU's TLB, and interrupts are masked.
+        super::shootdown::serve();
         yield_cpu();
     }
 }

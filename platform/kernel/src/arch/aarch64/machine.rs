@@ -2,13 +2,14 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
-use super::{console, fp, gic, percpu, timer, words};
+use super::{console, fp, gic, percpu, shootdown, timer, words};
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 use skerry_abi::boot::BootInfo;
 use skerry_kernel::hal::Hal;
+use skerry_kernel::shootdown::Invalidation;
 use skerry_kernel::thread::FpState;
 
 /// This machine.
@@ -49,7 +50,7 @@ impl Hal for Machine {
         isb();
     }
     fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool) {
-        let operand = (va >> 12) & 0xfff_ffff_ffff | u64::from(asid) << 48;
+        let operand = shootdown::operand(asid, va);
         // The entry was made invalid by a store: order it before the invalidation.
         dsb_ishst();
         if broadcast {
@@ -66,6 +67,9 @@ impl Hal for Machine {
         } else {
             tlbi!("aside1", operand);
         }
+    }
+    fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
+        shootdown::shoot(self.info, cpus, list);
     }
     fn sync(&mut self, broadcast: bool) {
         if broadcast {

@@ -10,15 +10,16 @@ use super::machine::Machine;
 use super::registers::{isb, read_sysreg, wfi, write_sysreg};
 use super::{dispatch, entry, gic, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range};
+use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range, kernel_switch};
 use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
 use skerry_kernel::counters::InfoPage;
 use skerry_kernel::deadline::Timer;
-use skerry_kernel::kernel::{Arenas, Clock, Kernel, Peer, Proxy, UtcbPage};
+use skerry_kernel::kernel::{Arenas, Kernel, Peer, Proxy, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
 use skerry_kernel::ring::{CREDIT, RING_WORDS, Ring};
 use skerry_kernel::sched::RunQueue;
+use skerry_kernel::shootdown::TlbMode;
 use skerry_kernel::space::Space;
 use skerry_kernel::thread::{Cold, Tcb};
 use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
@@ -182,8 +183,11 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         info_pa,
     };
     let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
-    let clock = Clock { counter_frequency: read_sysreg!("cntfrq_el0"), cycles: cycle_clock::OFF };
-    let mut kernel = Kernel::new(cluster, machine, clock, arenas);
+    let switch = |bit| boot.kernel_switches & bit != 0;
+    let tlb = if switch(kernel_switch::TLB_INTERRUPT) { TlbMode::Interrupt } else { TlbMode::Broadcast };
+    let counter_frequency = read_sysreg!("cntfrq_el0");
+    let settings = Settings { counter_frequency, cycle_clock: cycle_clock::OFF, tlb };
+    let mut kernel = Kernel::new(cluster, machine, settings, arenas);
     (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
     kernel
 }
