@@ -39,6 +39,21 @@ pub const NULL: u16 = 7;
 /// gets the machine's tick.
 pub const SCHEDULE: u16 = 8;
 
+/// Privileged. Device interrupts as notifications: x0 = operation, see [`interrupt_op`], x1 interrupt id (a shared peripheral
+/// interrupt, 32..1020).
+pub const INTERRUPT_CONTROL: u16 = 9;
+
+/// Operations of [`INTERRUPT_CONTROL`].
+pub mod interrupt_op {
+    /// x2 thread of this cluster, x3 notification bits. From now on the interrupt is routed to the thread's CPU. When it comes
+    /// it is masked and the thread gets the bits. `WrongState`: somebody is attached already.
+    pub const ATTACH: u64 = 0;
+    /// The interrupt is masked for good. Deletion of the thread does the same.
+    pub const DETACH: u64 = 1;
+    /// It may come again. Also the thread that it is attached to may do this, without privilege. `WrongState` if it has not come.
+    pub const ACK: u64 = 2;
+}
+
 /// Operations of [`THREAD_CONTROL`].
 pub mod thread_op {
     /// x1 space, x2 CPU (of this cluster), x3 pager, x4 exception handler (NIL = the pager), x5 UTCB slot, x6 priority

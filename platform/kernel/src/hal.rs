@@ -4,7 +4,7 @@ use crate::shootdown::Invalidation;
 use crate::thread::FpState;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use skerry_abi::CpuId;
+use skerry_abi::{CpuId, Error};
 
 /// The machine as the kernel's logic sees it.
 pub trait Hal {
@@ -18,6 +18,13 @@ pub trait Hal {
     fn save_fp(&mut self, state: &mut FpState);
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
+    /// Lets a device's interrupt go to a CPU of this cluster.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`]: the machine has no such interrupt.
+    fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error>;
+    /// Keeps a device's interrupt from coming, or lets it come.
+    fn mask_interrupt(&mut self, irq: u32, masked: bool);
     /// Copies words between two UTCBs. User programs may write both at any time: each word is copied whole, that is all.
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]);
     /// Makes page-table entries that were invalid and now are valid visible to table walks.

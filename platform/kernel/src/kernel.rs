@@ -4,6 +4,7 @@ use crate::chores::Chores;
 use crate::counters::{Counters, InfoPage};
 use crate::deadline::Timer;
 use crate::hal::Hal;
+use crate::interrupt::Interrupts;
 use crate::queue::{Link, Queue};
 use crate::ring::Ring;
 use crate::sched::RunQueue;
@@ -118,6 +119,8 @@ pub enum Event {
     Tick,
     /// A software-generated interrupt: look around.
     Kick,
+    /// A device's interrupt.
+    Interrupt(u32),
 }
 
 /// The kernel of one cluster. All of it is protected by the cluster lock.
@@ -153,6 +156,7 @@ pub struct Kernel<'a, H: Hal> {
     info: &'a [InfoPage],
     info_pa: u64,
     pub(crate) pending: Pending,
+    pub(crate) interrupts: Interrupts,
     pub(crate) tlb_mode: TlbMode,
 }
 
@@ -215,6 +219,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             info,
             info_pa,
             pending: Pending::NONE,
+            interrupts: Interrupts::NONE,
             tlb_mode: settings.tlb,
         }
     }
@@ -272,6 +277,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         match (event, current) {
             (Event::Tick, _) => self.tick(),
             (Event::Kick, _) => self.poll_rings(),
+            (Event::Interrupt(irq), _) => self.device_interrupt(irq),
             (Event::Syscall(number), Some(t)) => self.syscall(t, number),
             (Event::PageFault { address, access, esr }, Some(t)) => {
                 let space = self.threads[t as usize].space;
@@ -310,7 +316,10 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let thread = &mut self.threads[t as usize];
         let to = match kind {
             Kind::Fault { .. } => thread.pager,
-            _ => thread.handler,
+            _ => {
+                self.counters.count(Counter::Exceptions);
+                thread.handler
+            }
         };
         thread.op = Operation::kernel_call(kind, to);
         let (id, space, pc) = (thread.id, thread.space, thread.context.pc);

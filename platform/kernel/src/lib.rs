@@ -23,6 +23,7 @@ pub mod counters;
 pub mod deadline;
 pub mod fastpath;
 pub mod hal;
+pub mod interrupt;
 pub mod ipc;
 pub mod kernel;
 pub mod lifecycle;

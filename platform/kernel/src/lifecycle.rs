@@ -285,6 +285,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// Ends a thread that is in no queue but those of its wait, and that nobody else holds.
     pub(crate) fn reap(&mut self, t: u32) {
         self.leave_wait(t);
+        self.detach_all(self.threads[t as usize].id);
         let thread = &self.threads[t as usize];
         let (space, utcb_slot) = (thread.space, thread.utcb_slot);
         let cpu = usize::from(thread.cpu);

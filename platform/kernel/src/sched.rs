@@ -187,8 +187,12 @@ impl<H: Hal> Kernel<'_, H> {
         }
         // A thread that another CPU deleted stays where `pick` finds it and ends it.
         if let Some(current) = queue.current().filter(|&t| !self.threads[t as usize].doomed) {
+            let priority = self.threads[current as usize].priority;
+            if queue.highest().is_some_and(|p| p >= priority) {
+                self.counters.count(Counter::Preemptions);
+            }
             queue.set_current(None);
-            queue.push(self.links, current, self.threads[current as usize].priority, false);
+            queue.push(self.links, current, priority, false);
         }
     }
 
@@ -271,6 +275,7 @@ impl<H: Hal> Kernel<'_, H> {
             if queue.highest().is_none_or(|p| p <= thread.priority) {
                 return Some(current);
             }
+            self.counters.count(Counter::Preemptions);
             queue.push(self.links, current, thread.priority, true);
             if thread.hold & hold::SLICED != 0 {
                 let left = queue.slice_end.saturating_sub(self.hal.now());
@@ -344,6 +349,9 @@ impl<H: Hal> Kernel<'_, H> {
             self.clear_deadline(t);
             let thread = &mut self.threads[t as usize];
             thread.cpu = cpu;
+            let id = thread.id;
+            self.counters.count(Counter::Migrations);
+            self.reroute(id, cpu);
             self.set_deadline(t, deadline);
         }
         if ready {

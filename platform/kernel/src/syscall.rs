@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::lifecycle::NewThread;
 use crate::thread::{Kind, Operation};
 use skerry_abi::syscall::{
-    IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op,
+    INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op,
 };
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 
@@ -27,6 +27,10 @@ impl<H: Hal> Kernel<'_, H> {
                 let x = &self.threads[t as usize].context.x;
                 let (dest, bits) = (ThreadId(x[0]), x[1]);
                 let result = self.notify_call(t, dest, bits);
+                self.finish_call(t, result.map(|()| Done::NOTHING));
+            }
+            INTERRUPT_CONTROL => {
+                let result = self.interrupt_control(t);
                 self.finish_call(t, result.map(|()| Done::NOTHING));
             }
             THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | SCHEDULE => match self.control_call(t, number) {
@@ -66,7 +70,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    fn privileged(&self, t: u32) -> Result<(), Error> {
+    pub(crate) fn privileged(&self, t: u32) -> Result<(), Error> {
         let space = self.threads[t as usize].space;
         if self.spaces[usize::from(space)].privileged { Ok(()) } else { Err(Error::NotPrivileged) }
     }

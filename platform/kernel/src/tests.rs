@@ -3,6 +3,7 @@
 mod arenas;
 mod control;
 mod fastpath;
+mod interrupt;
 mod invariants;
 mod ipc;
 mod lifecycle;

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use skerry_abi::syscall::{self, space_op, thread_op};
+use skerry_abi::syscall::{self, interrupt_op, space_op, thread_op};
 use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
 
 /// Performs the IPC system call; `mr` is MR1..MR8 in and out. The words from MR9 on are in the UTCB.
@@ -231,6 +231,30 @@ pub fn space_destroy(space: SpaceId) -> Result<(), Error> {
 /// The kernel's.
 pub fn grant_partner(space: SpaceId, partner: ThreadId) -> Result<(), Error> {
     value::<{ syscall::SPACE_CONTROL }>(&[space_op::GRANT_PARTNER, space.0, partner.0]).map(drop)
+}
+
+/// Privileged: lets a device's interrupt notify a thread of this cluster.
+///
+/// # Errors
+/// The kernel's.
+pub fn interrupt_attach(irq: u32, thread: ThreadId, bits: u64) -> Result<(), Error> {
+    value::<{ syscall::INTERRUPT_CONTROL }>(&[interrupt_op::ATTACH, irq.into(), thread.0, bits]).map(drop)
+}
+
+/// Privileged: nobody gets the interrupt any more.
+///
+/// # Errors
+/// The kernel's.
+pub fn interrupt_detach(irq: u32) -> Result<(), Error> {
+    value::<{ syscall::INTERRUPT_CONTROL }>(&[interrupt_op::DETACH, irq.into()]).map(drop)
+}
+
+/// Privileged, or for the attached thread: the interrupt may come again.
+///
+/// # Errors
+/// The kernel's.
+pub fn interrupt_ack(irq: u32) -> Result<(), Error> {
+    value::<{ syscall::INTERRUPT_CONTROL }>(&[interrupt_op::ACK, irq.into()]).map(drop)
 }
 
 /// Privileged: ends the run.

@@ -9,6 +9,7 @@
 //! | [`percpu`] | what hangs off TPIDR_EL1 |
 //! | [`lock`] | the cluster lock |
 //! | [`machine`] | the kernel's [`skerry_kernel::hal::Hal`]: TLB, barriers, doorbells, the end |
+//! | [`measure`] | how long interrupts are off and the lock is held |
 //! | [`shootdown`] | TLB invalidation in other CPUs, by interrupt |
 //! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
 //! | [`words`] | copying between UTCBs |
@@ -25,6 +26,7 @@ mod heap;
 mod ipc_fast;
 mod lock;
 mod machine;
+mod measure;
 mod percpu;
 mod registers;
 mod shootdown;

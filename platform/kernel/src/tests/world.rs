@@ -9,7 +9,7 @@ use crate::thread::{FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::syscall::IPC;
-use skerry_abi::{CpuId, Domain, Fpage, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::panic::panic_any;
@@ -33,6 +33,8 @@ pub(super) struct Fake {
     pub(super) tlbs: BTreeMap<(CpuId, u16, u64), u64>,
     /// CPUs interrupted for their TLBs.
     pub(super) shot: Vec<CpuId>,
+    /// Device interrupts: where they go, and whether they are masked.
+    pub(super) interrupts: BTreeMap<u32, (CpuId, bool)>,
 }
 
 impl Hal for Fake {
@@ -64,6 +66,16 @@ impl Hal for Fake {
     fn invalidate_asid(&mut self, asid: u16, broadcast: bool) {
         let cpu = self.cpu;
         self.tlbs.retain(|&(c, a, _), _| !((broadcast || c == cpu) && a == asid));
+    }
+    fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
+        if irq >= 256 {
+            return Err(Error::BadArgument);
+        }
+        self.interrupts.entry(irq).or_insert((cpu, true)).0 = cpu;
+        Ok(())
+    }
+    fn mask_interrupt(&mut self, irq: u32, masked: bool) {
+        self.interrupts.entry(irq).or_insert((0, masked)).1 = masked;
     }
     fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
         for cpu in cpus {

@@ -5,10 +5,10 @@ use super::gic::Interrupt;
 use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel, boot_info};
-use super::{console, fastpath, fp, gic, machine, percpu, shootdown, timer};
+use super::{console, fastpath, fp, gic, machine, measure, percpu, shootdown, timer};
 use core::panic::PanicInfo;
 use skerry_abi::syscall::exit;
-use skerry_abi::{Rights, ThreadId};
+use skerry_abi::{Counter, Rights, ThreadId};
 use skerry_kernel::kernel::Event;
 use skerry_kernel::thread::Context;
 
@@ -43,6 +43,7 @@ fn decode(esr: u64, far: u64) -> Option<Event> {
 
 /// A synchronous exception from user mode. Returns the context to resume.
 pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
+    measure::enter();
     let cpu = percpu::with(|c| c.cpu);
     let event = decode(esr, far);
     if let Some(Event::PageFault { address, access, esr }) = event {
@@ -53,7 +54,7 @@ pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
             return context;
         }
     }
-    let next = KERNEL.with(|kernel| {
+    let next = KERNEL.with_measured(|kernel| {
         kernel.enter(cpu);
         match (event, kernel.current()) {
             (Some(event), Some(_)) => kernel.handle(event),
@@ -63,26 +64,33 @@ pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
         }
         resume(kernel)
     });
-    next.unwrap_or_else(idle)
+    let next = next.unwrap_or_else(idle);
+    measure::leave();
+    next
 }
 
 /// An interrupt from user mode. Returns the context to resume.
 pub(super) extern "C" fn user_irq() -> *mut Context {
-    interrupt().unwrap_or_else(idle)
+    measure::enter();
+    let next = interrupt().unwrap_or_else(idle);
+    measure::leave();
+    next
 }
 
 fn interrupt() -> Option<*mut Context> {
     let event = match gic::acknowledge(boot_info().map_or(0, |info| info.timer_irq)) {
         Interrupt::Timer => Some(Event::Tick),
         Interrupt::Doorbell => Some(Event::Kick),
+        Interrupt::Device(irq) => Some(Event::Interrupt(irq)),
         Interrupt::Other => None,
     };
     // Whoever interrupted for this holds the lock until it is done.
     shootdown::serve();
     let cpu = percpu::with(|c| c.cpu);
-    KERNEL.with(|kernel| {
+    KERNEL.with_measured(|kernel| {
         kernel.enter(cpu);
         if let Some(event) = event {
+            kernel.counters.count(Counter::Interrupts);
             kernel.handle(event);
         }
         resume(kernel)
@@ -92,7 +100,9 @@ fn interrupt() -> Option<*mut Context> {
 /// Sleeps until there is something to run.
 pub(super) fn idle() -> *mut Context {
     loop {
+        measure::leave();
         wfi();
+        measure::enter();
         if let Some(context) = interrupt() {
             return context;
         }
@@ -112,6 +122,7 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
         timer::disarm();
         timer::arm(kernel.deadline());
+        kernel.counters.count(Counter::Sleeps);
         // The space that ran last may go away as soon as the lock is free: let TTBR0 point to nothing.
         let nothing = kernel.empty_table();
         percpu::with(|cpu| {
@@ -123,6 +134,7 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
     let thread = kernel.thread(t);
     let (id, ttbr0) = (thread.id, thread.ttbr0);
     if loaded != id {
+        kernel.counters.count(Counter::Switches);
         write_sysreg!("tpidr_el0", thread.tls);
         write_sysreg!("tpidrro_el0", thread.utcb_va);
         percpu::with(|cpu| {

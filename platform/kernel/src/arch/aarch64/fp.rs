@@ -7,6 +7,7 @@ use super::percpu;
 use super::registers::write_sysreg;
 use core::arch::global_asm;
 use core::mem::offset_of;
+use skerry_abi::Counter;
 use skerry_abi::ThreadId;
 use skerry_kernel::hal::Hal;
 use skerry_kernel::kernel::Kernel;
@@ -67,6 +68,7 @@ unsafe extern "C" {
 
 /// Thread `t`, which runs here, used the unit for the first time since somebody else did.
 pub(super) fn take_over<H: Hal>(kernel: &mut Kernel<'_, H>, t: u32) {
+    kernel.counters.count(Counter::FpSwitches);
     let id = kernel.thread(t).id;
     let previous = percpu::with(|cpu| core::mem::replace(&mut cpu.fp_owner, id));
     write_sysreg!("cpacr_el1", NO_TRAP);

@@ -1,12 +1,15 @@
-//! The interrupt controller (GICv3), through the `arm-gic` crate: one doorbell SGI and the timer's PPI.
+//! The interrupt controller (GICv3), through the `arm-gic` crate: one doorbell SGI, the timer's PPI, and
+//! devices' SPIs.
 #![expect(unsafe_code, reason = "device registers")]
 
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, SgiTarget, SgiTargetGroup};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use core::ptr::NonNull;
+use skerry_abi::Error;
 use skerry_abi::boot::BootInfo;
 use skerry_abi::layout::PHYSMAP;
+use skerry_kernel::interrupt::{END_SHARED, FIRST_SHARED};
 
 /// The software-generated interrupt that means "look at your run queue and your rings".
 const DOORBELL: IntId = IntId::sgi(0);
@@ -20,6 +23,8 @@ pub(super) enum Interrupt {
     Timer,
     /// Another CPU.
     Doorbell,
+    /// A device, by interrupt id. The kernel masks it.
+    Device(u32),
     /// Nothing that was asked for, or nothing at all.
     Other,
 }
@@ -27,11 +32,7 @@ pub(super) enum Interrupt {
 /// Sets up this CPU's part, and on the machine's first CPU the distributor. An SGI sent before that stays pending.
 pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
     if cpu == 0 {
-        let address = (PHYSMAP + info.gic_distributor.base) as *mut Gicd;
-        // SAFETY: the boot loader maps the distributor there as device memory; only CPU 0 comes here, once.
-        let registers = unsafe { UniqueMmioPointer::new(NonNull::new(address).expect("PHYSMAP is not 0")) };
-        let mut distributor = GicDistributor::new(registers);
-        distributor.configure_default_settings();
+        distributor(info).configure_default_settings();
     }
     GicCpuInterface::enable_system_register_el1();
     let mut redistributor = redistributor(info, mpidr);
@@ -46,6 +47,42 @@ pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
     }
     GicCpuInterface::set_priority_mask(0xff);
     GicCpuInterface::enable_group1(true);
+}
+
+/// The distributor, which all kernels share. Only CPU 0 configures it as a whole, before any thread runs; afterwards the registers
+/// used are one per interrupt (routing, priority) or act on the bits written (enable), so there is nothing to lock.
+fn distributor(info: &BootInfo) -> GicDistributor<'static> {
+    let address = (PHYSMAP + info.gic_distributor.base) as *mut Gicd;
+    // SAFETY: the boot loader maps the distributor there as device memory. No Rust object lies behind it, and what other CPUs do to
+    // it at the same time is told above.
+    GicDistributor::new(unsafe { UniqueMmioPointer::new(NonNull::new(address).expect("PHYSMAP is not 0")) })
+}
+
+/// The id of a device's interrupt that the machine has.
+fn shared(distributor: &GicDistributor<'_>, irq: u32) -> Result<IntId, Error> {
+    let number =
+        irq.checked_sub(FIRST_SHARED).filter(|&n| irq < END_SHARED && n < distributor.typer().num_spis());
+    number.map(IntId::spi).ok_or(Error::BadArgument)
+}
+
+/// Lets a device's interrupt go to the CPU with this affinity.
+pub(super) fn route(info: &BootInfo, irq: u32, mpidr: u64) -> Result<(), Error> {
+    let mut distributor = distributor(info);
+    let id = shared(&distributor, irq)?;
+    let routed = distributor
+        .set_interrupt_priority(id, PRIORITY)
+        .and_then(|()| distributor.set_routing(id, Some(mpidr & 0xff_00ff_ffff)));
+    routed.map_err(|_| Error::BadArgument)
+}
+
+/// Keeps a device's interrupt from coming, or lets it come.
+pub(super) fn mask(info: &BootInfo, irq: u32, masked: bool) {
+    let mut distributor = distributor(info);
+    // One that does not exist cannot come.
+    if let Ok(id) = shared(&distributor, irq) {
+        _ = distributor.enable_interrupt(id, !masked);
+        distributor.wait_for_pending_write();
+    }
 }
 
 /// Finds the redistributor whose affinity is ours: they need not be in the order of the device tree's CPUs.
@@ -90,6 +127,7 @@ pub(super) fn acknowledge(timer_irq: u32) -> Interrupt {
     match id {
         DOORBELL => Interrupt::Doorbell,
         id if u32::from(id) == timer_irq => Interrupt::Timer,
+        id if id.is_spi() => Interrupt::Device(id.into()),
         _ => Interrupt::Other,
     }
 }

@@ -1,6 +1,7 @@
 //! The cluster lock: fair (MCS), and no atomic instruction at all where the cluster has one CPU.
 #![expect(unsafe_code, reason = "the one CPU of a cluster needs no lock")]
 
+use super::measure;
 use super::registers::yield_cpu;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,22 @@ impl<T> ClusterLock<T> {
         }
         // SAFETY: the only CPU of the cluster; see the `Sync` implementation.
         unsafe { self.run(f) }
+    }
+
+    /// The same, and [`measure`] learns how long it took.
+    pub(super) fn with_measured<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        if !measure::is_on() {
+            return self.with(f);
+        }
+        let (asked, mut taken, mut done) = (measure::now(), 0, 0);
+        let result = self.with(|value| {
+            taken = measure::now();
+            let result = f(value);
+            done = measure::now();
+            result
+        });
+        measure::locked(taken - asked, done - taken);
+        result
     }
 
     #[inline(never)]

@@ -6,8 +6,8 @@ use super::{console, fp, gic, percpu, shootdown, timer, words};
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use skerry_abi::CpuId;
 use skerry_abi::boot::BootInfo;
+use skerry_abi::{CpuId, Error};
 use skerry_kernel::hal::Hal;
 use skerry_kernel::shootdown::Invalidation;
 use skerry_kernel::thread::FpState;
@@ -67,6 +67,12 @@ impl Hal for Machine {
         } else {
             tlbi!("aside1", operand);
         }
+    }
+    fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
+        gic::route(self.info, irq, self.info.cpus()[usize::from(cpu)].mpidr)
+    }
+    fn mask_interrupt(&mut self, irq: u32, masked: bool) {
+        gic::mask(self.info, irq, masked);
     }
     fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
         shootdown::shoot(self.info, cpus, list);

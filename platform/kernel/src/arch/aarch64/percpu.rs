@@ -5,6 +5,7 @@ use super::registers::{read_sysreg, write_sysreg};
 use core::cell::UnsafeCell;
 use skerry_abi::boot::MAX_CPUS;
 use skerry_abi::{CpuId, ThreadId};
+use skerry_kernel::counters::Block;
 use skerry_kernel::fastpath::FastPath;
 
 /// Bytes of the stack that a fault inside the kernel is reported on.
@@ -29,6 +30,10 @@ pub(super) struct PerCpu {
     pub(super) cpu: CpuId,
     /// When the timer will interrupt; `u64::MAX` = it will not.
     pub(super) timer_at: u64,
+    /// Its counters, if [`super::measure`] is on.
+    pub(super) counters: Option<&'static Block>,
+    /// When it entered the kernel, likewise.
+    pub(super) entered: u64,
     emergency_stack: [u8; EMERGENCY],
 }
 
@@ -46,6 +51,8 @@ const EMPTY: PerCpu = PerCpu {
     fp_owner: ThreadId::NIL,
     cpu: 0,
     timer_at: u64::MAX,
+    counters: None,
+    entered: 0,
     emergency_stack: [0; EMERGENCY],
 };
 static SLOTS: Slots = Slots(UnsafeCell::new([EMPTY; MAX_CPUS]));

@@ -8,7 +8,7 @@ use super::heap::Heap;
 use super::lock::ClusterLock;
 use super::machine::Machine;
 use super::registers::{isb, read_sysreg, wfi, write_sysreg};
-use super::{dispatch, entry, gic, percpu, timer};
+use super::{dispatch, entry, gic, measure, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range, kernel_switch};
 use skerry_abi::info::cycle_clock;
@@ -73,6 +73,9 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
         }
         if !KERNEL.is_shared() {
             percpu::with(|own| own.fast = kernel.fast_path(cpu.into()));
+        }
+        if boot.kernel_switches & kernel_switch::MEASURE != 0 {
+            measure::start(kernel.counters.here);
         }
         // Requests of other clusters may have come before our doorbell was enabled.
         kernel.poll_rings();
@@ -185,8 +188,9 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
     let switch = |bit| boot.kernel_switches & bit != 0;
     let tlb = if switch(kernel_switch::TLB_INTERRUPT) { TlbMode::Interrupt } else { TlbMode::Broadcast };
+    let cycle_clock = if switch(kernel_switch::MEASURE) { cycle_clock::PMCCNTR } else { cycle_clock::OFF };
     let counter_frequency = read_sysreg!("cntfrq_el0");
-    let settings = Settings { counter_frequency, cycle_clock: cycle_clock::OFF, tlb };
+    let settings = Settings { counter_frequency, cycle_clock, tlb };
     let mut kernel = Kernel::new(cluster, machine, settings, arenas);
     (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
     kernel

@@ -1,0 +1,114 @@
+use super::world::*;
+use crate::interrupt::MAX_ATTACHED;
+use crate::kernel::Event;
+use crate::thread::State;
+use skerry_abi::message::kernel_label;
+use skerry_abi::syscall::{INTERRUPT_CONTROL, interrupt_op};
+use skerry_abi::{Counter, Error, ThreadId};
+
+const IRQ: u64 = 33;
+
+/// A privileged thread and an ordinary one.
+fn people(k: &mut TestKernel) -> (ThreadId, ThreadId) {
+    let space = k.create_space(2, true).unwrap();
+    (thread(k, space, 0, ThreadId::NIL), program(k, 20).1)
+}
+
+fn control(k: &mut TestKernel, who: ThreadId, args: &[u64]) -> Result<(), Error> {
+    match syscall(k, who, INTERRUPT_CONTROL, args)[0] {
+        0 => Ok(()),
+        code => Err(Error::from_code(code)),
+    }
+}
+
+fn attach(k: &mut TestKernel, who: ThreadId, irq: u64, to: ThreadId) -> Result<(), Error> {
+    control(k, who, &[interrupt_op::ATTACH, irq, to.0, 0b100])
+}
+
+#[test]
+fn an_interrupt_is_a_notification_and_comes_once_per_acknowledgement() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (root, driver) = people(k);
+    attach(k, root, IRQ, driver).unwrap();
+    assert_eq!(k.hal.interrupts.get(&33), Some(&(0, false)));
+    ipc(k, driver, Ipc::receive(driver));
+    assert_eq!(state(k, driver), State::Receiving);
+    k.handle(Event::Interrupt(33));
+    let (from, tag, words) = outcome(k, driver);
+    assert_eq!((from, tag.label(), words), (ThreadId::NIL, kernel_label::NOTIFICATION, [0b100].into()));
+    assert_eq!(k.hal.interrupts[&33], (0, true), "masked until it is acknowledged");
+    // The thread that it is attached to may do that itself, once.
+    assert_eq!(control(k, driver, &[interrupt_op::ACK, IRQ]), Ok(()));
+    assert_eq!(k.hal.interrupts[&33], (0, false));
+    assert_eq!(control(k, driver, &[interrupt_op::ACK, IRQ]), Err(Error::WrongState));
+    assert_eq!(k.counters.total(Counter::DeviceInterrupts), 1);
+    // One that comes while the thread is busy waits for it.
+    k.handle(Event::Interrupt(33));
+    ipc(k, driver, Ipc::receive(driver));
+    assert_eq!(outcome(k, driver).2, [0b100]);
+}
+
+#[test]
+fn only_devices_interrupts_of_this_machine_go_to_threads_of_this_cluster() {
+    let mut w = world(2, 1);
+    let (root, driver) = people(&mut w[0]);
+    let elsewhere = program(&mut w[1], 20).1;
+    let k = &mut w[0];
+    assert_eq!(attach(k, driver, IRQ, driver), Err(Error::NotPrivileged));
+    // The timer, doorbells, what is not there, what cannot be.
+    for irq in [0, 1, 27, 31, 300, 1020, 1 << 32 | IRQ, u64::MAX] {
+        assert_eq!(attach(k, root, irq, driver), Err(Error::BadArgument), "{irq}");
+        assert!(control(k, root, &[interrupt_op::ACK, irq]).is_err());
+        assert!(control(k, root, &[interrupt_op::DETACH, irq]).is_err());
+    }
+    assert_eq!(attach(k, root, IRQ, elsewhere), Err(Error::NoSuchThread));
+    assert_eq!(control(k, root, &[interrupt_op::ATTACH, IRQ, driver.0, 0]), Err(Error::BadArgument));
+    assert_eq!(control(k, root, &[3, IRQ, driver.0, 1]), Err(Error::BadArgument));
+    assert_eq!(control(k, root, &[interrupt_op::ACK, IRQ]), Err(Error::WrongState));
+    assert_eq!(attach(k, root, IRQ, driver), Ok(()));
+    assert_eq!(attach(k, root, IRQ, root), Err(Error::WrongState));
+    // Another's attachment cannot be acknowledged without privilege.
+    k.handle(Event::Interrupt(33));
+    let stranger = program(k, 20).1;
+    assert_eq!(control(k, stranger, &[interrupt_op::ACK, IRQ]), Err(Error::NotPrivileged));
+    assert_eq!(control(k, root, &[interrupt_op::DETACH, IRQ]), Ok(()));
+    assert_eq!(k.hal.interrupts[&33], (0, true));
+}
+
+#[test]
+fn nobodys_interrupt_is_masked_and_counted() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    k.handle(Event::Interrupt(40));
+    assert_eq!(k.hal.interrupts[&40], (0, true));
+    assert_eq!(k.counters.total(Counter::StrayInterrupts), 1);
+}
+
+#[test]
+fn interrupts_follow_their_thread_and_end_with_it() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    let (root, driver) = people(k);
+    let t = k.find(driver).unwrap();
+    for irq in [33, 34] {
+        attach(k, root, irq, driver).unwrap();
+    }
+    attach(k, root, 35, root).unwrap();
+    ipc(k, driver, Ipc::receive(driver));
+    k.set_place(t, 100, 1);
+    assert_eq!([33, 34, 35].map(|irq| k.hal.interrupts[&irq].0), [1, 1, 0]);
+    k.delete_thread(t).unwrap();
+    assert_eq!([33, 34, 35].map(|irq| k.hal.interrupts[&irq].1), [true, true, false]);
+    k.handle(Event::Interrupt(33));
+    assert_eq!(k.counters.total(Counter::StrayInterrupts), 1);
+    // Their places are free again, and the list has an end.
+    let (driver, mut attached) = (program(k, 20).1, 1);
+    for irq in 40..40 + MAX_ATTACHED as u64 {
+        match attach(k, root, irq, driver) {
+            Ok(()) => attached += 1,
+            Err(error) => assert_eq!((error, attached), (Error::TableFull, MAX_ATTACHED)),
+        }
+    }
+    assert_eq!(attached, MAX_ATTACHED);
+}
