@@ -101,6 +101,15 @@ impl Fpage {
     pub const fn decode(word: u64) -> Option<Self> {
         Self::new(word & !0xfff, ((word >> 4) & 0x3f) as u32, Rights::from_bits(word))
     }
+    /// The same as [`Fpage::decode`] for an fpage of one page; `None` for any other.
+    #[inline(always)]
+    pub const fn decode_page(word: u64) -> Option<Self> {
+        // Bits 4..10 are the size, and what lies above the user address space or is reserved must be zero.
+        if word & !(crate::layout::USER_END - PAGE_SIZE) & !7 != (PAGE_BITS as u64) << 4 {
+            return None;
+        }
+        Some(Self(word))
+    }
     /// The word that travels in a message.
     pub const fn word(self) -> u64 {
         self.0

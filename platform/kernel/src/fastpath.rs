@@ -9,14 +9,18 @@
 //! The idea is as old as L4 (Liedtke, "Improving IPC by kernel design", SOSP 1993); the account of the instructions is in
 //! `docs/kernel-ledger.md`.
 
+use crate::counters::Block;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
 use crate::sched::RunQueue;
 use crate::shootdown::CpuSet;
+use crate::space::Space;
+use crate::syscall::status_word;
 use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
 use skerry_abi::{Counter, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
+use skerry_mapping_db::Tlb;
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
 #[repr(C)]
@@ -37,9 +41,27 @@ impl FastPath {
     pub const OFF: Self = Self { threads: null_mut(), thread_count: 0, queue: null_mut(), ipcs: null_mut() };
 }
 
+/// The registers of an IPC system call that may be the answer to a page fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// x0.
+    pub dest: ThreadId,
+    /// x1.
+    pub from: ThreadId,
+    /// x2.
+    pub tag: Tag,
+    /// x3 and x4.
+    pub item: [u64; 2],
+    /// x12.
+    pub receive_timeout: Timeout,
+    /// x13.
+    pub window: u64,
+}
+
 /// Labels from here on are the kernel's own, or special in answers to it.
 const FIRST_SPECIAL_LABEL: u64 = 0xffff_0000;
 
+/// `ALONE` says that the cluster has one CPU: then no other can hold or change anything.
 impl<H: Hal> Kernel<'_, H> {
     /// What the assembly needs to do this for `cpu`, the only one of its cluster.
     pub fn fast_path(&mut self, cpu: usize) -> FastPath {
@@ -104,7 +126,8 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// A page fault of the thread that runs on `cpu`, this one, to its pager. Returns the same as [`Kernel::fast_ipc`].
-    pub fn fast_fault(
+    #[inline(always)]
+    pub fn fast_fault<const ALONE: bool>(
         &mut self,
         cpu: usize,
         address: u64,
@@ -122,7 +145,7 @@ impl<H: Hal> Kernel<'_, H> {
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
-        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
         if !(waits && urgent && fresh) {
             return None;
         }
@@ -137,5 +160,85 @@ impl<H: Hal> Kernel<'_, H> {
         (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
         queue.switch_to(partner);
         Some((me, to))
+    }
+
+    /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page to map, and an open receive. Returns the same
+    /// as [`Kernel::fast_ipc`].
+    #[inline(always)]
+    pub fn fast_answer<const ALONE: bool>(
+        &mut self,
+        cpu: usize,
+        answer: &Answer,
+    ) -> Option<(&mut Tcb, &mut Tcb)> {
+        let queue = self.cpus.get_mut(cpu)?;
+        let (current, partner) = (queue.current()?, u32::from(answer.dest.slot()));
+        let one_item = answer.tag.0 & 0xfff == 2 << 6 && answer.tag.0 >> 48 != FIRST_SPECIAL_LABEL >> 16;
+        let waits = answer.from.is_any() && answer.receive_timeout == Timeout::NEVER && answer.window == 0;
+        if !(one_item && waits) {
+            return None;
+        }
+        let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
+        let owed =
+            to.id == answer.dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        if !(owed && urgent && fresh && me.senders.is_empty() && me.notified == 0) {
+            return None;
+        }
+        let page = Fpage::decode_page(answer.item[0])?;
+        self.db.map_page(me.space, page, to.space, answer.item[1])?;
+        self.hal.publish();
+        self.counters.count(Counter::Maps);
+        self.counters.count(Counter::Ipcs);
+        (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, to.id, ThreadId::ANY);
+        (me.op.receive_timeout, me.op.window) = (Timeout::NEVER, Fpage::NIL);
+        (me.state, me.open_to, me.deadline) = (State::Receiving, ThreadId::ANY, u64::MAX);
+        me.reply_space = SpaceId::NIL;
+        (to.state, to.reply_space) = (State::Ready, SpaceId::NIL);
+        queue.switch_to(partner);
+        Some((me, to))
+    }
+
+    /// `UNMAP` of everything that was mapped on from one page of `space`, that of the thread that runs here. Returns x1.
+    #[inline(always)]
+    pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, flags: u64, fpage: u64) -> Option<u64> {
+        let page = Fpage::decode_page(fpage)?;
+        if flags != 1 << 8 || !page.rights().contains(Rights::R) {
+            return None;
+        }
+        let status = if ALONE {
+            let counters = self.counters.here;
+            self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?
+        } else {
+            let (db, mut tlb) = self.db_and_tlb();
+            db.unmap_page(&mut tlb, space, page)?
+        };
+        self.counters.add(Counter::Unmaps, status.touched.into());
+        Some(status_word(page, status))
+    }
+}
+
+/// The TLB of the only CPU of a cluster.
+struct OnlyTlb<'k, H: Hal> {
+    hal: &'k mut H,
+    counters: &'k Block,
+}
+
+impl<H: Hal> Tlb for OnlyTlb<'_, H> {
+    fn publish(&mut self) {
+        self.hal.publish();
+    }
+    #[inline(always)]
+    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
+        self.counters.add(Counter::TlbLocal, 1);
+        self.hal.invalidate_page(Space::asid(space), va, false);
+    }
+    fn invalidate_space(&mut self, space: u16) {
+        self.counters.add(Counter::TlbLocal, 1);
+        self.hal.invalidate_asid(Space::asid(space), false);
+    }
+    #[inline(always)]
+    fn sync(&mut self) {
+        self.hal.sync(false);
     }
 }

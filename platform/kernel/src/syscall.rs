@@ -9,6 +9,7 @@ use skerry_abi::syscall::{
     INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op,
 };
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
+use skerry_mapping_db::Status;
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
 pub const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
@@ -16,6 +17,12 @@ pub const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
 pub(crate) const SVC_SIZE: u64 = 4;
 /// Registers x0..x18 are the caller's to lose.
 const CLOBBERED: usize = 19;
+
+/// The answer for one fpage: R for "was accessed", W for "was written".
+pub(crate) fn status_word(fpage: Fpage, status: Status) -> u64 {
+    let seen = |flag, right| if flag { right } else { Rights::NONE };
+    fpage.with_rights(seen(status.accessed, Rights::R) | seen(status.written, Rights::W)).word()
+}
 
 impl<H: Hal> Kernel<'_, H> {
     /// Thread `t` executed `svc #number`.
@@ -105,9 +112,7 @@ impl<H: Hal> Kernel<'_, H> {
                 let (db, mut tlb) = self.db_and_tlb();
                 let status = db.unmap(&mut tlb, space, fpage, flush);
                 self.counters.add(Counter::Unmaps, u64::from(status.touched));
-                let seen = |flag, right| if flag { right } else { Rights::NONE };
-                let seen = seen(status.accessed, Rights::R) | seen(status.written, Rights::W);
-                *result = fpage.with_rights(seen).word();
+                *result = status_word(fpage, status);
             }
         }
         let registers = &mut self.threads[t as usize].context.x;

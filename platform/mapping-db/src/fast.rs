@@ -17,16 +17,10 @@ use crate::walk::{BLOCK_BITS, PAGE_BITS};
 use crate::{MappingDb, Status, Tlb};
 
 impl MappingDb<'_> {
-    /// [`MappingDb::map`] of one page with the cacheability it has, if nothing is at the destination and all tables are there.
+    /// [`MappingDb::map`] of one page with the cacheability it has, if nothing is at the destination and all tables are there. `None`:
+    /// not that simple, and nothing has been done. Else the caller publishes the new entry ([`Tlb::publish`]).
     #[inline(always)]
-    pub(crate) fn map_page(
-        &mut self,
-        tlb: &mut impl Tlb,
-        from: u16,
-        src: Fpage,
-        to: u16,
-        dest: u64,
-    ) -> Option<()> {
+    pub fn map_page(&mut self, from: u16, src: Fpage, to: u16, dest: u64) -> Option<()> {
         let pinned = dest.wrapping_sub(PINNED_BASE) < PINNED_END - PINNED_BASE;
         let is_page = src.bits() == PAGE_BITS && dest & !(USER_END - (1 << PAGE_BITS)) == 0;
         if !is_page || pinned || src.rights().is_empty() {
@@ -69,14 +63,13 @@ impl MappingDb<'_> {
         taker.used.nodes += 1;
         *self.tables.shadow_cell(last, (dest >> PAGE_BITS) as usize)? = index;
         cell.store(giver.entry.child_page(inside, src.rights()).0, Ordering::Relaxed);
-        tlb.publish();
         Some(())
     }
 
     /// [`MappingDb::unmap`] of everything from one page that was mapped on as single pages. `None`: there are larger
     /// mappings of it, and nothing has been done.
     #[inline(always)]
-    pub(crate) fn unmap_page(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage) -> Option<Status> {
+    pub fn unmap_page(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage) -> Option<Status> {
         let leaf = self.tables.quick_leaf(self.spaces.get_mut(usize::from(slot))?, fpage.base())?;
         match leaf.slot.bits {
             PAGE_BITS => self.unmap_children::<true>(tlb, slot, fpage, leaf),

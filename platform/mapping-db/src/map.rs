@@ -94,7 +94,8 @@ impl MappingDb<'_> {
         dest: u64,
         attr: Attr,
     ) -> Result<Mapped, Error> {
-        if attr == Attr::Normal && self.map_page(tlb, from, src, to, dest).is_some() {
+        if attr == Attr::Normal && self.map_page(from, src, to, dest).is_some() {
+            tlb.publish();
             return Ok(Mapped { pages: 1 });
         }
         self.map_any(tlb, from, src, to, dest, attr)

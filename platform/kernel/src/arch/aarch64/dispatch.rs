@@ -3,42 +3,47 @@
 
 use super::gic::Interrupt;
 use super::percpu::PerCpu;
-use super::registers::{read_sysreg, wfi, write_sysreg, yield_cpu};
+use super::registers::{read_sysreg, wfi, write_sysreg};
 use super::start::{KERNEL, TheKernel, boot_info};
-use super::{console, fastpath, fp, gic, machine, measure, percpu, shootdown, timer};
+use super::{console, fp, gic, machine, measure, percpu, shootdown, timer};
 use core::panic::PanicInfo;
+use skerry_abi::layout::USER_END;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, Rights, ThreadId};
 use skerry_kernel::kernel::Event;
 use skerry_kernel::thread::Context;
 
 /// ESR_EL1.EC values (ARM ARM D24.2.40).
-mod class {
-    pub(super) const FP_TRAP: u64 = 0x07;
-    pub(super) const SVC64: u64 = 0x15;
-    pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
-    pub(super) const DATA_ABORT: u64 = 0x24;
+pub(super) mod class {
+    pub(in super::super) const FP_TRAP: u64 = 0x07;
+    pub(in super::super) const SVC64: u64 = 0x15;
+    pub(in super::super) const INSTRUCTION_ABORT: u64 = 0x20;
+    pub(in super::super) const DATA_ABORT: u64 = 0x24;
 }
 
 /// What a synchronous exception from user mode means; `None`: a trapped floating-point instruction.
 fn decode(esr: u64, far: u64) -> Option<Event> {
-    // FSC: translation 0b0001xx, access flag 0b0010xx, permission 0b0011xx. Anything else (alignment,
-    // external abort) is not a pager's business.
-    let pageable = matches!(esr >> 2 & 0xf, 1..=3);
-    let access = match esr >> 26 & 0x3f {
-        class::FP_TRAP => return None,
-        class::SVC64 => return Some(Event::Syscall(esr as u16)),
-        class::INSTRUCTION_ABORT if pageable => Rights::X,
-        // WnR; cache maintenance (CM) reports a write but needs read permission only.
-        class::DATA_ABORT if pageable && esr & (1 << 6) != 0 && esr & (1 << 8) == 0 => Rights::W,
-        class::DATA_ABORT if pageable => Rights::R,
-        _ => return Some(Event::Exception { esr, far }),
-    };
-    // A tagged or kernel address can never be mapped: no pager needs to hear of it.
-    if far >= skerry_abi::layout::USER_END {
-        return Some(Event::Exception { esr, far });
+    match esr >> 26 & 0x3f {
+        class::FP_TRAP => None,
+        class::SVC64 => Some(Event::Syscall(esr as u16)),
+        _ => decode_abort(esr, far).or(Some(Event::Exception { esr, far })),
     }
-    Some(Event::PageFault { address: far, access, esr })
+}
+
+/// The page fault behind an abort from user mode; `None`: it is none, or not an abort.
+#[inline(always)]
+pub(super) fn decode_abort(esr: u64, far: u64) -> Option<Event> {
+    let access = match esr >> 26 & 0x3f {
+        class::INSTRUCTION_ABORT => Rights::X,
+        // WnR; cache maintenance (CM) reports a write but needs read permission only.
+        class::DATA_ABORT if esr >> 6 & 1 != 0 && esr >> 8 & 1 == 0 => Rights::W,
+        class::DATA_ABORT => Rights::R,
+        _ => return None,
+    };
+    // FSC: translation 0b0001xx, access flag 0b0010xx, permission 0b0011xx. Anything else (alignment, external abort) is not
+    // a pager's business. A tagged or kernel address can never be mapped: no pager needs to hear of it either.
+    let pageable = (esr >> 2 & 0xf).wrapping_sub(1) < 3 && far < USER_END;
+    pageable.then_some(Event::PageFault { address: far, access, esr })
 }
 
 /// A synchronous exception from user mode. Returns the context to resume.
@@ -46,14 +51,6 @@ pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
     measure::enter();
     let cpu = percpu::with(|c| c.cpu);
     let event = decode(esr, far);
-    if let Some(Event::PageFault { address, access, esr }) = event {
-        // Deterministic emulation runs one CPU at a time: pass the turn on, so that threads that touch fresh memory on several
-        // CPUs take it page by page, as they would in parallel. A hint without effect on hardware.
-        yield_cpu();
-        if let Some(context) = fastpath::fault(address, access, esr) {
-            return context;
-        }
-    }
     let next = KERNEL.with_measured(|kernel| {
         kernel.enter(cpu);
         match (event, kernel.current()) {

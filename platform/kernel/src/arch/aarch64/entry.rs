@@ -5,11 +5,12 @@
 //! *in* the kernel is always a bug: it goes to an emergency stack (second word), since the first one may be the problem.
 #![expect(unsafe_code, reason = "assembly")]
 
+use super::dispatch::class;
 use core::arch::global_asm;
 use core::mem::offset_of;
-use skerry_abi::syscall::NULL;
+use skerry_abi::syscall::{NULL, UNMAP};
 use skerry_kernel::syscall::ESR_SVC64;
-use skerry_kernel::thread::Context;
+use skerry_kernel::thread::{Context, Tcb};
 
 const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, sp) == 248);
 const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, pstate) == 264);
@@ -63,6 +64,8 @@ exception_vectors:
     mov     x17, #{svc}
     sub     x16, x16, x17           // the number of a system call, or something large
     cbz     x16, ipc_fast
+    cmp     x16, #{unmap_call}
+    b.eq    unmap_fast
     cmp     x16, #{null}
     b.ne    user_sync
     ldp     x16, x17, [sp, #16 * 8]
@@ -78,6 +81,49 @@ exception_vectors:
     .rept   4                       // lower EL, 32 bit: not offered
     vector  kernel_fault
     .endr
+
+    // One page to unmap: no thread switch, so what functions preserve stays in the registers.
+unmap_fast:
+    stp     x0, x1, [sp, #16 * 0]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x8, x19, [sp, #8 * 18]              // x8 where the general path needs it, below
+    ldrh    w2, [sp, #{space}]
+    mov     x19, sp
+    mrs     x14, tpidr_el1
+    ldr     x14, [x14]
+    mov     sp, x14
+    bl      {unmap}
+    mov     sp, x19
+    ldp     x8, x19, [sp, #8 * 18]
+    cbz     x0, 1f
+    mov     x1, x0
+    mov     x0, #0
+    mov     x2, #0
+    mov     x3, #0
+    mov     x4, #0
+    mov     x5, #0
+    mov     x6, #0
+    mov     x7, #0
+    mov     x8, #0
+    mov     x9, #0
+    mov     x10, #0
+    mov     x11, #0
+    mov     x12, #0
+    mov     x13, #0
+    mov     x14, #0
+    mov     x15, #0
+    mov     x16, #0
+    mov     x17, #0
+    mov     x18, #0
+    eret
+    // Nothing has been done: back to where it began, but for x9 to x18, which the call may clobber.
+1:  ldp     x0, x1, [sp, #16 * 0]
+    ldp     x2, x3, [sp, #16 * 1]
+    ldp     x4, x5, [sp, #16 * 2]
+    ldp     x6, x7, [sp, #16 * 3]
+    b       user_sync
 
     // From the fast path, with all of the user's registers but x14 to x18, which an IPC may clobber; x19 to x30 are
     // saved.
@@ -97,13 +143,22 @@ ipc_general:
     str     x17, [sp, #8 * 33]
     ldr     x14, [x14]
     mov     sp, x14
+    mov     x5, x12
+    mov     x6, x13
     bl      {ipc}
     b       resume_thread
 user_sync:
     save_context
     mrs     x0, esr_el1
     mrs     x1, far_el1
+    lsr     x2, x0, #26
+    cmp     x2, #{data_abort}
+    b.eq    1f
+    cmp     x2, #{instruction_abort}
+    b.eq    1f
     bl      {sync}
+    b       resume_thread
+1:  bl      {abort}
     b       resume_thread
 user_irq:
     save_context
@@ -158,6 +213,12 @@ resume_thread:
     ipc = sym super::fastpath::ipc,
     svc = const ESR_SVC64,
     null = const NULL,
+    abort = sym super::fastpath::abort,
+    data_abort = const class::DATA_ABORT,
+    instruction_abort = const class::INSTRUCTION_ABORT,
+    space = const offset_of!(Tcb, space),
+    unmap = sym super::fastpath::unmap,
+    unmap_call = const UNMAP,
 );
 
 unsafe extern "C" {

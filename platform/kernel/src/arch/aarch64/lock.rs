@@ -67,6 +67,20 @@ impl<T> ClusterLock<T> {
         self.shared.load(Ordering::Relaxed)
     }
 
+    /// The value, if the cluster has one CPU: nothing needs to be locked then.
+    ///
+    /// # Safety
+    /// The caller runs in an exception from user mode, and no other reference to the value exists until it returns.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the caller promises that it is the only one")]
+    pub(super) unsafe fn alone(&self) -> Option<&mut T> {
+        if self.is_shared() {
+            return None;
+        }
+        // SAFETY: a single CPU with interrupts masked, and the caller's promise.
+        unsafe { (*self.value.get()).as_mut() }
+    }
+
     /// Runs `f` on the value, alone.
     #[inline(always)]
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
