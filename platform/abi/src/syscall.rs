@@ -22,7 +22,7 @@ pub const THREAD_CONTROL: u16 = 2;
 /// Privileged. x0 = operation, see [`space_op`].
 pub const SPACE_CONTROL: u16 = 3;
 
-/// Privileged. End the run: x0 = [`exit`] code for the emulator. Does not return.
+/// Privileged. End the run: x0 = [`exit`] code for the emulator, or [`exit::PARK_CLUSTER`]. Does not return.
 pub const SYSTEM_EXIT: u16 = 4;
 
 /// ORs bits into a thread's notification word. In: x0 thread, x1 bits. Whoever may send to the thread may notify it. Never
@@ -116,6 +116,9 @@ pub mod space_op {
 
 /// Exit codes of a run: what the emulator's process returns, and what the launcher maps to words.
 pub mod exit {
+    /// Not the run ends, only the caller's cluster, as if its kernel had died: no thread of it runs any more, and who waits for
+    /// one, or sends to one, gets [`crate::Error::NodeDown`]. For experiments with failing nodes.
+    pub const PARK_CLUSTER: u64 = 1 << 32;
     /// The program ended well.
     pub const PASS: u64 = 0;
     /// A check of the program failed.

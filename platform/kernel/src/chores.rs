@@ -93,20 +93,34 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Tells the next waiter of a dying thread; `true`: there was none, and the slot is free now.
     fn finish(&mut self, t: u32) -> bool {
-        let Self { threads, cold, links, chores, .. } = self;
+        let Self { threads, cold, links, .. } = self;
         if let Some(sender) = threads[t as usize].senders.pop_front(links) {
             if (sender as usize) < self.threads.len() {
                 self.fail_send(sender, Error::NoSuchThread);
             } else {
-                self.bounce(sender);
+                self.bounce(sender - self.threads.len() as u32, Error::NoSuchThread, false);
             }
             return false;
         }
         if let Some(receiver) = cold[t as usize].expecting.pop_front(links) {
-            threads[receiver as usize].hold &= !crate::thread::hold::EXPECTING;
-            self.fail(receiver, Error::Cancelled, true);
+            if let Some(guest) = (receiver as usize).checked_sub(threads.len()) {
+                self.bounce(guest as u32, Error::Cancelled, true);
+            } else {
+                threads[receiver as usize].hold &= !crate::thread::hold::EXPECTING;
+                self.fail(receiver, Error::Cancelled, true);
+            }
             return false;
         }
+        let Self { threads, links, spaces, .. } = self;
+        let space = &mut spaces[usize::from(threads[t as usize].space)];
+        if space.threads == 0
+            && let Some(guest) = space.guests.pop_front(links)
+        {
+            // Any thread of the space may answer a call from another cluster; without one, nobody will.
+            self.bounce(guest - self.threads.len() as u32, Error::Cancelled, true);
+            return false;
+        }
+        let Self { links, chores, .. } = self;
         chores.dying.remove(links, t);
         self.free_slot(t);
         true

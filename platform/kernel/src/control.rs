@@ -7,6 +7,7 @@
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
+use crate::remote::Ending;
 use crate::thread::{Kind, State, hold};
 use skerry_abi::syscall::{exchange, thread_op, thread_state};
 use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
@@ -65,7 +66,7 @@ impl<H: Hal> Kernel<'_, H> {
             thread_op::SUSPEND => self.suspend(t),
             thread_op::RESUME => self.resume(t),
             thread_op::EXCHANGE if t == caller => return Err(Error::BadArgument),
-            thread_op::EXCHANGE => return self.exchange(t, x[2], [x[3], x[4], x[5]]).map(Done::With),
+            thread_op::EXCHANGE => return self.exchange(t, x[2], [x[3], x[4], x[5]]),
             _ => return Err(Error::BadArgument),
         }
         Ok(Done::NOTHING)
@@ -129,7 +130,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Reads and changes registers of a thread that does not run on another CPU, after ending its IPC if asked to.
-    fn exchange(&mut self, t: u32, flags: u64, [pc, sp, x0]: [u64; 3]) -> Result<[u64; 3], Error> {
+    fn exchange(&mut self, t: u32, flags: u64, [pc, sp, x0]: [u64; 3]) -> Result<Done, Error> {
         if flags & !exchange::ALL != 0 {
             return Err(Error::BadArgument);
         }
@@ -140,7 +141,11 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let told = self.state_code(t);
         if flags & exchange::CANCEL != 0 {
-            self.cancel(t)?;
+            self.cancel(t);
+            if self.awaits_cluster(t) {
+                // That cluster will say how its wait ends.
+                return Ok(Done::Again);
+            }
         }
         let context = &mut self.threads[t as usize].context;
         let old = [context.pc, context.sp, told];
@@ -153,7 +158,7 @@ impl<H: Hal> Kernel<'_, H> {
         if flags & exchange::X0 != 0 {
             context.x[0] = x0;
         }
-        Ok(old)
+        Ok(Done::With(old))
     }
 
     fn state_code(&self, t: u32) -> u64 {
@@ -171,23 +176,25 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Ends whatever a thread waits for with [`Error::Cancelled`]. A fault or an exception is dropped: the thread tries again.
-    fn cancel(&mut self, t: u32) -> Result<(), Error> {
+    fn cancel(&mut self, t: u32) {
         let thread = &self.threads[t as usize];
         match thread.state {
             State::Sending => self.leave_sender_queue(t, thread.op.dest),
             State::Receiving => {}
             State::Halted => {
                 self.make_ready(t);
-                return Ok(());
+                return;
             }
             State::Controlling => {
                 self.leave_place(t);
                 self.finish_call(t, Err(Error::Cancelled));
                 self.make_ready(t);
-                return Ok(());
+                return;
             }
-            State::AwaitingCredit | State::AwaitingResponse | State::Pulling => return self.cancel_remote(t),
-            State::Free | State::Dying | State::Created | State::Ready | State::Stopped => return Ok(()),
+            State::AwaitingCredit | State::AwaitingResponse | State::Pulling => {
+                return self.cancel_remote(t, Ending::Cancel);
+            }
+            State::Free | State::Dying | State::Created | State::Ready | State::Stopped => return,
         }
         let thread = &mut self.threads[t as usize];
         if thread.op.kind == Kind::Ipc {
@@ -197,7 +204,6 @@ impl<H: Hal> Kernel<'_, H> {
             thread.reply_space = SpaceId::NIL;
             self.make_ready(t);
         }
-        Ok(())
     }
 
     /// Lets the caller wait until `cpu` carries its system call out.

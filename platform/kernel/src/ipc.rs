@@ -5,11 +5,11 @@
 //! holds the right to answer, once: [`Tcb::awaits_reply_of`] while the caller waits, gone with the answer.
 //! Across clusters the same phases run over rings: [`crate::remote`].
 
+use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
-use crate::queue::Queue;
 use crate::thread::{Kind, State, hold};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Counter, Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
 use skerry_mapping_db::Attr;
@@ -17,12 +17,13 @@ use skerry_mapping_db::Attr;
 #[cfg(doc)]
 use crate::thread::Tcb;
 
-/// A message on its way.
-pub(crate) struct Message {
-    pub(crate) sender: ThreadId,
-    pub(crate) domain: Domain,
-    pub(crate) tag: Tag,
-    pub(crate) words: [u64; MAX_WORDS],
+/// Where the words of a message are until they are copied, once, to where they belong.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'m> {
+    /// In the registers and the UTCB of the thread that sends them, or in the kernel's mind if it speaks for the thread.
+    Thread(u32),
+    /// In a packet from another cluster.
+    Packet(&'m [AtomicU64]),
 }
 
 /// How a send phase ended, if not with an error.
@@ -57,13 +58,8 @@ impl<H: Hal> Kernel<'_, H> {
         if forged || tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
             return Err(Error::BadArgument);
         }
-        if op.dest.cluster() != self.cluster {
-            // A wait at another cluster cannot be cancelled yet.
-            if !op.send_timeout.is_poll() && op.send_timeout != Timeout::NEVER {
-                return Err(Error::BadArgument);
-            }
-            self.send_remote(t)?;
-            return Ok(Sent::Blocked);
+        if let Some(cluster) = self.elsewhere(op.dest) {
+            return self.send_remote(t, cluster);
         }
         let partner = self.find(op.dest).ok_or(Error::NoSuchThread)?;
         let space = self.spaces[usize::from(thread.space)].id;
@@ -134,12 +130,19 @@ impl<H: Hal> Kernel<'_, H> {
             let Some(sender) = self.next_sender(t) else {
                 let from = thread.op.from;
                 let closed = thread.reply_space == SpaceId::NIL && !from.is_any() && from != thread.id;
-                if closed && from.cluster() == self.cluster && self.find(from).is_none() {
+                let elsewhere = self.elsewhere(from).filter(|_| closed);
+                if closed && elsewhere.is_none() && self.find(from).is_none() {
                     // It will never send.
                     return self.fail(t, Error::NoSuchThread, true);
                 }
                 if self.is_over(timeout) {
                     return self.fail(t, Error::Timeout, true);
+                }
+                if let Some(cluster) = elsewhere {
+                    return match self.watch(t, cluster) {
+                        Ok(()) => {}
+                        Err(error) => self.fail(t, error, true),
+                    };
                 }
                 let thread = &mut self.threads[t as usize];
                 thread.state = State::Receiving;
@@ -152,8 +155,12 @@ impl<H: Hal> Kernel<'_, H> {
             };
             let Self { threads, links, .. } = self;
             threads[t as usize].senders.remove(links, sender);
-            if sender as usize >= self.threads.len() {
-                return self.pull(t, sender);
+            if let Some(guest) = (sender as usize).checked_sub(self.threads.len()) {
+                match self.pull(t, guest as u32) {
+                    true => return,
+                    // Its cluster is down.
+                    false => continue,
+                }
             }
             match self.transfer(sender, t) {
                 Ok(()) => t = sender,
@@ -187,58 +194,69 @@ impl<H: Hal> Kernel<'_, H> {
             let sender = &self.threads[partner as usize];
             return (sender.state == State::Sending && sender.op.dest == thread.id).then_some(partner);
         }
-        let mut waiting = thread.senders.head();
-        while let Some(index) = waiting {
-            let proxy = (index as usize).checked_sub(self.threads.len()).map(|p| &self.proxies[p]);
-            if proxy.is_some_and(|p| p.sender == thread.op.from) {
-                return Some(index);
-            }
-            waiting = Queue::next(self.links, index);
-        }
-        None
+        let guest = self.guests.find(thread.op.from)?;
+        (self.guests.get(guest).stay == Stay::Queued(thread.id)).then(|| self.threads.len() as u32 + guest)
     }
 
     /// Copies the message of `s` to `t`, wakes `t`, and gives its space the right to reply if it was a call.
     /// On an error nothing has happened to `t`.
     fn transfer(&mut self, s: u32, t: u32) -> Result<(), Error> {
-        let message = self.read_message(s);
-        self.map_items(s, t, &message)?;
+        let tag = self.threads[s as usize].tag();
+        if tag.typed() != 0 {
+            self.map_items(s, t, tag)?;
+        }
         self.counters.count(Counter::Ipcs);
         let space = self.spaces[usize::from(self.threads[t as usize].space)].id;
         let sender = &mut self.threads[s as usize];
         sender.reply_space = if sender.op.is_call() { space } else { SpaceId::NIL };
-        self.deliver(t, &message);
+        let id = sender.id;
+        self.deliver(t, id, self.domain_of(s), tag, Source::Thread(s));
         Ok(())
     }
 
-    /// Collects the message that a thread sends in its present operation.
-    pub(crate) fn read_message(&self, t: u32) -> Message {
-        let thread = &self.threads[t as usize];
-        let tag = thread.tag();
-        let mut words = [0; MAX_WORDS];
-        let used = tag.words().min(MAX_WORDS);
-        match thread.op.kind {
-            Kind::Ipc => {
-                let in_registers = used.min(REGISTER_WORDS);
-                words[..in_registers].copy_from_slice(&thread.context.x[3..3 + in_registers]);
-                if used > REGISTER_WORDS {
-                    let utcb = &self.utcb(t)[UTCB_MR0 + 1..];
-                    for (word, mr) in words[..used].iter_mut().zip(utcb).skip(REGISTER_WORDS) {
-                        *word = mr.load(Ordering::Relaxed);
-                    }
+    /// The domain of a thread, as receivers see it.
+    pub(crate) fn domain_of(&self, t: u32) -> Domain {
+        self.threads[t as usize].domain as Domain
+    }
+
+    /// Copies the words of the message that `s` sends, the first to `to[0]`.
+    pub(crate) fn copy_out(&mut self, s: u32, used: usize, to: &[AtomicU64]) {
+        let to = &to[..used.min(MAX_WORDS).min(to.len())];
+        let thread = &self.threads[s as usize];
+        if thread.op.kind != Kind::Ipc {
+            (1..).zip(to).for_each(|(i, to)| to.store(thread.kernel_word(i), Ordering::Relaxed));
+            return;
+        }
+        let registers = &thread.context.x[3..3 + REGISTER_WORDS];
+        registers.iter().zip(to).for_each(|(word, to)| to.store(*word, Ordering::Relaxed));
+        if let Some(rest) = to.get(REGISTER_WORDS..) {
+            let utcb = &self.utcb(s)[UTCB_MR0 + 1 + REGISTER_WORDS..];
+            self.hal.copy_words(&utcb[..rest.len()], rest);
+        }
+    }
+
+    /// Word `i` (from 1) of a message.
+    fn word_of(&self, source: Source<'_>, i: usize) -> u64 {
+        let atomic = |words: &[AtomicU64], i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
+        match source {
+            Source::Packet(words) => atomic(words, i - 1),
+            Source::Thread(s) => {
+                let thread = &self.threads[s as usize];
+                match thread.op.kind {
+                    Kind::Ipc if i <= REGISTER_WORDS => thread.context.x[2 + i],
+                    Kind::Ipc => atomic(self.utcb(s), UTCB_MR0 + i),
+                    _ => thread.kernel_word(i),
                 }
             }
-            _ => (1..=used).for_each(|i| words[i - 1] = thread.kernel_word(i)),
         }
-        let domain = self.spaces[usize::from(thread.space)].domain;
-        Message { sender: thread.id, domain, tag, words }
     }
 
     /// Maps the typed items of a message. They are all checked before the first is mapped.
-    fn map_items(&mut self, s: u32, t: u32, message: &Message) -> Result<(), Error> {
-        let typed = &message.words[message.tag.untyped()..message.tag.words()];
-        if typed.is_empty() {
-            return Ok(());
+    fn map_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<(), Error> {
+        let mut words = [0; MAX_WORDS];
+        let typed = &mut words[..tag.typed()];
+        for (word, i) in typed.iter_mut().zip(tag.untyped() + 1..) {
+            *word = self.word_of(Source::Thread(s), i);
         }
         let window = self.threads[t as usize].op.window;
         for pair in typed.chunks_exact(2) {
@@ -258,36 +276,53 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Ends the receive phase of `t` with this message.
-    pub(crate) fn deliver(&mut self, t: u32, message: &Message) {
-        let utcb = self.utcb(t);
-        let thread = &mut self.threads[t as usize];
-        thread.reply_space = SpaceId::NIL;
-        thread.pull = ThreadId::NIL;
-        match thread.op.kind {
+    pub(crate) fn deliver(&mut self, t: u32, from: ThreadId, domain: Domain, tag: Tag, source: Source<'_>) {
+        let used = tag.words().min(MAX_WORDS);
+        self.threads[t as usize].reply_space = SpaceId::NIL;
+        match self.threads[t as usize].op.kind {
             Kind::Ipc => {
-                let used = message.tag.words();
-                let x = &mut thread.context.x;
-                x[0] = message.sender.0;
-                x[1] = u64::from(message.domain);
-                x[2] = message.tag.0;
-                x[3..3 + REGISTER_WORDS].copy_from_slice(&message.words[..REGISTER_WORDS]);
+                let mut registers = [0; REGISTER_WORDS];
+                for (word, i) in registers.iter_mut().zip(1..=used) {
+                    *word = self.word_of(source, i);
+                }
+                let x = &mut self.threads[t as usize].context.x;
+                (x[0], x[1], x[2]) = (from.0, u64::from(domain), tag.0);
+                x[3..3 + REGISTER_WORDS].copy_from_slice(&registers);
                 x[3 + REGISTER_WORDS..19].fill(0);
-                for (word, mr) in message.words[..used].iter().zip(&utcb[UTCB_MR0 + 1..]).skip(REGISTER_WORDS)
-                {
-                    mr.store(*word, Ordering::Relaxed);
+                if used > REGISTER_WORDS {
+                    self.copy_rest(t, source, used);
                 }
                 self.make_ready(t);
             }
-            Kind::Fault { address, esr, .. } if message.tag.label() == kernel_label::REJECT_FAULT => {
+            Kind::Fault { address, esr, .. } if tag.label() == kernel_label::REJECT_FAULT => {
                 self.raise(t, Kind::Exception { esr, far: address });
             }
-            Kind::Exception { .. } if message.tag.label() == kernel_label::RESUME_WITH => {
-                if message.tag.untyped() == EXCEPTION_WORDS {
-                    thread.context.load(&message.words[2..EXCEPTION_WORDS]);
+            Kind::Exception { .. } if tag.label() == kernel_label::RESUME_WITH => {
+                if tag.untyped() == EXCEPTION_WORDS {
+                    let registers: [u64; EXCEPTION_WORDS - 2] =
+                        core::array::from_fn(|i| self.word_of(source, i + 3));
+                    self.threads[t as usize].context.load(&registers);
                 }
                 self.make_ready(t);
             }
             Kind::Fault { .. } | Kind::Exception { .. } => self.make_ready(t),
+        }
+    }
+
+    /// Copies the words that travel in the UTCBs.
+    fn copy_rest(&mut self, t: u32, source: Source<'_>, used: usize) {
+        let to = &self.utcb(t)[UTCB_MR0 + 1 + REGISTER_WORDS..UTCB_MR0 + 1 + used];
+        match source {
+            Source::Packet(words) => self.hal.copy_words(&words[REGISTER_WORDS..used], to),
+            Source::Thread(s) if self.threads[s as usize].op.kind == Kind::Ipc => {
+                let from = &self.utcb(s)[UTCB_MR0 + 1 + REGISTER_WORDS..UTCB_MR0 + 1 + used];
+                self.hal.copy_words(from, to);
+            }
+            Source::Thread(s) => {
+                for (word, i) in to.iter().zip(REGISTER_WORDS + 1..) {
+                    word.store(self.threads[s as usize].kernel_word(i), Ordering::Relaxed);
+                }
+            }
         }
     }
 
@@ -311,7 +346,6 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn fail(&mut self, t: u32, error: Error, in_receive: bool) {
         let thread = &mut self.threads[t as usize];
         thread.reply_space = SpaceId::NIL;
-        thread.pull = ThreadId::NIL;
         match thread.op.kind {
             Kind::Ipc => {
                 thread.context.x[..19].fill(0);

@@ -3,10 +3,11 @@
 use crate::chores::Chores;
 use crate::counters::{Counters, InfoPage};
 use crate::deadline::Timer;
+use crate::guests::{Guest, Guests};
 use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::queue::{Link, Queue};
-use crate::ring::Ring;
+use crate::ring::{Bells, Ring};
 use crate::sched::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
 use crate::space::{NO_SPACE, Space, UTCBS_PER_PAGE};
@@ -24,16 +25,6 @@ pub struct UtcbPage(pub [[AtomicU64; UTCB_SIZE as usize / 8]; UTCBS_PER_PAGE]);
 /// Index of MR0 in a UTCB, in words (`skerry_abi::message::Utcb::mr`).
 pub const UTCB_MR0: usize = 8;
 
-/// A remote thread that waits to send to a local one: a name, never the message.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(test, derive(Hash))]
-pub struct Proxy {
-    /// The sender; NIL = unused.
-    pub sender: ThreadId,
-    /// The thread it wants to send to.
-    pub receiver: ThreadId,
-}
-
 /// The two rings to another cluster and the requests it has not answered.
 #[derive(Clone, Copy)]
 pub struct Peer<'a> {
@@ -41,10 +32,16 @@ pub struct Peer<'a> {
     pub inbound: Option<Ring<'a>>,
     /// From here to there.
     pub outbound: Option<Ring<'a>>,
-    /// Requests that may still be sent.
-    pub credit: u32,
-    /// Threads waiting for credit.
+    /// Its bells; `None` for this cluster itself.
+    pub bells: Option<Bells<'a>>,
+    /// Threads and guests on whose behalf a request waits for room.
     pub waiting: Queue,
+    /// Threads that wait for an answer, of its kernel or of a thread there.
+    pub pending: Queue,
+    /// Requests that may be outstanding there at most: [`crate::ring::SLOTS`], or fewer in tests.
+    pub limit: u64,
+    /// It has said that it does not run any more.
+    pub down: bool,
     /// The CPU that gets the doorbell.
     pub doorbell: CpuId,
 }
@@ -74,9 +71,9 @@ pub struct Arenas<'a> {
     pub members: &'a mut [Link],
     /// Space slots.
     pub spaces: &'a mut [Space],
-    /// Remote senders.
-    pub proxies: &'a mut [Proxy],
-    /// One link per thread and per proxy.
+    /// Threads of other clusters that wait for something here.
+    pub guests: &'a mut [Guest],
+    /// One link per thread and per guest.
     pub links: &'a mut [Link],
     /// UTCB pages.
     pub utcbs: &'a [UtcbPage],
@@ -88,6 +85,8 @@ pub struct Arenas<'a> {
     pub cpus: &'a mut [RunQueue],
     /// Indexed by cluster.
     pub peers: &'a mut [Peer<'a>],
+    /// This cluster's bells.
+    pub bells: Bells<'a>,
     /// The information pages ([`InfoPage::count`] of them), zeroed.
     pub info: &'a [InfoPage],
     /// Physical address of the first.
@@ -143,7 +142,7 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) free_space: u16,
     pub(crate) chores: Chores,
     pub(crate) spaces: &'a mut [Space],
-    pub(crate) proxies: &'a mut [Proxy],
+    pub(crate) guests: Guests<'a>,
     pub(crate) links: &'a mut [Link],
     pub(crate) utcbs: &'a [UtcbPage],
     utcbs_pa: u64,
@@ -151,6 +150,9 @@ pub struct Kernel<'a, H: Hal> {
     utcb_free: Queue,
     pub(crate) cpus: &'a mut [RunQueue],
     pub(crate) peers: &'a mut [Peer<'a>],
+    pub(crate) bells: Bells<'a>,
+    /// A privileged thread has stopped the cluster: see [`Kernel::park`].
+    pub(crate) parked: bool,
     /// What happened so far, CPU by CPU.
     pub counters: Counters<'a>,
     info: &'a [InfoPage],
@@ -170,13 +172,14 @@ impl<'a, H: Hal> Kernel<'a, H> {
             timers,
             members,
             spaces,
-            proxies,
+            guests,
             links,
             utcbs,
             utcbs_pa,
             utcb_links,
             cpus,
             peers,
+            bells,
             info,
             info_pa,
         } = arenas;
@@ -207,7 +210,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             free_space,
             chores: Chores::NONE,
             spaces,
-            proxies,
+            guests: Guests::new(guests),
             links,
             utcbs,
             utcbs_pa,
@@ -215,6 +218,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
             utcb_free,
             cpus,
             peers,
+            bells,
+            parked: false,
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,
             info_pa,

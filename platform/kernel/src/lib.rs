@@ -22,6 +22,7 @@ mod control;
 pub mod counters;
 pub mod deadline;
 pub mod fastpath;
+pub mod guests;
 pub mod hal;
 pub mod interrupt;
 pub mod ipc;

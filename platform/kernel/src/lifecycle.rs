@@ -3,6 +3,7 @@
 use crate::control::{Done, Place};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
+use crate::remote;
 use crate::space::{Space, UtcbPage as Slot};
 use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
@@ -72,6 +73,8 @@ impl<H: Hal> Kernel<'_, H> {
             return Err(Error::Refused);
         }
         match self.end_threads(slot)? {
+            // Callers of other clusters are still being told, a few per kernel entry.
+            Ending::Over if !self.spaces[usize::from(slot)].guests.is_empty() => Ok(Done::Again),
             Ending::Over => self.destroy_space(slot).map(|()| Done::NOTHING),
             Ending::More => Ok(Done::Again),
             Ending::RunsOn(cpu) => Ok(Done::Visit(cpu)),
@@ -109,7 +112,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
         loop {
             match self.end_threads(slot)? {
-                Ending::Over => break,
+                Ending::Over if self.spaces[usize::from(slot)].guests.is_empty() => break,
+                Ending::Over => self.work(),
                 Ending::More => {}
                 Ending::Held => return Err(Error::WrongState),
                 Ending::RunsOn(_) => {
@@ -233,7 +237,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::Refused`] for a cluster's first root thread.
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
-        let (id, dest, pull, announced) = (thread.id, thread.op.dest, thread.pull, thread.announced);
+        let (id, dest) = (thread.id, thread.op.dest);
         if id == ThreadId::root(self.cluster) {
             return Err(Error::Refused);
         }
@@ -244,22 +248,15 @@ impl<H: Hal> Kernel<'_, H> {
             return Ok(());
         }
         match thread.state {
-            // Another cluster holds its name, or waits for its message: it ends when that has been answered.
-            State::AwaitingResponse | State::Pulling => {
+            // Another cluster knows its name: it ends when that has agreed.
+            State::AwaitingCredit | State::AwaitingResponse | State::Pulling => {
                 self.doom(t);
-                return Ok(());
-            }
-            State::AwaitingCredit if announced || !pull.is_nil() => {
-                self.doom(t);
+                self.cancel_remote(t, remote::Ending::Kill);
                 return Ok(());
             }
             State::Ready => self.make_unready(t),
             State::Sending => self.leave_sender_queue(t, dest),
             State::Controlling => self.leave_place(t),
-            State::AwaitingCredit => {
-                let Self { peers, links, .. } = self;
-                peers[usize::from(dest.cluster())].waiting.remove(links, t);
-            }
             State::Free
             | State::Dying
             | State::Created

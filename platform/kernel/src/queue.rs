@@ -1,7 +1,7 @@
 //! Intrusive doubly linked queues over one array of links.
 //!
 //! A thread waits in at most one queue at a time (a run queue, a partner's sender queue, the queue for a ring), so one
-//! link per thread is enough; proxies of remote senders have links behind those of the threads.
+//! link per thread is enough; guests (threads of other clusters) have links behind those of the threads.
 
 /// Position in the link array that means "none".
 pub const NONE: u32 = u32::MAX;

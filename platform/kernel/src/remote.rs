@@ -1,283 +1,265 @@
-//! IPC between clusters: the same phases, as requests and responses over the rings.
+//! IPC between clusters: the same phases, as packets over the rings.
 //!
-//! | request | answer | meaning |
+//! | request | response | meaning |
 //! |---|---|---|
-//! | `Send` (with the message) | `Delivered`, `Failed` or `Queued` | `Queued`: the receiver is busy; only the sender's *name* is kept, as a proxy in the receiver's queue; the message stays with the sender |
-//! | `Pull` | `Ack` or `Gone` | the receiver is ready for a queued sender: `Ack` announces a `Send` to come |
-//! | `Bounce` | `Ack` | the receiver of a queued sender is gone |
+//! | `Send` (message) | `Delivered`, `Failed`, or none | none: the receiver took a *call* and owes a reply, or it is busy and keeps the sender's *name*; the message stays with the sender |
+//! | `Pull` | `Data` (message) or `Gone` | the receiver is ready for a queued sender |
+//! | `Reply` (message) | none | the answer to a call: it uses the reply right up, so it cannot fail |
+//! | `Bounce` | none | a queued send or a call will never be answered: the receiver, or the last thread of its space, is gone |
+//! | `Watch` | `Failed` or none | a receive from one thread of this cluster only; it is told when that thread ends |
+//! | `Cancel` | `Cancelled`, `Delivered`, `Waiting` or `Late` | the sender's time is over, or it is to be deleted |
+//! | `Notify` | none | notification bits |
 //!
-//! A request needs credit ([`crate::ring::CREDIT`]); without it the *thread* (or proxy) on whose behalf it goes out waits in
-//! [`crate::kernel::Peer::waiting`], never the kernel. Every request is answered at once, so credit always comes back.
+//! Every operation of a thread has a sequence number, so a packet that comes too late concerns nobody. A thread whose wait is to end
+//! goes on only when the other cluster has said how: `Cancelled` (in which phase), or `Late`, which means that what ends
+//! the wait is on its way already. So each message is delivered exactly once or not at all, and both sides agree which; and a
+//! reply right that exists is good, so that a server answers without waiting for an acknowledgement.
+//!
+//! A request needs room in the ring ([`crate::ring`]); without it the *thread* (or [`crate::guests`] entry) on whose behalf it
+//! goes out waits in [`crate::kernel::Peer::waiting`], never the kernel, and only for the other *kernel*. Requests that were sent
+//! and not answered are in [`crate::kernel::Peer::pending`]: if the other cluster goes down, those threads are told.
+
+mod answers;
+mod cancel;
+mod down;
+mod outgoing;
+mod requests;
+
+pub use cancel::Ending;
 
 use crate::hal::Hal;
-use crate::ipc::Message;
-use crate::kernel::{Kernel, Proxy};
-use crate::ring::Packet;
-use crate::thread::State;
-use skerry_abi::message::MAX_WORDS;
-use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId};
+use crate::kernel::Kernel;
+use crate::ring::{BELL_WORDS, Lane, Slot};
+use core::sync::atomic::Ordering::Relaxed;
+use skerry_abi::ThreadId;
 
-pub(crate) const SEND: u64 = 1;
-pub(crate) const PULL: u64 = 2;
-pub(crate) const BOUNCE: u64 = 3;
-pub(crate) const DELIVERED: u64 = 16;
-pub(crate) const FAILED: u64 = 17;
-pub(crate) const QUEUED: u64 = 18;
-pub(crate) const ACK: u64 = 19;
-pub(crate) const GONE: u64 = 20;
+/// Kinds of packets.
+pub(crate) mod kind {
+    pub(crate) const SEND: u64 = 1;
+    pub(crate) const PULL: u64 = 2;
+    pub(crate) const REPLY: u64 = 3;
+    pub(crate) const BOUNCE: u64 = 4;
+    pub(crate) const WATCH: u64 = 5;
+    pub(crate) const CANCEL: u64 = 6;
+    pub(crate) const NOTIFY: u64 = 7;
+    pub(crate) const DELIVERED: u64 = 16;
+    pub(crate) const FAILED: u64 = 17;
+    pub(crate) const DATA: u64 = 18;
+    pub(crate) const GONE: u64 = 19;
+    pub(crate) const CANCELLED: u64 = 20;
+    pub(crate) const WAITING: u64 = 21;
+    pub(crate) const LATE: u64 = 22;
+}
 
-/// Header words of a packet.
-const KIND: usize = 0;
+/// Words of a packet's header: the kind in the low half, the sequence number in the high half;
+pub(crate) const KIND: usize = 0;
+/// the thread whose operation it is;
 const SENDER: usize = 1;
+/// its partner;
 const RECEIVER: usize = 2;
-/// `Send`: the sender's space. `Delivered`: the receiver's space. `Failed`: the error code.
-const SPACE: usize = 3;
-/// `Send`: domain of the sender in the low half, flags in the high half.
-const DOMAIN: usize = 4;
-const TAG: usize = 5;
+/// with a message: the sender's domain and the flags below; else what the kind needs;
+const ARGUMENT: usize = 3;
+/// with a message: its tag.
+pub(crate) const TAG: usize = 4;
 
+/// The sender may send to this receiver by its own cluster's word.
 const GRANTED: u64 = 1 << 32;
-const NO_WAIT: u64 = 1 << 33;
+/// The sender does not wait for the receiver.
+const POLL: u64 = 1 << 33;
+/// The sender waits for an answer.
+const CALL: u64 = 1 << 34;
+/// `Cancel`: the send phase, the receive phase. `Bounce`, `Cancelled`: the phase that failed was the receive phase.
+const IN_SEND: u64 = 1 << 35;
+const IN_RECEIVE: u64 = 1 << 36;
 
-impl<H: Hal> Kernel<'_, H> {
-    /// Begins the send phase of `t` to a thread of another cluster; the thread waits in any case.
-    pub(crate) fn send_remote(&mut self, t: u32) -> Result<(), Error> {
-        let thread = &self.threads[t as usize];
-        if thread.tag().typed() != 0 {
-            return Err(Error::ItemAcrossClusters);
+/// What a thread asks another cluster for as soon as there is room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub enum Request {
+    /// To take its message.
+    Send,
+    /// For the message of the guest with this index.
+    Pull(u32),
+    /// To take its answer.
+    Reply,
+    /// To say when the thread it receives from ends.
+    Watch,
+    /// To end its wait.
+    Cancel,
+}
+
+/// In which queue of a peer a thread is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub enum Place {
+    /// In none.
+    Nowhere,
+    /// In [`crate::kernel::Peer::waiting`].
+    Waiting,
+    /// In [`crate::kernel::Peer::pending`].
+    Pending,
+}
+
+/// The part of a thread's state that concerns another cluster.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Remote {
+    /// Number of its present operation.
+    pub seq: u32,
+    /// The cluster it waits for.
+    pub peer: u16,
+    /// In which of its queues.
+    pub place: Place,
+    /// What it asks there.
+    pub request: Request,
+    /// How its wait is to end, if the other cluster agrees.
+    pub ending: Ending,
+    /// Its send phase is over.
+    pub delivered: bool,
+}
+
+impl Remote {
+    /// Of a thread that never talked to another cluster.
+    pub const NONE: Self = Self {
+        seq: 0,
+        peer: 0,
+        place: Place::Nowhere,
+        request: Request::Send,
+        ending: Ending::None,
+        delivered: false,
+    };
+}
+
+/// The header of a packet as it was read.
+#[derive(Clone, Copy)]
+struct Head {
+    kind: u64,
+    seq: u32,
+    sender: ThreadId,
+    receiver: ThreadId,
+    argument: u64,
+}
+
+impl Head {
+    fn read(slot: Slot<'_>) -> Self {
+        let word = |i: usize| slot[i].load(Relaxed);
+        Self {
+            kind: word(KIND) & 0xffff_ffff,
+            seq: (word(KIND) >> 32) as u32,
+            sender: ThreadId(word(SENDER)),
+            receiver: ThreadId(word(RECEIVER)),
+            argument: word(ARGUMENT),
         }
-        let cluster = usize::from(thread.op.dest.cluster());
-        if self.peers.get(cluster).is_none_or(|p| p.outbound.is_none()) {
-            return Err(Error::NoSuchThread);
-        }
-        self.counters.count(Counter::RemoteIpcs);
-        self.threads[t as usize].announced = false;
-        self.await_credit(cluster, t);
-        Ok(())
+    }
+    fn write(self, slot: Slot<'_>) {
+        slot[KIND].store(self.kind | u64::from(self.seq) << 32, Relaxed);
+        slot[SENDER].store(self.sender.0, Relaxed);
+        slot[RECEIVER].store(self.receiver.0, Relaxed);
+        slot[ARGUMENT].store(self.argument, Relaxed);
+    }
+    /// The answer to this request.
+    fn answer(self, kind: u64, argument: u64) -> Self {
+        Self { kind, argument, ..self }
+    }
+}
+
+impl<'a, H: Hal> Kernel<'a, H> {
+    /// The cluster to ask for a thread that is not of this one.
+    pub(crate) fn elsewhere(&self, id: ThreadId) -> Option<usize> {
+        (id.cluster() != self.cluster).then(|| usize::from(id.cluster()))
     }
 
-    /// `t` is ready to receive from a proxy: asks for the message.
-    pub(crate) fn pull(&mut self, t: u32, index: u32) {
-        let proxy = &mut self.proxies[index as usize - self.threads.len()];
-        let sender = core::mem::replace(&mut proxy.sender, ThreadId::NIL);
-        self.threads[t as usize].pull = sender;
-        self.await_credit(usize::from(sender.cluster()), t);
-    }
-
-    /// The receiver of a queued remote sender is gone: tell the sender.
-    pub(crate) fn bounce(&mut self, index: u32) {
-        let proxy = &self.proxies[index as usize - self.threads.len()];
-        let cluster = usize::from(proxy.sender.cluster());
-        let Self { peers, links, .. } = self;
-        peers[cluster].waiting.push_back(links, index);
-        self.pump(cluster);
-    }
-
-    /// Ends the wait of a thread whose partner is in another cluster, as far as that cluster knows nothing of it.
-    ///
-    /// # Errors
-    /// [`Error::WrongState`]: it does.
-    pub(crate) fn cancel_remote(&mut self, t: u32) -> Result<(), Error> {
-        let thread = &self.threads[t as usize];
-        if thread.state != State::AwaitingCredit || thread.announced || !thread.pull.is_nil() {
-            return Err(Error::WrongState);
-        }
-        let cluster = usize::from(thread.op.dest.cluster());
-        let Self { peers, links, .. } = self;
-        peers[cluster].waiting.remove(links, t);
-        self.fail(t, Error::Cancelled, false);
-        Ok(())
-    }
-
-    fn await_credit(&mut self, cluster: usize, t: u32) {
-        let Self { peers, links, threads, .. } = self;
-        threads[t as usize].state = State::AwaitingCredit;
-        peers[cluster].waiting.push_back(links, t);
-        self.pump(cluster);
-    }
-
-    /// Sends requests while there is credit.
-    pub(crate) fn pump(&mut self, cluster: usize) {
-        while self.peers[cluster].credit > 0 {
-            let Self { peers, links, .. } = self;
-            let Some(index) = peers[cluster].waiting.pop_front(links) else { return };
-            let packet = match (index as usize).checked_sub(self.threads.len()) {
-                Some(proxy) => {
-                    let Proxy { sender, receiver } =
-                        core::mem::replace(&mut self.proxies[proxy], Proxy::UNUSED);
-                    header(BOUNCE, sender, receiver)
-                }
-                None => self.request_of(index),
-            };
-            self.peers[cluster].credit -= 1;
-            self.push(cluster, &packet);
-        }
-    }
-
-    /// The request that thread `t` has waited to send.
-    fn request_of(&mut self, t: u32) -> Packet {
-        let thread = &mut self.threads[t as usize];
-        if !thread.pull.is_nil() {
-            thread.state = State::Pulling;
-            return header(PULL, thread.pull, thread.id);
-        }
-        thread.state = State::AwaitingResponse;
-        let message = self.read_message(t);
-        let thread = &self.threads[t as usize];
-        let mut packet = header(SEND, thread.id, thread.op.dest);
-        packet.header[SPACE] = self.spaces[usize::from(thread.space)].id.0;
-        packet.header[DOMAIN] = u64::from(message.domain)
-            | if self.is_granted(t, thread.op.dest) { GRANTED } else { 0 }
-            | if thread.op.send_timeout.is_poll() { NO_WAIT } else { 0 };
-        packet.header[TAG] = message.tag.0;
-        packet.used = message.tag.words();
-        packet.words[..packet.used].copy_from_slice(&message.words[..packet.used]);
-        packet
-    }
-
-    fn push(&mut self, cluster: usize, packet: &Packet) {
+    /// The slot for a request to a cluster, together with that of its response; `None`: no room.
+    fn room(&self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
-        let pushed = peer.outbound.is_some_and(|ring| ring.push(packet));
-        if !pushed {
-            let code = skerry_abi::syscall::exit::KERNEL_PANIC;
-            self.hal
-                .fatal(code, format_args!("ring to cluster {cluster} overflows: the credit rule is broken"));
+        let (inbound, outbound) = (peer.inbound?, peer.outbound?);
+        let used = outbound.unconsumed(Lane::Requests) + inbound.unconsumed(Lane::Responses);
+        if used >= peer.limit { None } else { outbound.reserve(Lane::Requests) }
+    }
+
+    /// Whether requests to a cluster have to wait.
+    #[cfg(test)]
+    pub(crate) fn is_full(&self, cluster: usize) -> bool {
+        self.room(cluster).is_none()
+    }
+
+    /// The packet in the slot that was reserved last is complete.
+    fn publish(&mut self, cluster: usize, lane: Lane) {
+        let peer = &self.peers[cluster];
+        if let (Some(ring), Some(bells)) = (peer.outbound, peer.bells) {
+            ring.publish(lane);
+            if bells.ring(usize::from(self.cluster)) {
+                self.hal.kick(peer.doorbell);
+            }
         }
-        self.hal.kick(peer.doorbell);
     }
 
     /// Handles everything that has arrived from other clusters.
     pub fn poll_rings(&mut self) {
-        for cluster in 0..self.peers.len() {
-            while self.poll_one(cluster) {}
+        let clusters = self.peers.len();
+        for word in 0..clusters.div_ceil(64).min(BELL_WORDS) {
+            let mut bells = self.bells.take(word);
+            while bells != 0 {
+                let cluster = word * 64 + bells.trailing_zeros() as usize;
+                bells &= bells - 1;
+                if cluster < clusters {
+                    self.poll_peer(cluster);
+                }
+            }
         }
     }
 
-    /// Handles the oldest packet from a cluster; `false` if there is none.
+    fn poll_peer(&mut self, cluster: usize) {
+        while self.poll_one(cluster) {}
+        self.polled(cluster);
+    }
+
+    /// What has to be done after packets were handled.
+    pub(crate) fn polled(&mut self, cluster: usize) {
+        if self.peers[cluster].inbound.is_some_and(|ring| ring.is_wanted()) {
+            // It waits for the room that we have just made.
+            let peer = &self.peers[cluster];
+            if peer.bells.is_some_and(|bells| bells.ring(usize::from(self.cluster))) {
+                self.hal.kick(peer.doorbell);
+            }
+        }
+        self.pump(cluster);
+        if self.peers[cluster].inbound.is_some_and(|ring| ring.is_down()) {
+            self.node_down(cluster);
+        }
+    }
+
+    /// Handles the oldest packet from a cluster; `false` if there is none. Responses come first: see "Order" in [`crate::ring`].
     pub(crate) fn poll_one(&mut self, cluster: usize) -> bool {
-        let packet = self.peers[cluster].inbound.and_then(|ring| ring.pop());
-        if let Some(packet) = &packet {
-            self.receive_packet(cluster, packet);
-        }
-        packet.is_some()
-    }
-
-    fn receive_packet(&mut self, cluster: usize, packet: &Packet) {
-        let (sender, receiver) = (ThreadId(packet.header[SENDER]), ThreadId(packet.header[RECEIVER]));
-        match packet.header[KIND] {
-            SEND => {
-                let answer = match self.accept(packet) {
-                    Ok(answer) => answer,
-                    Err(error) => {
-                        let mut answer = header(FAILED, sender, receiver);
-                        answer.header[SPACE] = error.code();
-                        answer
-                    }
-                };
-                self.push(cluster, &answer);
+        let Some(ring) = self.peers[cluster].inbound else { return false };
+        let request = ring.front(Lane::Requests);
+        if let Some(slot) = ring.front(Lane::Responses) {
+            self.take_response(slot);
+            ring.release(Lane::Responses);
+        } else if let Some(slot) = request {
+            if let Some(answer) = self.take_request(cluster, slot) {
+                self.respond(cluster, answer);
             }
-            PULL => match self.find(sender) {
-                Some(t) if self.is_queued_at(t, receiver) => {
-                    self.push(cluster, &header(ACK, sender, receiver));
-                    self.threads[t as usize].announced = true;
-                    self.await_credit(cluster, t);
-                }
-                found => {
-                    self.push(cluster, &header(GONE, sender, receiver));
-                    self.reap_doomed(found);
-                }
-            },
-            BOUNCE => {
-                self.push(cluster, &header(ACK, sender, receiver));
-                match self.find(sender) {
-                    Some(t) if self.is_queued_at(t, receiver) => self.fail_send(t, Error::NoSuchThread),
-                    found => self.reap_doomed(found),
-                }
-            }
-            answer => {
-                self.peers[cluster].credit += 1;
-                self.receive_answer(answer, packet, sender, receiver);
-                self.pump(cluster);
-            }
+            ring.release(Lane::Requests);
+        } else {
+            return false;
         }
+        true
     }
 
-    fn receive_answer(&mut self, answer: u64, packet: &Packet, sender: ThreadId, receiver: ThreadId) {
-        match (answer, self.find(sender), self.find(receiver)) {
-            (DELIVERED | FAILED, Some(t), _) if self.threads[t as usize].doomed => self.reap(t),
-            (DELIVERED, Some(t), _) => {
-                let thread = &mut self.threads[t as usize];
-                let call = thread.op.is_call();
-                thread.reply_space = if call { SpaceId(packet.header[SPACE]) } else { SpaceId::NIL };
-                self.receive_phase(t);
-            }
-            (FAILED, Some(t), _) => self.fail_send(t, Error::from_code(packet.header[SPACE])),
-            (GONE, _, Some(t)) if self.threads[t as usize].doomed => self.reap(t),
-            (GONE, _, Some(t)) if self.threads[t as usize].state == State::Pulling => {
-                self.threads[t as usize].pull = ThreadId::NIL;
-                self.receive_phase(t);
-            }
-            _ => {}
-        }
+    fn respond(&mut self, cluster: usize, answer: Head) {
+        let Some(slot) = self.response_slot(cluster) else { return };
+        answer.write(slot);
+        self.publish(cluster, Lane::Responses);
     }
 
-    fn is_queued_at(&self, t: u32, receiver: ThreadId) -> bool {
-        let thread = &self.threads[t as usize];
-        thread.state == State::AwaitingResponse && thread.op.dest == receiver && !thread.doomed
+    fn response_slot(&mut self, cluster: usize) -> Option<Slot<'a>> {
+        let ring = self.peers[cluster].outbound;
+        if ring.is_some_and(|ring| ring.reserve(Lane::Responses).is_none()) {
+            let code = skerry_abi::syscall::exit::KERNEL_PANIC;
+            self.hal
+                .fatal(code, format_args!("cluster {cluster} has sent requests without room for responses"));
+        }
+        ring.and_then(|ring| ring.reserve(Lane::Responses))
     }
-
-    fn reap_doomed(&mut self, found: Option<u32>) {
-        if let Some(t) = found.filter(|&t| self.threads[t as usize].doomed) {
-            self.reap(t);
-        }
-    }
-
-    /// A message from another cluster: takes it, or remembers its sender. Returns the answer.
-    fn accept(&mut self, packet: &Packet) -> Result<Packet, Error> {
-        let (sender, receiver) = (ThreadId(packet.header[SENDER]), ThreadId(packet.header[RECEIVER]));
-        let (from_space, flags) = (SpaceId(packet.header[SPACE]), packet.header[DOMAIN]);
-        let t = self.find(receiver).ok_or(Error::NoSuchThread)?;
-        let thread = &self.threads[t as usize];
-        let space = &self.spaces[usize::from(thread.space)];
-        let domain = flags as u32;
-        if domain != space.domain && flags & GRANTED == 0 && !thread.awaits_reply_of(from_space) {
-            return Err(Error::NotPermitted);
-        }
-        let space = space.id;
-        let pulling = thread.state == State::Pulling && thread.pull == sender;
-        if pulling && thread.doomed {
-            self.reap(t);
-            return Err(Error::NoSuchThread);
-        }
-        if pulling || thread.accepts(sender, from_space) {
-            let mut words = [0; MAX_WORDS];
-            words[..packet.used].copy_from_slice(&packet.words[..packet.used]);
-            self.deliver(t, &Message { sender, domain, tag: Tag(packet.header[TAG]), words });
-            let mut answer = header(DELIVERED, sender, receiver);
-            answer.header[SPACE] = space.0;
-            return Ok(answer);
-        }
-        if flags & NO_WAIT != 0 {
-            return Err(Error::Timeout);
-        }
-        let proxy = self.proxies.iter().position(|p| p.sender.is_nil()).ok_or(Error::OutOfKernelMemory)?;
-        self.proxies[proxy] = Proxy { sender, receiver };
-        let Self { threads, links, .. } = self;
-        let index = (threads.len() + proxy) as u32;
-        threads[t as usize].senders.push_back(links, index);
-        Ok(header(QUEUED, sender, receiver))
-    }
-}
-
-fn header(kind: u64, sender: ThreadId, receiver: ThreadId) -> Packet {
-    let mut packet = Packet::EMPTY;
-    packet.header[KIND] = kind;
-    packet.header[SENDER] = sender.0;
-    packet.header[RECEIVER] = receiver.0;
-    packet
-}
-
-impl Proxy {
-    /// A proxy for nobody.
-    pub const UNUSED: Self = Self { sender: ThreadId::NIL, receiver: ThreadId::NIL };
 }

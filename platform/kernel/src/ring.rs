@@ -1,119 +1,157 @@
 //! The message rings between clusters: the only memory that two kernels share.
 //!
-//! One ring per ordered pair of clusters, single producer, single consumer, in the receiver's kernel memory. A ring
-//! has [`SLOTS`] slots of [`SLOT_WORDS`] words. The producer publishes a slot by storing `tail` (release), the consumer
-//! gives it back by storing `head` (release); each side reads the other's index with acquire (ARM ARM B2.3.12).
+//! One [`Ring`] per ordered pair of clusters, single producer, single consumer, in the receiver's kernel memory. It has two
+//! lanes of [`SLOTS`] slots each: requests, and responses to the other side's requests. The producer publishes a slot by storing the
+//! lane's tail (release), the consumer gives it back by storing the head (release); each side reads the other's index with
+//! acquire (ARM ARM B2.3.12). Packets are written and read in place.
 //!
-//! Requests and responses share the ring but not the room: every request has its response's slot reserved, because at most
-//! [`CREDIT`] requests of a pair are unanswered at a time and the ring has room for that many requests *and* as many
-//! responses to the other side's requests. So a response never waits, and full rings cannot deadlock.
+//! **Room.** A request may be answered by at most one response, which the other side publishes *before* it gives the request's slot
+//! back. So whoever sends a request only while its unconsumed requests and the responses it has not consumed are together
+//! fewer than [`SLOTS`] has reserved the slot of the response with it: a response never waits for room, and full rings cannot
+//! deadlock. Who finds no room says so ([`Ring::want`]); the consumer looks at that after it gave slots back.
+//!
+//! **Order.** Packets of a lane arrive in order. A consumer that has seen a request, and then looks at the responses before it
+//! handles the request, also sees every response that was published before that request.
+//!
+//! **Doorbells.** Every cluster has a bitmap of those who have put something into its rings since it looked ([`Bells`]). Only whoever finds
+//! it empty interrupts, so a burst is one interrupt, and nobody scans the rings of those who are silent.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-use skerry_abi::boot::RING_SIZE;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use skerry_abi::boot::{MAX_CLUSTERS, RING_SIZE};
 use skerry_abi::message::MAX_WORDS;
 
-/// Slots of a ring.
-pub const SLOTS: u64 = 32;
+/// Slots of a lane.
+pub const SLOTS: u64 = 16;
 /// Words of a slot: header and message.
 pub const SLOT_WORDS: usize = 80;
-/// Unanswered requests of one ordered pair at most.
-pub const CREDIT: u32 = 15;
+/// Words of a packet before those of the IPC message.
+pub const HEADER: usize = 8;
 
-const HEADER: usize = 8;
-/// `tail`, `head` and the slots start on cache lines of their own.
+/// What the producer writes and what the consumer writes start on cache lines of their own.
 const TAIL: usize = 0;
+const WANT: usize = 2;
+const DOWN: usize = 3;
 const HEAD: usize = 16;
 const FIRST_SLOT: usize = 32;
 /// Words of a ring.
-pub const RING_WORDS: usize = FIRST_SLOT + SLOTS as usize * SLOT_WORDS;
+pub const RING_WORDS: usize = FIRST_SLOT + 2 * SLOTS as usize * SLOT_WORDS;
 
 const _: () = assert!(RING_WORDS * 8 <= RING_SIZE as usize);
 const _: () = assert!(HEADER + MAX_WORDS <= SLOT_WORDS);
-const _: () = assert!(2 * CREDIT as u64 <= SLOTS);
 
-/// A message between kernels.
+/// One of the two sequences of packets in a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub struct Packet {
-    /// What it is: [`crate::remote`].
-    pub header: [u64; HEADER],
-    /// The words of an IPC message, `words[..used]`.
-    pub words: [u64; MAX_WORDS],
-    /// Used words.
-    pub used: usize,
+pub enum Lane {
+    /// What the producer asks the consumer.
+    Requests,
+    /// Its answers to the consumer's requests.
+    Responses,
 }
 
-impl Packet {
-    /// Without words.
-    pub const EMPTY: Self = Self { header: [0; HEADER], words: [0; MAX_WORDS], used: 0 };
-}
+/// The words of one packet, in place.
+pub type Slot<'a> = &'a [AtomicU64; SLOT_WORDS];
 
-/// One direction of one pair.
+/// One ordered pair.
 #[derive(Clone, Copy)]
 pub struct Ring<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicU64; RING_WORDS],
 }
 
 impl<'a> Ring<'a> {
-    /// A view of a ring's memory; `None` if it is too short. Zeroed memory is an empty ring.
+    /// A view of a ring's memory; `None` if it is too short. Zeroed memory is an empty ring of a cluster that is not down.
     pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
-        (words.len() >= RING_WORDS).then_some(Self { words })
+        words.first_chunk().map(|words| Self { words })
     }
 
-    fn slot(&self, index: u64) -> &'a [AtomicU64] {
-        let start = FIRST_SLOT + (index % SLOTS) as usize * SLOT_WORDS;
-        &self.words[start..start + SLOT_WORDS]
+    fn slot(&self, lane: Lane, index: u64) -> Slot<'a> {
+        let (slots, _) = self.words[FIRST_SLOT..].as_chunks();
+        &slots[lane as usize * SLOTS as usize + (index % SLOTS) as usize]
     }
 
-    /// Producer: appends a packet; `false` if the ring is full (which the credit rule excludes).
-    #[must_use]
-    pub fn push(&self, packet: &Packet) -> bool {
-        let tail = self.words[TAIL].load(Ordering::Relaxed);
-        if tail.wrapping_sub(self.words[HEAD].load(Ordering::Acquire)) >= SLOTS {
-            return false;
-        }
-        let slot = self.slot(tail);
-        let used = packet.used.min(MAX_WORDS);
-        for (to, from) in slot.iter().zip(&packet.header[..HEADER - 1]) {
-            to.store(*from, Ordering::Relaxed);
-        }
-        slot[HEADER - 1].store(used as u64, Ordering::Relaxed);
-        for (to, from) in slot[HEADER..].iter().zip(&packet.words[..used]) {
-            to.store(*from, Ordering::Relaxed);
-        }
-        self.words[TAIL].store(tail.wrapping_add(1), Ordering::Release);
-        true
+    /// How many packets of a lane are published and not given back.
+    pub fn unconsumed(&self, lane: Lane) -> u64 {
+        let tail = self.words[TAIL + lane as usize].load(Ordering::Acquire);
+        tail.wrapping_sub(self.words[HEAD + lane as usize].load(Ordering::Acquire))
+    }
+    /// Producer: the slot to fill next; `None` if the lane is full.
+    pub fn reserve(&self, lane: Lane) -> Option<Slot<'a>> {
+        let tail = self.words[TAIL + lane as usize].load(Ordering::Relaxed);
+        let head = self.words[HEAD + lane as usize].load(Ordering::Acquire);
+        (tail.wrapping_sub(head) < SLOTS).then(|| self.slot(lane, tail))
+    }
+    /// Producer: the slot that [`Ring::reserve`] gave is filled.
+    pub fn publish(&self, lane: Lane) {
+        let tail = &self.words[TAIL + lane as usize];
+        tail.store(tail.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+    /// Consumer: the oldest packet.
+    pub fn front(&self, lane: Lane) -> Option<Slot<'a>> {
+        let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
+        let tail = self.words[TAIL + lane as usize].load(Ordering::Acquire);
+        (head != tail).then(|| self.slot(lane, head))
+    }
+    /// Consumer: gives the oldest packet's slot back.
+    pub fn release(&self, lane: Lane) {
+        let head = &self.words[HEAD + lane as usize];
+        head.store(head.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
-    /// Consumer: takes the oldest packet.
-    pub fn pop(&self) -> Option<Packet> {
-        let head = self.words[HEAD].load(Ordering::Relaxed);
-        if head == self.words[TAIL].load(Ordering::Acquire) {
-            return None;
-        }
-        let packet = self.read(head);
-        self.words[HEAD].store(head.wrapping_add(1), Ordering::Release);
-        Some(packet)
-    }
-
-    fn read(&self, index: u64) -> Packet {
-        let slot = self.slot(index);
-        let mut packet = Packet::EMPTY;
-        for (to, from) in packet.header[..HEADER - 1].iter_mut().zip(slot) {
-            *to = from.load(Ordering::Relaxed);
-        }
-        packet.used = (slot[HEADER - 1].load(Ordering::Relaxed) as usize).min(MAX_WORDS);
-        for (to, from) in packet.words[..packet.used].iter_mut().zip(&slot[HEADER..]) {
-            *to = from.load(Ordering::Relaxed);
-        }
-        packet
-    }
-
-    /// The packets that wait, oldest first.
+    /// The packets of a lane that wait, oldest first.
     #[cfg(test)]
-    pub(crate) fn waiting(self) -> impl ExactSizeIterator<Item = Packet> {
-        let ends = [HEAD, TAIL].map(|end| self.words[end].load(Ordering::Relaxed));
-        (0..(ends[1] - ends[0]) as usize).map(move |n| self.read(ends[0] + n as u64))
+    pub(crate) fn waiting(self, lane: Lane) -> impl Iterator<Item = Slot<'a>> {
+        let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
+        (0..self.unconsumed(lane)).map(move |n| self.slot(lane, head.wrapping_add(n)))
+    }
+
+    /// Producer: says whether requests wait for room. Then it must look for room again: the consumer may have looked before.
+    pub fn want(&self, wanted: bool) {
+        self.words[WANT].store(u64::from(wanted), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+    /// Consumer, after giving slots back: whether the producer has to be told.
+    pub fn is_wanted(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.words[WANT].load(Ordering::Relaxed) != 0
+    }
+    /// Producer: its cluster does not run any more.
+    pub fn set_down(&self) {
+        self.words[DOWN].store(1, Ordering::Release);
+    }
+    /// Consumer: whether the producer's cluster has stopped.
+    pub fn is_down(&self) -> bool {
+        self.words[DOWN].load(Ordering::Acquire) != 0
+    }
+}
+
+/// Words of a cluster's bells.
+pub const BELL_WORDS: usize = MAX_CLUSTERS / 64;
+
+/// Which clusters have something for this one.
+#[derive(Clone, Copy)]
+pub struct Bells<'a> {
+    words: &'a [AtomicU64; BELL_WORDS],
+}
+
+impl<'a> Bells<'a> {
+    /// A view of a cluster's bells; `None` if the memory is too short. Zeroed memory is silence.
+    pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
+        words.first_chunk().map(|words| Self { words })
+    }
+    /// Rings cluster `from`'s bell, after it has published something. Returns whether an interrupt is needed: else an earlier one has
+    /// not been followed yet, and who follows it sees this packet too (the bitmap's modification order).
+    #[must_use]
+    pub fn ring(&self, from: usize) -> bool {
+        self.words[from / 64 % BELL_WORDS].fetch_or(1 << (from % 64), Ordering::AcqRel) == 0
+    }
+    /// Whether cluster `from`'s bell rings.
+    #[cfg(test)]
+    pub(crate) fn rings(&self, from: usize) -> bool {
+        self.words[from / 64].load(Ordering::Relaxed) >> (from % 64) & 1 != 0
+    }
+    /// Takes the bells of the clusters 64 · `word` and up.
+    pub fn take(&self, word: usize) -> u64 {
+        let bells = &self.words[word % BELL_WORDS];
+        if bells.load(Ordering::Relaxed) == 0 { 0 } else { bells.swap(0, Ordering::AcqRel) }
     }
 }
 
@@ -126,20 +164,39 @@ mod tests {
         (0..RING_WORDS).map(|_| AtomicU64::new(0)).collect()
     }
 
+    fn push(ring: &Ring<'_>, lane: Lane, n: u64) -> bool {
+        let slot = ring.reserve(lane);
+        if let Some(slot) = slot {
+            slot.iter().for_each(|word| word.store(n, Ordering::Relaxed));
+            ring.publish(lane);
+        }
+        slot.is_some()
+    }
+
+    fn pop(ring: &Ring<'_>, lane: Lane) -> Option<u64> {
+        let slot = ring.front(lane)?;
+        let n = slot[0].load(Ordering::Relaxed);
+        assert!(slot.iter().all(|word| word.load(Ordering::Relaxed) == n));
+        ring.release(lane);
+        Some(n)
+    }
+
     #[test]
-    fn packets_come_out_in_order_and_a_full_ring_says_so() {
+    fn packets_come_out_in_order_and_a_full_lane_says_so() {
         let memory = memory();
         let ring = Ring::new(&memory).unwrap();
-        let packet = |n: u64| Packet { header: [n, 0, 0, 0, 0, 0, 0, 0], used: 63, words: [n; MAX_WORDS] };
         for round in 0..3 {
             for n in 0..SLOTS {
-                assert!(ring.push(&packet(round * 100 + n)));
+                assert!(push(&ring, Lane::Requests, round * 100 + n));
             }
-            assert!(!ring.push(&packet(0)));
+            assert!(!push(&ring, Lane::Requests, 0));
+            assert_eq!((ring.unconsumed(Lane::Requests), ring.unconsumed(Lane::Responses)), (SLOTS, 0));
+            assert!(push(&ring, Lane::Responses, 7), "the lanes have room of their own");
+            assert_eq!(pop(&ring, Lane::Responses), Some(7));
             for n in 0..SLOTS {
-                assert_eq!(ring.pop(), Some(packet(round * 100 + n)));
+                assert_eq!(pop(&ring, Lane::Requests), Some(round * 100 + n));
             }
-            assert_eq!(ring.pop(), None);
+            assert_eq!(pop(&ring, Lane::Requests), None);
         }
     }
 
@@ -150,22 +207,31 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..10_000 {
-                    let packet = Packet { header: [n; 8], used: (n % 64) as usize, words: [n; MAX_WORDS] };
-                    while !ring.push(&packet) {
+                    while !push(&ring, Lane::Requests, n) {
                         std::thread::yield_now();
                     }
                 }
             });
             for n in 0..10_000 {
-                let packet = loop {
-                    match ring.pop() {
-                        Some(packet) => break packet,
+                let got = loop {
+                    match pop(&ring, Lane::Requests) {
+                        Some(got) => break got,
                         None => std::thread::yield_now(),
                     }
                 };
-                assert_eq!((packet.header[0], packet.used), (n, (n % 64) as usize));
-                assert!(packet.words[..packet.used].iter().all(|&w| w == n));
+                assert_eq!(got, n);
             }
         });
+    }
+
+    #[test]
+    fn only_the_first_bell_interrupts() {
+        let memory = memory();
+        let bells = Bells::new(&memory).unwrap();
+        assert!(bells.ring(70));
+        assert!(!bells.ring(70) && !bells.ring(64));
+        assert!(bells.ring(3), "another word");
+        assert_eq!((bells.take(0), bells.take(1), bells.take(1)), (1 << 3, 1 << 6 | 1, 0));
+        assert!(bells.ring(70));
     }
 }

@@ -246,6 +246,7 @@ impl<H: Hal> Kernel<'_, H> {
                     self.fail(t, Error::Timeout, false);
                 }
                 State::Receiving => self.fail(t, Error::Timeout, true),
+                State::AwaitingCredit | State::AwaitingResponse => self.expire_remote(t),
                 _ => {}
             }
         }
@@ -253,6 +254,10 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
     pub fn pick(&mut self) -> Option<u32> {
+        if self.parked {
+            self.cpus[usize::from(self.this_cpu)].set_current(None);
+            return None;
+        }
         if self.chores.is_pending() {
             self.work();
         }

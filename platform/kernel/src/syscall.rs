@@ -6,7 +6,8 @@ use crate::kernel::Kernel;
 use crate::lifecycle::NewThread;
 use crate::thread::{Kind, Operation};
 use skerry_abi::syscall::{
-    INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op,
+    INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
+    space_op,
 };
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 use skerry_mapping_db::Status;
@@ -58,6 +59,10 @@ impl<H: Hal> Kernel<'_, H> {
             THREAD_CONTROL => self.thread_control(t, &x),
             SPACE_CONTROL => self.space_control(t, &x),
             SCHEDULE => self.schedule(&x),
+            _ if x[0] == exit::PARK_CLUSTER => {
+                self.park();
+                Ok(Done::NOTHING)
+            }
             _ => self.hal.exit(x[0]),
         }
     }

@@ -3,6 +3,7 @@
 use crate::control::Place;
 use crate::kernel::UtcbPage;
 use crate::queue::Queue;
+use crate::remote::Remote;
 use crate::space::UTCBS_PER_PAGE;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
@@ -69,9 +70,9 @@ pub enum State {
     Ready,
     /// In the sender queue of a partner in this cluster.
     Sending,
-    /// In the queue for credit of the ring to a partner's cluster.
+    /// In the queue for room in the ring to another cluster.
     AwaitingCredit,
-    /// The partner's cluster has the message, or will ask for it.
+    /// Waits for another cluster: to take its message, to answer its call, or for news of the thread it receives from.
     AwaitingResponse,
     /// Waits for a message.
     Receiving,
@@ -223,7 +224,7 @@ pub struct Tcb {
     pub granted: ThreadId,
     /// The IPC it is in.
     pub op: Operation,
-    /// Those who wait to send to it: threads of this cluster, and proxies of others.
+    /// Those who wait to send to it: threads of this cluster, and guests.
     pub senders: Queue,
     /// Notification bits that it has not received yet (behind `senders`, for the assembly).
     pub notified: u64,
@@ -241,10 +242,8 @@ pub struct Tcb {
     pub utcb_page: u32,
     /// Gets its exceptions.
     pub handler: ThreadId,
-    /// The remote sender whose message it wants or has asked for; NIL = none.
-    pub pull: ThreadId,
-    /// A remote receiver that asked for its message relies on getting it.
-    pub announced: bool,
+    /// What it has to do with another cluster.
+    pub remote: Remote,
     /// Floating-point registers.
     pub fp: FpState,
 }
@@ -284,8 +283,7 @@ impl Tcb {
         reply_space: SpaceId::NIL,
         senders: Queue::EMPTY,
         deadline: u64::MAX,
-        pull: ThreadId::NIL,
-        announced: false,
+        remote: Remote::NONE,
         notified: 0,
         fp: FpState::EMPTY,
     };
@@ -295,8 +293,8 @@ impl Tcb {
     pub fn renew(&mut self, id: ThreadId) {
         self.context = Context::EMPTY;
         (self.id, self.state, self.tls) = (id, State::Created, 0);
-        (self.reply_space, self.pull, self.open_to) = (SpaceId::NIL, ThreadId::NIL, ThreadId::NIL);
-        (self.doomed, self.announced, self.hold, self.notified) = (false, false, 0, 0);
+        (self.reply_space, self.open_to, self.remote) = (SpaceId::NIL, ThreadId::NIL, Remote::NONE);
+        (self.doomed, self.hold, self.notified) = (false, 0, 0);
         (self.fp_live, self.fp_used, self.granted) = (false, false, ThreadId::NIL);
         self.op.kind = Kind::Ipc;
         (self.op.dest, self.op.from) = (ThreadId::NIL, ThreadId::NIL);

@@ -3,9 +3,10 @@
 use super::world::{Fake, TestKernel};
 use crate::counters::InfoPage;
 use crate::deadline::Timer;
-use crate::kernel::{Arenas, Kernel, Peer, Proxy, Settings, UtcbPage};
+use crate::guests::Guest;
+use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
-use crate::ring::{CREDIT, RING_WORDS, Ring};
+use crate::ring::{BELL_WORDS, Bells, RING_WORDS, Ring, SLOTS};
 use crate::sched::RunQueue;
 use crate::shootdown::TlbMode;
 use crate::space::Space;
@@ -22,14 +23,14 @@ pub(super) struct Sizes {
     pub(super) nodes: usize,
     pub(super) spaces: usize,
     pub(super) threads: usize,
-    pub(super) proxies: usize,
+    pub(super) guests: usize,
     pub(super) utcb_pages: usize,
 }
 
 impl Sizes {
     /// Enough for everything.
     pub(super) const LARGE: Self =
-        Self { tables: 256, nodes: 4096, spaces: 16, threads: 64, proxies: 64, utcb_pages: 32 };
+        Self { tables: 256, nodes: 4096, spaces: 16, threads: 64, guests: 64, utcb_pages: 32 };
 }
 
 /// The memory of one kernel.
@@ -43,12 +44,13 @@ struct Heap<'a> {
     timers: Vec<Timer>,
     members: Vec<Link>,
     spaces: Vec<Space>,
-    proxies: Vec<Proxy>,
+    guests: Vec<Guest>,
     links: Vec<Link>,
     utcbs: Vec<UtcbPage>,
     utcb_links: Vec<Link>,
     cpus: Vec<RunQueue>,
     peers: Vec<Peer<'a>>,
+    bells: Bells<'a>,
     info: Vec<InfoPage>,
 }
 
@@ -60,9 +62,13 @@ pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
 
 impl Rings {
     pub(super) fn new(clusters: usize) -> Self {
-        let words = |to, from| if to == from { 0 } else { RING_WORDS };
+        let words = |to, from| if to == from { BELL_WORDS } else { RING_WORDS };
         let ring = |to, from| (0..words(to, from)).map(|_| AtomicU64::new(0)).collect();
         Self((0..clusters).map(|to| (0..clusters).map(|from| ring(to, from)).collect()).collect())
+    }
+    /// The bells of a cluster.
+    pub(super) fn bells(&self, cluster: usize) -> Bells<'_> {
+        Bells::new(&self.0[cluster][cluster]).expect("long enough")
     }
     /// The packets from one cluster to another.
     pub(super) fn between(&self, from: usize, to: usize) -> Ring<'_> {
@@ -93,17 +99,21 @@ impl<'a> Memory<'a> {
             timers: fill(sizes.threads, || Timer::IDLE),
             members: fill(sizes.threads, || Link::UNLINKED),
             spaces: fill(sizes.spaces, || Space::FREE),
-            proxies: fill(sizes.proxies, || Proxy::UNUSED),
-            links: fill(sizes.threads + sizes.proxies, || Link::UNLINKED),
+            guests: fill(sizes.guests, || Guest::UNUSED),
+            links: fill(sizes.threads + sizes.guests, || Link::UNLINKED),
             utcbs: fill(sizes.utcb_pages, || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4])),
             utcb_links: fill(sizes.utcb_pages, || Link::UNLINKED),
             cpus: (0..(clusters * cpus) as CpuId).map(RunQueue::new).collect(),
+            bells: rings.bells(me),
             peers: (0..clusters)
                 .map(|other| Peer {
                     inbound: (me != other).then(|| rings.between(other, me)),
                     outbound: (me != other).then(|| rings.between(me, other)),
-                    credit: CREDIT,
+                    bells: (me != other).then(|| rings.bells(other)),
                     waiting: Queue::EMPTY,
+                    pending: Queue::EMPTY,
+                    limit: SLOTS,
+                    down: false,
                     doorbell: (other * cpus) as CpuId,
                 })
                 .collect(),
@@ -133,13 +143,14 @@ impl<'a> Memory<'a> {
                     timers: &mut heap.timers,
                     members: &mut heap.members,
                     spaces: &mut heap.spaces,
-                    proxies: &mut heap.proxies,
+                    guests: &mut heap.guests,
                     links: &mut heap.links,
                     utcbs: &heap.utcbs,
                     utcbs_pa: 0x2000_0000,
                     utcb_links: &mut heap.utcb_links,
                     cpus: &mut heap.cpus,
                     peers: &mut heap.peers,
+                    bells: heap.bells,
                     info: &heap.info,
                     info_pa: 0x3000_0000,
                 };

@@ -1,5 +1,6 @@
 //! What must hold of a kernel's data structures between any two events, whatever user programs do.
 
+use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, Queue};
@@ -21,6 +22,8 @@ enum Place {
     Mourners(usize),
     Dying,
     Free,
+    Pending(usize),
+    Guests(usize),
 }
 
 macro_rules! ensure {
@@ -50,7 +53,14 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
     }
     for (cluster, peer) in k.peers.iter().enumerate() {
         walk(k.links, &peer.waiting, Place::Waiting(cluster), &mut places)?;
-        ensure!(peer.waiting.is_empty() || peer.credit == 0, "cluster {cluster}: waits in spite of credit");
+        walk(k.links, &peer.pending, Place::Pending(cluster), &mut places)?;
+        ensure!(
+            peer.waiting.is_empty() || k.is_full(cluster) || k.bells.rings(cluster),
+            "cluster {cluster}: waits in spite of room"
+        );
+    }
+    for (slot, space) in k.spaces.iter().enumerate() {
+        walk(k.links, &space.guests, Place::Guests(slot), &mut places)?;
     }
     walk(k.links, &k.free_threads, Place::Free, &mut places)?;
     walk(k.links, k.chores.dying(), Place::Dying, &mut places)?;
@@ -62,7 +72,7 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
         ensure!(place != Place::Nowhere || !linked, "link {index} points somewhere, but is in no queue");
         match index.checked_sub(k.threads.len()) {
             None => thread_place(k, index, place)?,
-            Some(p) => proxy_place(k, p, place)?,
+            Some(guest) => guest_place(k, guest, place)?,
         }
     }
     for thread in k.threads.iter().filter(|t| t.is_live()) {
@@ -110,7 +120,10 @@ fn fast_path_fields<H: Hal>(k: &Kernel<'_, H>, thread: &Tcb) -> Result<(), Strin
     let space = &k.spaces[usize::from(thread.space)];
     ensure!(thread.space_id == space.id, "{:?} is not of {:?}", thread.id, space.id);
     ensure!(thread.domain == u64::from(space.domain), "{:?}: domain {}", thread.id, thread.domain);
-    let waits = matches!(thread.state, State::Receiving | State::Sending);
+    let waits = matches!(
+        thread.state,
+        State::Receiving | State::Sending | State::AwaitingCredit | State::AwaitingResponse
+    );
     ensure!(waits || thread.deadline == u64::MAX, "{:?} is {:?} with a deadline", thread.id, thread.state);
     let open = thread.op.kind == Kind::Ipc && thread.op.window.is_nil();
     ensure!(
@@ -151,32 +164,51 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
         Place::Run(on) => state == State::Ready && on == cpu && k.cpus[on].current() != Some(t as u32),
         Place::Senders(partner) => state == State::Sending && k.threads[partner].id == dest,
         Place::Waiting(cluster) => {
-            let wants = if thread.pull.is_nil() { dest } else { thread.pull };
-            state == State::AwaitingCredit && cluster == usize::from(wants.cluster())
+            state == State::AwaitingCredit
+                && thread.remote.place == crate::remote::Place::Waiting
+                && cluster == usize::from(thread.remote.peer)
         }
+        Place::Pending(cluster) => {
+            matches!(state, State::AwaitingResponse | State::Pulling)
+                && thread.remote.place == crate::remote::Place::Pending
+                && cluster == usize::from(thread.remote.peer)
+        }
+        Place::Guests(_) => false,
         Place::Nowhere => match state {
             State::Ready => k.cpus[cpu].current() == Some(t as u32),
             // A slot whose generations are used up is in no list.
             State::Free => thread.id.generation() == u32::MAX,
             State::Receiving => thread.hold & hold::EXPECTING == 0,
-            state => {
-                !matches!(state, State::Sending | State::AwaitingCredit | State::Controlling | State::Dying)
-            }
+            state => !matches!(
+                state,
+                State::Sending
+                    | State::AwaitingCredit
+                    | State::AwaitingResponse
+                    | State::Pulling
+                    | State::Controlling
+                    | State::Dying
+            ),
         },
     };
     ensure!(ok, "{:?} is {state:?} and in {place:?}", thread.id);
     Ok(())
 }
 
-fn proxy_place<H: Hal>(k: &Kernel<'_, H>, p: usize, place: Place) -> Result<(), String> {
-    let proxy = &k.proxies[p];
-    let ok = match place {
-        Place::Senders(t) => k.threads[t].id == proxy.receiver && !proxy.sender.is_nil(),
-        Place::Waiting(cluster) => cluster == usize::from(proxy.sender.cluster()),
-        Place::Run(_) | Place::Expecting(_) | Place::Visitors(_) | Place::Mourners(_) => false,
-        Place::Dying | Place::Free => false,
-        Place::Nowhere => proxy.sender.is_nil(),
+fn guest_place<H: Hal>(k: &Kernel<'_, H>, index: usize, place: Place) -> Result<(), String> {
+    let guest = k.guests.get(index as u32);
+    let ok = match (place, guest.stay) {
+        (Place::Senders(t), Stay::Queued(receiver)) => k.threads[t].id == receiver,
+        (Place::Guests(slot), Stay::Owed(space)) => k.spaces[slot].id == space,
+        (Place::Expecting(t), Stay::Watches(thread)) => k.threads[t].id == thread,
+        (Place::Waiting(cluster), Stay::Bounced { .. } | Stay::Notes { .. }) => {
+            cluster == usize::from(guest.sender.cluster())
+        }
+        (Place::Nowhere, Stay::Free) => true,
+        (Place::Nowhere, Stay::Pulled(receiver)) => k
+            .find(receiver)
+            .is_some_and(|t| matches!(k.threads[t as usize].state, State::Pulling | State::AwaitingCredit)),
+        _ => false,
     };
-    ensure!(ok, "{proxy:?} in {place:?}");
+    ensure!(ok, "{guest:?} in {place:?}");
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Exploration {
     fn replay(&self, path: Vec<Action>) -> State {
         let scenario = &self.scenario;
         let rings = Rings::new(2);
-        let sizes = Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, proxies: 4, utcb_pages: 4 };
+        let sizes = Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, guests: 4, utcb_pages: 4 };
         let mut memory = Memory::new(&rings, Machine::cpus(scenario), sizes);
         let mut machine = Machine::new(scenario, &rings, memory.kernels());
         let run = panic::AssertUnwindSafe(|| path.iter().try_for_each(|&action| machine.perform(action)));
@@ -75,7 +75,7 @@ impl Exploration {
         if verdict.is_ok() {
             // Every shorter path was a state of its own.
             verdict = machine.kernels.iter().try_for_each(invariants::check);
-            verdict = verdict.and_then(|()| quiet::check(&machine, scenario));
+            verdict = verdict.and_then(|()| quiet::check(&machine));
             machine.actions(&mut next);
         }
         let (print, facts) = (print::of(&machine, verdict.is_ok()), facts::of(&machine));
@@ -116,7 +116,7 @@ fn explore(name: &str, scenario: Scenario, expected: &'static [Fact]) {
     println!("{name}: {states} states, {depth} deep, {:?}", started.elapsed());
     if let Some(path) = checker.discovery(ALWAYS) {
         let state = path.last_state();
-        panic!("{name}: {}\nafter {:#?}", state.verdict.as_ref().unwrap_err(), state.path);
+        panic!("{name}: {}\nafter {:?}", state.verdict.as_ref().unwrap_err(), state.path);
     }
     let missing: Vec<_> = expected.iter().filter(|fact| checker.discovery(fact.name()).is_none()).collect();
     assert!(missing.is_empty(), "{name}: never reached {missing:?}");

@@ -1,4 +1,6 @@
 use super::world::*;
+use crate::remote::Place;
+use crate::ring::Lane;
 use crate::thread::State;
 use skerry_abi::{Error, Fpage, MapItem, Rights, Tag, ThreadId};
 use std::vec;
@@ -48,8 +50,7 @@ fn a_busy_receiver_pulls_later_and_nothing_is_lost() {
     for (i, client) in all.iter().enumerate() {
         assert_eq!(outcome(&w[0], *client), (server, Tag::new(2, 1, 0), vec![i as u64 + 1000]));
     }
-    assert!(w[1].proxies.iter().all(|p| p.sender.is_nil()));
-    assert!(w.iter().all(|k| k.peers.iter().all(|p| p.credit == crate::ring::CREDIT)));
+    assert_quiet(&w);
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn the_end_of_a_receiver_bounces_queued_remote_senders() {
     for client in clients {
         assert_eq!(outcome(&w[0], client).1.error(), Some(Error::NoSuchThread));
     }
-    assert!(w[1].proxies.iter().all(|p| p.sender.is_nil()));
+    assert_quiet(&w);
 }
 
 #[test]
@@ -108,52 +109,14 @@ fn a_sender_that_dies_while_queued_is_not_received_from() {
     assert_eq!(state(&w[0], doomed), State::Free);
 }
 
-#[test]
-fn a_receiver_that_dies_while_it_waits_for_credit_strands_nobody() {
-    let mut w = world(2, 1);
-    let (_, server) = program(&mut w[1], 20);
-    let (_, client) = program(&mut w[0], 20);
-    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
-    settle(&mut w);
-    w[1].peers[0].credit = 0;
-    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
-    assert_eq!(state(&w[1], server), State::AwaitingCredit);
-    let t = w[1].find(server).unwrap();
-    w[1].delete_thread(t).unwrap();
-    grant_credit(&mut w, 1, 0);
-    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::NoSuchThread));
-    assert_eq!(state(&w[1], server), State::Free);
-}
-
-#[test]
-fn a_sender_that_dies_after_it_was_asked_for_its_message_strands_nobody() {
-    let mut w = world(2, 1);
-    let (_, server) = program(&mut w[1], 20);
-    let (_, client) = program(&mut w[0], 20);
-    let (_, other) = program(&mut w[0], 20);
-    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
-    settle(&mut w);
-    w[0].peers[1].credit = 0;
-    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
-    settle(&mut w);
-    assert_eq!((state(&w[1], server), state(&w[0], client)), (State::Pulling, State::AwaitingCredit));
-    let t = w[0].find(client).unwrap();
-    w[0].delete_thread(t).unwrap();
-    grant_credit(&mut w, 0, 1);
-    assert_eq!(state(&w[0], client), State::Free);
-    assert_eq!(outcome(&w[1], server).1.label(), 1, "what was announced arrives");
-    ipc(&mut w[0], other, Ipc::call(server, 2, &[]));
-    ipc(&mut w[1], server, Ipc::reply_wait(client, 0, &[]));
-    settle(&mut w);
-    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NotWaiting));
-    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
-    settle(&mut w);
-    assert_eq!(outcome(&w[1], server).1.label(), 2);
-}
-
-/// Credit comes back with an answer; here it was taken away by hand.
-fn grant_credit(w: &mut [TestKernel], from: usize, to: usize) {
-    w[from].peers[to].credit = crate::ring::CREDIT;
-    w[from].pump(to);
-    settle(w);
+/// Nothing is left behind: no entry of a remote thread, nobody who waits for another cluster, no packet.
+pub(super) fn assert_quiet(w: &[TestKernel]) {
+    for k in w {
+        assert_eq!(k.guests.used(), 0);
+        assert!(k.peers.iter().all(|p| p.waiting.is_empty() && p.pending.is_empty()));
+        for ring in k.peers.iter().filter_map(|p| p.inbound) {
+            assert_eq!(ring.unconsumed(Lane::Requests) + ring.unconsumed(Lane::Responses), 0);
+        }
+        assert!(k.threads.iter().all(|t| t.remote.place == Place::Nowhere));
+    }
 }

@@ -15,9 +15,10 @@ use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
 use skerry_kernel::counters::InfoPage;
 use skerry_kernel::deadline::Timer;
-use skerry_kernel::kernel::{Arenas, Kernel, Peer, Proxy, Settings, UtcbPage};
+use skerry_kernel::guests::Guest;
+use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
-use skerry_kernel::ring::{CREDIT, RING_WORDS, Ring};
+use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
 use skerry_kernel::sched::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
 use skerry_kernel::space::Space;
@@ -142,7 +143,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let timers = heap.slice(threads, || Timer::IDLE).0;
     let members = heap.slice(threads, || Link::UNLINKED).0;
     let space_slots = heap.slice(spaces, || Space::FREE).0;
-    let proxies = heap.slice(threads, || Proxy::UNUSED).0;
+    let guests = heap.slice(threads, || Guest::UNUSED).0;
     let links = heap.slice(2 * threads, || Link::UNLINKED).0;
     let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
     let (utcbs, utcbs_pa) = heap.slice(utcb_pages, zero);
@@ -175,13 +176,14 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         timers,
         members,
         spaces: space_slots,
-        proxies,
+        guests,
         links,
         utcbs,
         utcbs_pa,
         utcb_links,
         cpus: run_queues,
         peers: peers.0,
+        bells: bells_of(boot, usize::from(cluster)),
         info,
         info_pa,
     };
@@ -201,21 +203,30 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
     let theirs = &boot.clusters()[other];
     let mine = &boot.clusters()[usize::from(cluster)];
     let is_self = other == usize::from(cluster);
-    let ring = |rings: Range, from: u64| (!is_self).then(|| ring_at(rings, from)).flatten();
+    let ring = |rings: Range, from: u64| (!is_self).then(|| Ring::new(ring_memory(rings, from))).flatten();
     Peer {
         inbound: ring(mine.rings, other as u64),
         outbound: ring(theirs.rings, u64::from(cluster)),
-        credit: CREDIT,
+        bells: (!is_self).then(|| bells_of(boot, other)),
         waiting: Queue::EMPTY,
+        pending: Queue::EMPTY,
+        limit: SLOTS,
+        down: false,
         doorbell: theirs.first_cpu,
     }
 }
 
-fn ring_at(rings: Range, from: u64) -> Option<Ring<'static>> {
+/// A cluster's bells lie where a ring from itself would be.
+fn bells_of(boot: &BootInfo, cluster: usize) -> Bells<'static> {
+    let memory = ring_memory(boot.clusters()[cluster].rings, cluster as u64);
+    Bells::new(memory).expect("the bells are shorter than a ring")
+}
+
+fn ring_memory(rings: Range, from: u64) -> &'static [AtomicU64] {
     let base = rings.base + from * RING_SIZE;
     assert!(base + RING_SIZE <= rings.end(), "the boot loader reserved too little memory for the rings");
     let words = (PHYSMAP + base) as *const AtomicU64;
     // SAFETY: PHYSMAP maps all clusters' rings in every kernel, zeroed by the boot loader, for ever; both sides access
     // them as atomics only.
-    Ring::new(unsafe { core::slice::from_raw_parts(words, RING_WORDS) })
+    unsafe { core::slice::from_raw_parts(words, RING_WORDS) }
 }

@@ -3,8 +3,11 @@
 use super::machine::Machine;
 use super::scenario::THREADS;
 use super::{Exploration, State as Seen};
-use crate::remote;
+use crate::guests::Stay;
+use crate::remote::{Ending, KIND, Request, kind};
+use crate::ring::Lane;
 use crate::thread::State;
+use core::sync::atomic::Ordering;
 
 macro_rules! facts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -32,8 +35,16 @@ facts! {
     Queued,
     /// A message is asked for.
     Pulling,
-    /// A sender was asked for its message and has no credit to send it.
-    Announced,
+    /// A remote caller is owed a reply.
+    Owed,
+    /// A remote thread receives from one thread only.
+    Watched,
+    /// A sender wants to end its wait.
+    Cancel,
+    /// It came too late: what ends the wait is under way.
+    Late,
+    /// The other cluster agreed.
+    Cancelled,
     /// A sender waits for credit.
     SenderWithoutCredit,
     /// A receiver waits for credit to ask for a message.
@@ -56,6 +67,8 @@ facts! {
     DeliveredOrphan,
     /// Notification bits wait for their receiver.
     Notified,
+    /// Notification bits wait for room.
+    Notes,
     /// Both directions carry packets at the same time.
     BothWays,
 }
@@ -75,21 +88,25 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
     let mut note = |fact: Fact, holds: bool| facts.0 |= u64::from(holds) << fact as u32;
     for i in 0..THREADS {
         let Some(t) = machine.tcb(i) else { continue };
-        let pulls = !t.pull.is_nil();
+        let asks = |request| t.state == State::AwaitingCredit && t.remote.request == request;
+        let pulls = matches!(t.remote.request, Request::Pull(_));
+        let killed = t.remote.ending == Ending::Kill;
         note(Fact::Sending, t.state == State::Sending);
         note(Fact::AwaitingReply, t.state == State::Receiving && t.reply_space.0 != 0);
         note(Fact::Pulling, t.state == State::Pulling);
-        note(Fact::Announced, t.state == State::AwaitingCredit && t.announced);
-        note(Fact::SenderWithoutCredit, t.state == State::AwaitingCredit && !pulls && !t.announced);
+        note(Fact::SenderWithoutCredit, asks(Request::Send));
         note(Fact::ReceiverWithoutCredit, t.state == State::AwaitingCredit && pulls);
         note(Fact::Notified, t.notified != 0);
         note(Fact::DoomedRunning, t.doomed && t.state == State::Ready);
-        note(Fact::DoomedAwaitingResponse, t.doomed && t.state == State::AwaitingResponse);
-        note(Fact::DoomedPulling, t.doomed && t.state == State::Pulling);
-        note(Fact::DoomedAwaitingCredit, t.doomed && t.state == State::AwaitingCredit);
+        note(Fact::DoomedAwaitingResponse, killed && t.state == State::AwaitingResponse);
+        note(Fact::DoomedPulling, killed && t.state == State::Pulling);
+        note(Fact::DoomedAwaitingCredit, killed && t.state == State::AwaitingCredit);
     }
     for (me, k) in machine.kernels.iter().enumerate() {
-        note(Fact::Queued, k.proxies.iter().any(|p| !p.sender.is_nil()));
+        note(Fact::Queued, k.guests.iter().any(|g| matches!(g.stay, Stay::Queued(_))));
+        note(Fact::Owed, k.guests.iter().any(|g| matches!(g.stay, Stay::Owed(_))));
+        note(Fact::Notes, k.guests.iter().any(|g| matches!(g.stay, Stay::Notes { .. })));
+        note(Fact::Watched, k.guests.iter().any(|g| matches!(g.stay, Stay::Watches(_))));
         for (other, peer) in k.peers.iter().enumerate() {
             note(
                 Fact::BounceWithoutCredit,
@@ -98,9 +115,14 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
             if other == me {
                 continue;
             }
-            for packet in machine.rings.between(other, me).waiting() {
-                note(Fact::Bounce, packet.header[0] == remote::BOUNCE);
-                note(Fact::Gone, packet.header[0] == remote::GONE);
+            let ring = machine.rings.between(other, me);
+            for packet in ring.waiting(Lane::Requests).chain(ring.waiting(Lane::Responses)) {
+                let kind = packet[KIND].load(Ordering::Relaxed) & 0xffff_ffff;
+                note(Fact::Bounce, kind == kind::BOUNCE);
+                note(Fact::Gone, kind == kind::GONE);
+                note(Fact::Cancel, kind == kind::CANCEL);
+                note(Fact::Late, kind == kind::LATE);
+                note(Fact::Cancelled, kind == kind::CANCELLED);
             }
         }
     }

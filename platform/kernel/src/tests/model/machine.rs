@@ -4,6 +4,7 @@ use super::ghost::{Ghost, Result as Outcome, bit, number};
 use super::scenario::{Do, Scenario, THREADS, Thread};
 use crate::kernel::{Event, UTCB_MR0};
 use crate::lifecycle::NewThread;
+use crate::ring::Lane;
 use crate::tests::arenas::Rings;
 use crate::tests::world::TestKernel;
 use crate::thread::State;
@@ -50,7 +51,7 @@ impl<'m> Machine<'m> {
             let root = k.create_space(1, true).expect("room");
             // Slot 0 is the root pager's; this one never runs.
             k.create_thread(new_thread(root, k.this_cpu, 0)).expect("room");
-            k.peers.iter_mut().for_each(|peer| peer.credit = scenario.credit);
+            k.peers.iter_mut().for_each(|peer| peer.limit = scenario.credit);
         }
         let (mut ids, mut spaces) = ([ThreadId::NIL; THREADS], [SpaceId::NIL; THREADS]);
         for (i, thread) in scenario.threads.iter().enumerate() {
@@ -101,9 +102,9 @@ impl<'m> Machine<'m> {
         let k = &self.kernels[usize::from(self.scenario.threads[i].cluster)];
         self.slot(i).map(|t| k.thread(t))
     }
-    /// Whether a packet is on its way to this cluster.
+    /// Whether this cluster has to look at its rings.
     pub(super) fn in_flight(&self, to: u8) -> bool {
-        self.rings.between(usize::from(1 - to), usize::from(to)).waiting().len() > 0
+        self.kernels[usize::from(to)].bells.rings(usize::from(1 - to))
     }
 
     /// Everything that can happen next.
@@ -150,7 +151,14 @@ impl<'m> Machine<'m> {
                 let cpu = self.first_cpu(to);
                 let k = &mut self.kernels[usize::from(to)];
                 k.enter(cpu);
-                k.poll_one(usize::from(1 - to));
+                let from = usize::from(1 - to);
+                k.poll_one(from);
+                k.polled(from);
+                let ring = self.rings.between(from, usize::from(to));
+                if ring.unconsumed(Lane::Requests) + ring.unconsumed(Lane::Responses) == 0 {
+                    // Rung again meanwhile, it would find nothing but what it has seen.
+                    k.bells.take(0);
+                }
                 k.pick();
             }
             Action::Kill(i) => {

@@ -6,7 +6,11 @@
 
 use super::machine::Machine;
 use crate::queue::{Link, Queue};
+use crate::remote::{KIND, TAG, kind};
+use crate::ring::{HEADER, Lane, Slot};
 use core::hash::{Hash, Hasher};
+use core::sync::atomic::Ordering;
+use skerry_abi::Tag;
 
 pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
     let mut hasher = Fast(0);
@@ -17,14 +21,19 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
             thread.hash(&mut hasher);
             queue(k.links, &thread.senders, &mut hasher);
         }
-        k.proxies.hash(&mut hasher);
+        k.guests.iter().for_each(|guest| guest.hash(&mut hasher));
         for (other, peer) in k.peers.iter().enumerate() {
-            peer.credit.hash(&mut hasher);
             queue(k.links, &peer.waiting, &mut hasher);
+            queue(k.links, &peer.pending, &mut hasher);
             if other == me {
                 continue;
             }
-            machine.rings.between(other, me).waiting().for_each(|packet| packet.hash(&mut hasher));
+            let ring = machine.rings.between(other, me);
+            (k.bells.rings(other), ring.is_wanted()).hash(&mut hasher);
+            for lane in [Lane::Requests, Lane::Responses] {
+                ring.waiting(lane).for_each(|slot| packet(slot, &mut hasher));
+                u32::MAX.hash(&mut hasher);
+            }
         }
         for cpu in k.cpus.iter() {
             cpu.current().hash(&mut hasher);
@@ -35,10 +44,23 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
         k.chores.hash(&mut hasher);
         for space in k.spaces.iter() {
             (space.id, space.live, space.threads).hash(&mut hasher);
+            queue(k.links, &space.guests, &mut hasher);
         }
         k.hal.now.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+fn packet(slot: Slot<'_>, hasher: &mut Fast) {
+    let word = |i: usize| slot[i].load(Ordering::Relaxed);
+    (0..TAG).for_each(|i| word(i).hash(hasher));
+    let words = match word(KIND) & 0xffff_ffff {
+        kind::SEND | kind::REPLY | kind::DATA => Tag(word(TAG)).words(),
+        kind::NOTIFY => 0,
+        _ => return,
+    };
+    word(TAG).hash(hasher);
+    (HEADER..HEADER + words).for_each(|i| word(i).hash(hasher));
 }
 
 fn queue(links: &[Link], queue: &Queue, hasher: &mut Fast) {

@@ -1,14 +1,16 @@
 //! What must hold when no packet is under way: nobody waits for what cannot come, and nothing is left over.
 
+use super::ghost::Fate;
 use super::machine::Machine;
-use super::scenario::{Scenario, THREADS};
-use crate::queue::Queue;
+use super::scenario::THREADS;
+use crate::guests::Stay;
+use crate::remote::Request;
 use crate::thread::{State, Tcb};
 use skerry_abi::{SpaceId, ThreadId};
 use std::format;
 use std::string::String;
 
-pub(super) fn check(machine: &Machine<'_>, scenario: &Scenario) -> Result<(), String> {
+pub(super) fn check(machine: &Machine<'_>) -> Result<(), String> {
     let dying = |i: usize| machine.tcb(i).is_some_and(|t| t.doomed && t.state == State::Ready);
     if machine.in_flight(0) || machine.in_flight(1) || (0..THREADS).any(dying) {
         return Ok(());
@@ -24,23 +26,40 @@ pub(super) fn check(machine: &Machine<'_>, scenario: &Scenario) -> Result<(), St
     }
     for k in &machine.kernels {
         for (cluster, peer) in k.peers.iter().enumerate() {
-            if peer.credit != scenario.credit || !peer.waiting.is_empty() {
-                return Err(format!("cluster {cluster}: credit {} at rest", peer.credit));
+            if !peer.waiting.is_empty() {
+                return Err(format!("somebody waits for room to cluster {cluster} at rest"));
             }
         }
-        for proxy in k.proxies.iter().filter(|p| !p.sender.is_nil()) {
+        for guest in k.guests.iter().filter(|g| g.stay != Stay::Free) {
             let waits = |i: usize| {
-                machine.ids[i] == proxy.sender
-                    && machine
-                        .tcb(i)
-                        .is_some_and(|t| t.state == State::AwaitingResponse && t.op.dest == proxy.receiver)
+                machine.ids[i] == guest.sender && machine.tcb(i).is_some_and(|t| waits_for(t, guest.stay))
             };
             if !(0..THREADS).any(waits) {
-                return Err(format!("{proxy:?} stands for nobody"));
+                return Err(format!("{guest:?} stands for nobody"));
+            }
+        }
+    }
+    for (i, fates) in machine.ghost.fates.iter().enumerate() {
+        for (operation, fate) in fates.iter().enumerate() {
+            let receiver = machine.ghost.dests[i][operation];
+            if *fate == (Fate::Succeeded, 0) && machine.tcb(usize::from(receiver)).is_some() {
+                return Err(format!("thread {receiver} never received message {operation} of {i}"));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a thread waits for just what its entry in another cluster says.
+fn waits_for(thread: &Tcb, stay: Stay) -> bool {
+    let watches = thread.remote.request == Request::Watch;
+    thread.state == State::AwaitingResponse
+        && match stay {
+            Stay::Queued(receiver) => !watches && thread.op.dest == receiver,
+            Stay::Owed(_) => !watches && thread.op.is_call(),
+            Stay::Watches(partner) => watches && thread.op.from == partner,
+            _ => false,
+        }
 }
 
 fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<(), &'static str> {
@@ -53,9 +72,7 @@ fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<()
             let lives = |n: &usize| {
                 machine.spaces[*n] == thread.reply_space && machine.tcb(*n).is_some_and(|t| !t.doomed)
             };
-            let remote = thread.reply_space.cluster() != thread.id.cluster();
-            // Not told across clusters yet: docs/caveats.md.
-            ensure(remote || (0..THREADS).any(|n| lives(&n)), "nobody is left to answer its call")
+            ensure((0..THREADS).any(|n| lives(&n)), "nobody is left to answer its call")
         }
         State::Receiving if thread.takes_notifications() && thread.notified != 0 => {
             Err("it was notified already")
@@ -64,18 +81,10 @@ fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<()
             ensure(thread.senders.is_empty(), "somebody is there to receive from")
         }
         State::Receiving if thread.op.from == thread.id => Ok(()),
-        // Nobody tells a closed receive that a thread of another cluster is gone: it is as if that thread never sent.
-        State::Receiving
-            if thread.op.from.cluster() != thread.id.cluster() && living(thread.op.from).is_none() =>
-        {
-            Ok(())
-        }
         State::Receiving => {
             let (from, partner) = living(thread.op.from).ok_or("whom it receives from is gone")?;
-            let queued = match from_here(machine, i, from) {
-                true => partner.state == State::Sending && partner.op.dest == thread.id,
-                false => has_proxy(machine, i, partner.id),
-            };
+            ensure(from_here(machine, i, from), "nobody tells it when whom it receives from is gone")?;
+            let queued = partner.state == State::Sending && partner.op.dest == thread.id;
             ensure(!queued, "whom it receives from is there")
         }
         State::Sending => {
@@ -83,9 +92,22 @@ fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<()
             ensure(!accepts(partner), "whom it sends to is ready")
         }
         State::AwaitingResponse => {
-            let (to, partner) = living(thread.op.dest).ok_or("whom it sends to is gone")?;
-            ensure(!accepts(partner), "whom it sends to is ready")?;
-            ensure(has_proxy(machine, to, thread.id), "whom it sends to has forgotten it")
+            let other = &machine.kernels[usize::from(thread.remote.peer)];
+            let guest = other.guests.find(thread.id).map(|g| *other.guests.get(g));
+            let guest =
+                guest.filter(|g| g.seq == thread.remote.seq).ok_or("the other cluster has forgotten it")?;
+            match guest.stay {
+                Stay::Queued(receiver) => {
+                    let (_, partner) = living(receiver).ok_or("whom it sends to is gone")?;
+                    ensure(!accepts(partner), "whom it sends to is ready")
+                }
+                Stay::Owed(space) => {
+                    let lives = |n: &usize| machine.spaces[*n] == space && machine.tcb(*n).is_some();
+                    ensure((0..THREADS).any(|n| lives(&n)), "nobody is left to answer its call")
+                }
+                Stay::Watches(partner) => living(partner).map(|_| ()).ok_or("whom it receives from is gone"),
+                _ => Err("no packet is under way"),
+            }
         }
         State::AwaitingCredit | State::Pulling => Err("no packet is under way"),
         _ => Ok(()),
@@ -94,19 +116,4 @@ fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<()
 
 fn from_here(machine: &Machine<'_>, a: usize, b: usize) -> bool {
     machine.ids[a].cluster() == machine.ids[b].cluster()
-}
-
-/// Whether the remote thread `sender` is in the queue of thread `i`.
-fn has_proxy(machine: &Machine<'_>, i: usize, sender: ThreadId) -> bool {
-    let k = &machine.kernels[usize::from(machine.ids[i].cluster())];
-    let Some(t) = machine.slot(i) else { return false };
-    let mut next = k.thread(t).senders.head();
-    while let Some(index) = next {
-        let proxy = (index as usize).checked_sub(k.threads.len()).map(|p| k.proxies[p]);
-        if proxy.is_some_and(|p| p.sender == sender) {
-            return true;
-        }
-        next = Queue::next(k.links, index);
-    }
-    false
 }

@@ -73,8 +73,8 @@ pub(super) struct Scenario {
     pub(super) threads: [Thread; THREADS],
     /// Whether each thread has a CPU of its own, which keeps running it, or all of a cluster share one.
     pub(super) own_cpus: bool,
-    /// Unanswered requests per pair of clusters at most.
-    pub(super) credit: u32,
+    /// Outstanding requests per pair of clusters at most.
+    pub(super) credit: u64,
     /// Threads that may be deleted.
     pub(super) kills: u8,
     /// Whether finite time-outs can pass.

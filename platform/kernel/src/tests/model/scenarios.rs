@@ -35,7 +35,7 @@ const BASE: Scenario = Scenario {
 #[test]
 fn clients_and_a_server_of_another_cluster() {
     use Fact::*;
-    let expected = &[AwaitingReply, Queued, Pulling, Announced, SenderWithoutCredit, BothWays];
+    let expected = &[Owed, Queued, Pulling, SenderWithoutCredit, BothWays, Watched];
     explore("a remote server", BASE, expected);
 }
 
@@ -47,6 +47,30 @@ fn a_remote_server_with_deaths() {
     let server = Thread { budget: 2, ..SERVER };
     let threads = [BASE.threads[0], BASE.threads[1], server];
     explore("deaths", Scenario { threads, kills: 2, ..BASE }, expected);
+}
+
+#[test]
+fn a_remote_server_with_deadlines() {
+    use Fact::*;
+    let menu = &[Do::CallTimed(2), Do::SendTimed(2), Do::Call(2)];
+    let client = Thread { menu, ..CLIENT };
+    let menu = &[Do::Receive, Do::ReceiveTimed, Do::Reply, Do::ReplyWait];
+    let server = Thread { menu, budget: 2, ..SERVER };
+    let threads = [client, Thread { space: 1, domain: 21, ..client }, server];
+    let expected = &[Cancel, Cancelled, Late, Gone, Owed, Queued];
+    explore("deadlines", Scenario { threads, time: true, ..BASE }, expected);
+    let only = |menu, thread| Thread { menu, ..thread };
+    let threads = [only(&[Do::CallTimed(2)], threads[0]), only(&[Do::SendTimed(2)], threads[1]), server];
+    explore("deadlines and deaths", Scenario { threads, time: true, kills: 1, ..BASE }, expected);
+}
+
+#[test]
+fn notifications_between_clusters() {
+    use Fact::*;
+    let sender = Thread { budget: 2, menu: &[Do::Notify(2), Do::Send(2)], ..CLIENT };
+    let menu = &[Do::Receive, Do::ReceiveFrom(2), Do::ReceiveFrom(0)];
+    let threads = [sender, Thread { space: 1, domain: 21, ..sender }, Thread { menu, budget: 2, ..SERVER }];
+    explore("remote notifications", Scenario { threads, ..BASE }, &[Notified, Notes, Queued]);
 }
 
 #[test]
@@ -63,7 +87,7 @@ fn two_servers_of_one_space_answer_for_each_other() {
     explore(
         "two servers",
         Scenario { threads: [client, server(2), server(2)], ..BASE },
-        &[AwaitingReply, Queued],
+        &[Owed, Queued, AwaitingReply],
     );
 }
 

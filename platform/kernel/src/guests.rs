@@ -1,0 +1,202 @@
+//! What a kernel remembers of threads of other clusters: a name and what they wait for, never a message.
+//!
+//! A thread of another cluster waits here for one thing at a time, so it has at most one entry of that kind, found by its id in a hash
+//! table whose buckets lie in the entries themselves. An entry of its own can also hold notification bits that are on their way
+//! *to* such a thread. Entries are elements of the kernel's queues, with links behind those of the threads.
+
+use crate::queue::NONE;
+use skerry_abi::{Error, SpaceId, ThreadId};
+
+/// What an entry stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub enum Stay {
+    /// The entry is free.
+    Free,
+    /// The remote thread waits to send to this one, in its queue of senders.
+    Queued(ThreadId),
+    /// This thread has asked, or is about to ask, the remote one for its message.
+    Pulled(ThreadId),
+    /// The remote thread waits for an answer from this space: the reply right, in the space's queue.
+    Owed(SpaceId),
+    /// The remote thread receives from this one only, and wants to know when it ends; among those who expect it.
+    Watches(ThreadId),
+    /// The remote thread's wait has failed: its cluster will be told as soon as there is room.
+    Bounced {
+        /// Why.
+        error: Error,
+        /// Whether its message had been delivered.
+        in_receive: bool,
+    },
+    /// Notification bits for the remote thread wait for room.
+    Notes {
+        /// The bits.
+        bits: u64,
+        /// In whose name: what the request says about the sender.
+        rights: u64,
+    },
+}
+
+/// One remote thread.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Guest {
+    /// The thread; NIL = unused.
+    pub sender: ThreadId,
+    /// What for.
+    pub stay: Stay,
+    /// Which of its operations.
+    pub seq: u32,
+    /// Its cluster has sent a cancel that could not be followed yet.
+    pub cancelled: bool,
+    /// Next entry of the same bucket, or of the free list.
+    next: u32,
+    /// First entry of the bucket with this entry's number.
+    bucket: u32,
+}
+
+impl Guest {
+    /// An entry for nobody.
+    pub const UNUSED: Self =
+        Self { sender: ThreadId::NIL, stay: Stay::Free, seq: 0, cancelled: false, next: NONE, bucket: NONE };
+}
+
+/// The table.
+pub struct Guests<'a> {
+    slots: &'a mut [Guest],
+    free: u32,
+    /// Entries in use.
+    used: u32,
+}
+
+impl<'a> Guests<'a> {
+    /// An empty table in this memory.
+    pub fn new(slots: &'a mut [Guest]) -> Self {
+        let count = slots.len() as u32;
+        for (slot, next) in slots.iter_mut().zip(1..) {
+            *slot = Guest { next: if next == count { NONE } else { next }, ..Guest::UNUSED };
+        }
+        Self { slots, free: if count == 0 { NONE } else { 0 }, used: 0 }
+    }
+
+    /// Entries in use.
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+    /// An entry.
+    pub fn get(&self, index: u32) -> &Guest {
+        &self.slots[index as usize]
+    }
+    /// An entry.
+    pub fn get_mut(&mut self, index: u32) -> &mut Guest {
+        &mut self.slots[index as usize]
+    }
+    /// All entries, for tests.
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Guest> {
+        self.slots.iter()
+    }
+
+    /// Multiplication spreads consecutive slots; the high half is scaled to the number of buckets.
+    fn bucket_of(&self, thread: ThreadId) -> usize {
+        let hash = (thread.0 as u32 ^ thread.generation()).wrapping_mul(0x9e37_79b9);
+        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    fn search(&self, thread: ThreadId, wanted: impl Fn(&Guest) -> bool) -> Option<u32> {
+        let mut at = self.slots.get(self.bucket_of(thread))?.bucket;
+        while let Some(guest) = self.slots.get(at as usize) {
+            if guest.sender == thread && wanted(guest) {
+                return Some(at);
+            }
+            at = guest.next;
+        }
+        None
+    }
+
+    /// What this remote thread waits for here.
+    pub fn find(&self, thread: ThreadId) -> Option<u32> {
+        self.search(thread, |guest| !matches!(guest.stay, Stay::Bounced { .. } | Stay::Notes { .. }))
+    }
+    /// The notification bits that wait to be sent to it in the same name.
+    pub fn find_notes(&self, thread: ThreadId, name: u64) -> Option<u32> {
+        self.search(thread, |guest| matches!(guest.stay, Stay::Notes { rights, .. } if rights == name))
+    }
+
+    /// A new entry.
+    ///
+    /// # Errors
+    /// [`Error::OutOfKernelMemory`].
+    pub fn add(&mut self, sender: ThreadId, seq: u32, stay: Stay) -> Result<u32, Error> {
+        let index = self.free;
+        let bucket = self.bucket_of(sender);
+        let guest = self.slots.get_mut(index as usize).ok_or(Error::OutOfKernelMemory)?;
+        self.free = guest.next;
+        (guest.sender, guest.seq, guest.stay, guest.cancelled) = (sender, seq, stay, false);
+        let first = core::mem::replace(&mut self.slots[bucket].bucket, index);
+        self.slots[index as usize].next = first;
+        self.used += 1;
+        Ok(index)
+    }
+
+    /// Frees an entry that is in no queue.
+    pub fn remove(&mut self, index: u32) {
+        let bucket = self.bucket_of(self.slots[index as usize].sender);
+        let next = self.slots[index as usize].next;
+        let mut at = self.slots[bucket].bucket;
+        if at == index {
+            self.slots[bucket].bucket = next;
+        } else {
+            while let Some(guest) = self.slots.get_mut(at as usize) {
+                at = guest.next;
+                if at == index {
+                    guest.next = next;
+                    break;
+                }
+            }
+        }
+        let guest = &mut self.slots[index as usize];
+        (guest.sender, guest.stay, guest.next) = (ThreadId::NIL, Stay::Free, self.free);
+        self.free = index;
+        self.used -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    #[test]
+    fn entries_are_found_by_name_until_they_leave() {
+        let mut slots = vec![Guest::UNUSED; 7];
+        let mut guests = Guests::new(&mut slots);
+        let name = |n: u32| ThreadId::new(n as u16 % 3, n as u16, 1 + n);
+        for round in 0..50 {
+            let indices: Vec<u32> = (0..7)
+                .map(|n| guests.add(name(round + n), n, Stay::Owed(SpaceId::NIL)).expect("there is room"))
+                .collect();
+            assert_eq!(guests.add(name(99), 0, Stay::Free), Err(Error::OutOfKernelMemory));
+            for n in 0..7 {
+                assert_eq!(guests.find(name(round + n)), Some(indices[n as usize]));
+            }
+            assert_eq!(guests.find(name(round + 7)), None);
+            for n in [3, 0, 6, 1, 5, 2, 4] {
+                guests.remove(indices[n]);
+                assert_eq!(guests.find(name(round + n as u32)), None);
+            }
+            assert_eq!(guests.used(), 0);
+        }
+    }
+
+    #[test]
+    fn bits_on_their_way_are_not_what_the_thread_waits_for() {
+        let mut slots = vec![Guest::UNUSED; 4];
+        let mut guests = Guests::new(&mut slots);
+        let thread = ThreadId::new(1, 2, 3);
+        let notes = guests.add(thread, 0, Stay::Notes { bits: 1, rights: 20 }).unwrap();
+        assert_eq!((guests.find(thread), guests.find_notes(thread, 20)), (None, Some(notes)));
+        assert_eq!(guests.find_notes(thread, 21), None);
+    }
+}

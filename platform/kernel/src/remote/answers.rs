@@ -1,0 +1,104 @@
+//! Responses of other clusters to this one's requests.
+
+use super::{Head, IN_RECEIVE, Request, kind};
+use crate::guests::Stay;
+use crate::hal::Hal;
+use crate::kernel::Kernel;
+use crate::remote::{CALL, Ending};
+use crate::ring::Slot;
+use crate::thread::State;
+use skerry_abi::Error;
+
+impl<H: Hal> Kernel<'_, H> {
+    pub(super) fn take_response(&mut self, slot: Slot<'_>) {
+        let head = Head::read(slot);
+        if matches!(head.kind, kind::DATA | kind::GONE) {
+            return self.pulled(head, slot);
+        }
+        if head.kind == kind::DELIVERED {
+            self.end_watch_of(head);
+        }
+        let Some(t) = self.find_waiting(head) else { return };
+        match head.kind {
+            kind::DELIVERED => self.sent_remote(t),
+            kind::FAILED => {
+                let in_receive = self.threads[t as usize].remote.delivered;
+                self.end_remote(t, Some(Error::from_code(head.argument)), in_receive);
+            }
+            kind::CANCELLED => self.end_remote(t, None, head.argument & IN_RECEIVE != 0),
+            kind::WAITING => self.go_on_waiting(t, u64::MAX),
+            // `LATE`: what ends the wait is on its way.
+            _ => {}
+        }
+    }
+
+    /// Thread `t` knows that its message has arrived.
+    pub(super) fn sent_remote(&mut self, t: u32) {
+        let thread = &mut self.threads[t as usize];
+        if !thread.op.is_call() {
+            self.leave_peer(t);
+            return match self.threads[t as usize].remote.ending {
+                Ending::None | Ending::Timeout => self.receive_phase(t),
+                _ => self.end_after_send(t),
+            };
+        }
+        thread.remote.delivered = true;
+        let patience = thread.op.receive_timeout.0;
+        self.go_on_waiting(t, patience);
+    }
+
+    /// A partial cancel is settled. If the thread is to end for another reason by now, that goes on.
+    fn go_on_waiting(&mut self, t: u32, patience: u64) {
+        let remote = &mut self.threads[t as usize].remote;
+        match remote.ending {
+            Ending::None | Ending::Timeout => {
+                remote.ending = Ending::None;
+                if remote.request == Request::Cancel {
+                    // The cancel that has not left yet is not needed any more; one that has left changes nothing.
+                    self.keep_pending(t);
+                }
+                self.set_deadline(t, patience);
+            }
+            _ => self.ask_to_cancel(t),
+        }
+    }
+
+    /// A local thread's message reached a thread that received from it only: its watch is over.
+    fn end_watch_of(&mut self, head: Head) {
+        if let Some(guest) = self.guests.find(head.receiver)
+            && self.guests.get(guest).stay == Stay::Watches(head.sender)
+        {
+            self.forget(guest);
+        }
+    }
+
+    /// The message that a local thread has asked for, or word that it will not come.
+    fn pulled(&mut self, head: Head, slot: Slot<'_>) {
+        let guest = self.guests.find(head.sender);
+        let guest =
+            guest.filter(|&g| matches!(self.guests.get(g).stay, Stay::Pulled(id) if id == head.receiver));
+        let receiver = self.find(head.receiver);
+        let receiver = receiver.filter(|&t| self.threads[t as usize].state == State::Pulling);
+        let (Some(guest), Some(t)) = (guest, receiver) else { return };
+        self.leave_peer(t);
+        let ending = self.threads[t as usize].remote.ending;
+        if head.kind == kind::GONE {
+            self.guests.remove(guest);
+            return match ending {
+                Ending::None => self.receive_phase(t),
+                ending => self.end_wait(t, ending, true),
+            };
+        }
+        if head.argument & CALL != 0 {
+            let space = self.threads[t as usize].space;
+            self.guests.get_mut(guest).stay = Stay::Owed(self.spaces[usize::from(space)].id);
+            self.join_space(guest, space);
+        } else {
+            self.guests.remove(guest);
+        }
+        match ending {
+            Ending::Kill => self.reap(t),
+            _ => self.deliver_packet(t, head.sender, head, slot),
+        }
+    }
+}

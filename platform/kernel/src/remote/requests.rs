@@ -1,0 +1,202 @@
+//! What other clusters ask of this one.
+
+use super::outgoing::WORDS;
+use super::{CALL, GRANTED, Head, IN_RECEIVE, IN_SEND, POLL, Request, TAG, kind};
+use crate::guests::Stay;
+use crate::hal::Hal;
+use crate::ipc::Source;
+use crate::kernel::Kernel;
+use crate::remote::Ending;
+use crate::ring::{Lane, Slot};
+use crate::thread::State;
+use core::sync::atomic::Ordering::Relaxed;
+use skerry_abi::{Domain, Error, SpaceId, Tag, ThreadId};
+
+impl<H: Hal> Kernel<'_, H> {
+    /// Handles a request. Returns the response, if there is one and it is not written already.
+    pub(super) fn take_request(&mut self, cluster: usize, slot: Slot<'_>) -> Option<Head> {
+        let head = Head::read(slot);
+        match head.kind {
+            kind::SEND => match self.accept(head, slot) {
+                Ok(answer) => answer,
+                Err(error) => Some(head.answer(kind::FAILED, error.code())),
+            },
+            kind::PULL => self.hand_over(cluster, head),
+            kind::REPLY => {
+                if let Some(t) = self.find_waiting(head) {
+                    self.leave_peer(t);
+                    match self.threads[t as usize].remote.ending {
+                        Ending::Kill => self.reap(t),
+                        _ => self.deliver_packet(t, head.receiver, head, slot),
+                    }
+                }
+                None
+            }
+            kind::BOUNCE => {
+                if let Some(t) = self.find_waiting(head) {
+                    let error = Error::from_code(head.argument & 0xffff_ffff);
+                    self.end_remote(t, Some(error), head.argument & IN_RECEIVE != 0);
+                }
+                None
+            }
+            kind::WATCH => match self.find(head.receiver) {
+                Some(t) => self.add_watch(t, head),
+                None => Some(head.answer(kind::FAILED, Error::NoSuchThread.code())),
+            },
+            kind::CANCEL => Some(self.take_cancel(head)),
+            kind::NOTIFY => {
+                let granted = head.argument & GRANTED != 0;
+                if let Some(t) = self.find(head.sender)
+                    && (granted || head.argument as Domain == self.domain_of(t))
+                {
+                    self.notify(t, slot[TAG].load(Relaxed));
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The thread whose operation a packet is about, if it still waits in it.
+    pub(super) fn find_waiting(&self, head: Head) -> Option<u32> {
+        let t = self.find(head.sender)?;
+        let thread = &self.threads[t as usize];
+        let sent = match thread.state {
+            State::AwaitingResponse => true,
+            State::AwaitingCredit => thread.remote.request == Request::Cancel,
+            _ => false,
+        };
+        (sent && thread.remote.seq == head.seq).then_some(t)
+    }
+
+    /// Delivers the message in a packet.
+    pub(super) fn deliver_packet(&mut self, t: u32, from: ThreadId, head: Head, slot: Slot<'_>) {
+        let tag = Tag(slot[TAG].load(Relaxed)).sanitized();
+        self.deliver(t, from, head.argument as Domain, tag, Source::Packet(&slot[WORDS..]));
+    }
+
+    /// A message: takes it, or remembers who wants to send it.
+    fn accept(&mut self, head: Head, slot: Slot<'_>) -> Result<Option<Head>, Error> {
+        let t = self.find(head.receiver).ok_or(Error::NoSuchThread)?;
+        let thread = &self.threads[t as usize];
+        let space = thread.space;
+        if head.argument as Domain != self.domain_of(t) && head.argument & GRANTED == 0 {
+            return Err(Error::NotPermitted);
+        }
+        let call = head.argument & CALL != 0;
+        let watches = thread.state == State::AwaitingResponse
+            && thread.remote.request == Request::Watch
+            && thread.op.from == head.sender;
+        if watches || thread.accepts(head.sender, SpaceId::NIL) {
+            if call {
+                self.add_reply_right(head, space)?;
+            }
+            if watches {
+                self.leave_peer(t);
+            }
+            self.deliver_packet(t, head.sender, head, slot);
+            return Ok((!call).then(|| head.answer(kind::DELIVERED, 0)));
+        }
+        if head.argument & POLL != 0 {
+            return Err(Error::Timeout);
+        }
+        let guest = self.guests.add(head.sender, head.seq, Stay::Queued(head.receiver))?;
+        let Self { threads, links, .. } = self;
+        let index = threads.len() as u32 + guest;
+        threads[t as usize].senders.push_back(links, index);
+        Ok(None)
+    }
+
+    fn add_reply_right(&mut self, head: Head, space: u16) -> Result<(), Error> {
+        let id = self.spaces[usize::from(space)].id;
+        let guest = self.guests.add(head.sender, head.seq, Stay::Owed(id))?;
+        self.join_space(guest, space);
+        Ok(())
+    }
+
+    fn add_watch(&mut self, t: u32, head: Head) -> Option<Head> {
+        match self.guests.add(head.sender, head.seq, Stay::Watches(head.receiver)) {
+            Ok(guest) => {
+                let Self { threads, cold, links, .. } = self;
+                cold[t as usize].expecting.push_back(links, threads.len() as u32 + guest);
+                None
+            }
+            Err(error) => Some(head.answer(kind::FAILED, error.code())),
+        }
+    }
+
+    /// Puts a guest among those who wait for a space.
+    pub(super) fn join_space(&mut self, guest: u32, space: u16) {
+        let index = self.threads.len() as u32 + guest;
+        let Self { spaces, links, .. } = self;
+        spaces[usize::from(space)].guests.push_back(links, index);
+    }
+
+    /// Takes a guest out of the queue it is in because of its stay, but for those of requests that wait for room.
+    pub(super) fn leave_stay(&mut self, guest: u32) {
+        let index = self.threads.len() as u32 + guest;
+        match self.guests.get(guest).stay {
+            Stay::Queued(receiver) => {
+                if let Some(t) = self.slot_of(receiver) {
+                    self.threads[t as usize].senders.remove(self.links, index);
+                }
+            }
+            Stay::Owed(space) => {
+                self.spaces[usize::from(space.slot())].guests.remove(self.links, index);
+            }
+            Stay::Watches(thread) => {
+                if let Some(t) = self.slot_of(thread) {
+                    self.cold[t as usize].expecting.remove(self.links, index);
+                }
+            }
+            Stay::Free | Stay::Pulled(_) | Stay::Bounced { .. } | Stay::Notes { .. } => {}
+        }
+    }
+
+    /// A reply right is used, or a watch is over.
+    pub(super) fn forget(&mut self, guest: u32) {
+        self.leave_stay(guest);
+        self.guests.remove(guest);
+    }
+
+    /// The receiver is ready for the message of a thread of ours that is queued there.
+    fn hand_over(&mut self, cluster: usize, head: Head) -> Option<Head> {
+        let Some(t) = self.find_waiting(head).filter(|&t| !self.ends_in_send(t)) else {
+            if let Some(t) = self.find_waiting(head) {
+                // It is out of time, or to be deleted: its own cancel will find nothing any more.
+                self.end_remote(t, None, false);
+            }
+            return Some(head.answer(kind::GONE, 0));
+        };
+        let slot = self.response_slot(cluster)?;
+        let call = self.threads[t as usize].op.is_call();
+        self.write_message(t, slot);
+        let argument = u64::from(self.domain_of(t)) | if call { CALL } else { 0 };
+        head.answer(kind::DATA, argument).write(slot);
+        self.publish(cluster, Lane::Responses);
+        self.sent_remote(t);
+        None
+    }
+
+    /// A thread of another cluster does not want to wait any longer.
+    fn take_cancel(&mut self, head: Head) -> Head {
+        let Some(guest) = self.guests.find(head.sender) else { return head.answer(kind::LATE, 0) };
+        let entry = self.guests.get_mut(guest);
+        if entry.seq != head.seq {
+            return head.answer(kind::LATE, 0);
+        }
+        let in_receive = match entry.stay {
+            Stay::Queued(_) if head.argument & IN_SEND == 0 => return head.answer(kind::WAITING, 0),
+            Stay::Owed(_) if head.argument & IN_RECEIVE == 0 => return head.answer(kind::DELIVERED, 0),
+            Stay::Queued(_) => false,
+            Stay::Owed(_) | Stay::Watches(_) => true,
+            // Asked for its message: that request will end its wait.
+            _ => {
+                entry.cancelled |= head.argument & IN_SEND != 0;
+                return head.answer(kind::LATE, 0);
+            }
+        };
+        self.forget(guest);
+        head.answer(kind::CANCELLED, if in_receive { IN_RECEIVE } else { 0 })
+    }
+}

@@ -1,0 +1,429 @@
+//! The end of waits between clusters: deadlines, deletion, clusters that stop, full rings.
+
+use super::remote::assert_quiet;
+use super::world::*;
+use crate::guests::Stay;
+use crate::kernel::Event;
+use crate::remote::Ending;
+use crate::ring::{Lane, SLOTS};
+use crate::thread::State;
+use skerry_abi::message::kernel_label;
+use skerry_abi::syscall::{NOTIFY, SYSTEM_EXIT, exit};
+use skerry_abi::{Error, Tag, ThreadId, Timeout};
+use std::vec;
+use std::vec::Vec;
+
+fn time_is(w: &mut [TestKernel], now: u64) {
+    for k in w.iter_mut() {
+        k.hal.now = now;
+        k.handle(Event::Tick);
+    }
+    settle(w);
+}
+
+fn delete(k: &mut TestKernel, id: ThreadId) {
+    k.delete_thread(k.find(id).unwrap()).unwrap();
+}
+
+/// A client in cluster 0 and a server in cluster 1, of one domain.
+fn pair() -> (Vec<TestKernel<'static>>, ThreadId, ThreadId) {
+    let mut w = world(2, 1);
+    let (_, client) = program(&mut w[0], 20);
+    let (_, server) = program(&mut w[1], 20);
+    (w, client, server)
+}
+
+fn until(send: u64, receive: Timeout, call: Ipc) -> Ipc {
+    Ipc { wait: false, send_timeout: Timeout(send), receive_timeout: receive, ..call }
+}
+
+#[test]
+fn a_queued_send_ends_at_its_deadline_and_the_message_never_arrives() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
+    settle(&mut w);
+    time_is(&mut w, 49);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse);
+    time_is(&mut w, 50);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::Timeout), false));
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    settle(&mut w);
+    assert_eq!(state(&w[1], server), State::Receiving);
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_call_that_was_delivered_in_time_is_not_hurt_by_its_send_deadline() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, until(50, Timeout(90), Ipc::call(server, 1, &[7])));
+    settle(&mut w);
+    time_is(&mut w, 60);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse);
+    ipc(&mut w[1], server, Ipc::reply_wait(client, 2, &[8]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client), (server, Tag::new(2, 1, 0), vec![8]));
+    // The second time nobody answers: the deadline of the receive phase ends it, and the answer comes too late.
+    ipc(&mut w[0], client, until(100, Timeout(150), Ipc::call(server, 1, &[7])));
+    settle(&mut w);
+    time_is(&mut w, 120);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse);
+    time_is(&mut w, 150);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::Timeout), true));
+    ipc(&mut w[1], server, Ipc::reply_wait(client, 2, &[8]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NotWaiting));
+    assert_quiet(&w);
+}
+
+#[test]
+fn the_receive_deadline_does_not_end_an_endless_send_phase() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::call(server, 1, &[7]) });
+    settle(&mut w);
+    time_is(&mut w, 60);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    settle(&mut w);
+    assert_eq!(outcome(&w[1], server).2, [7]);
+    time_is(&mut w, 61);
+    assert!(outcome(&w[0], client).1.receive_failed());
+    assert_quiet(&w);
+}
+
+#[test]
+fn an_answer_that_crosses_the_cancel_counts() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, until(10, Timeout(50), Ipc::call(server, 1, &[7])));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc::reply_wait(client, 2, &[8]));
+    assert_eq!(state(&w[1], server), State::Receiving, "the server does not wait for the other cluster");
+    w[0].hal.now = 50;
+    w[0].handle(Event::Tick);
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client), (server, Tag::new(2, 1, 0), vec![8]));
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_pull_that_crosses_the_cancel_finds_nobody() {
+    let (mut w, client, server) = pair();
+    let (_, other) = program(&mut w[0], 20);
+    ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
+    ipc(&mut w[0], other, Ipc::send(server, 2, &[8]));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    assert_eq!(state(&w[1], server), State::Pulling);
+    w[0].hal.now = 50;
+    w[0].handle(Event::Tick);
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::Timeout));
+    assert_eq!(outcome(&w[1], server).2, [8]);
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_killed_sender_is_gone_when_the_other_cluster_has_agreed_and_only_once() {
+    for deliver_first in [false, true] {
+        let (mut w, client, server) = pair();
+        ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+        settle(&mut w);
+        if deliver_first {
+            ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+            settle(&mut w);
+        }
+        delete(&mut w[0], client);
+        delete(&mut w[0], client);
+        assert_eq!(state(&w[0], client), State::AwaitingResponse);
+        settle(&mut w);
+        assert_eq!(state(&w[0], client), State::Free);
+        if deliver_first {
+            ipc(&mut w[1], server, Ipc::reply_wait(client, 2, &[8]));
+            settle(&mut w);
+            assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NotWaiting));
+        }
+        assert_quiet(&w);
+    }
+}
+
+#[test]
+fn a_receiver_killed_while_it_pulls_strands_nobody() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    delete(&mut w[1], server);
+    settle(&mut w);
+    assert_eq!(state(&w[1], server), State::Free);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::Cancelled), true));
+    assert_quiet(&w);
+}
+
+#[test]
+fn remote_callers_are_told_when_the_last_thread_that_could_answer_ends() {
+    let (mut w, client, server) = pair();
+    let space = w[1].thread(w[1].find(server).unwrap()).space;
+    let space = w[1].spaces[usize::from(space)].id;
+    let colleague = thread(&mut w[1], space, 1, ThreadId::NIL);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    delete(&mut w[1], server);
+    settle(&mut w);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse, "the colleague may answer");
+    delete(&mut w[1], colleague);
+    settle(&mut w);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::Cancelled), true));
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_colleague_may_answer_a_remote_call() {
+    let (mut w, client, server) = pair();
+    let space = w[1].thread(w[1].find(server).unwrap()).space;
+    let space = w[1].spaces[usize::from(space)].id;
+    let colleague = thread(&mut w[1], space, 1, ThreadId::NIL);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    ipc(&mut w[1], colleague, Ipc::send(client, 2, &[9]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client), (colleague, Tag::new(2, 1, 0), vec![9]));
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_closed_receive_from_another_cluster_ends_with_its_partner() {
+    let (mut w, client, server) = pair();
+    // It never was.
+    ipc(&mut w[0], client, Ipc::receive(ThreadId::new(1, 50, 1)));
+    settle(&mut w);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::NoSuchThread), true));
+    // It sends.
+    ipc(&mut w[0], client, Ipc::receive(server));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc::send(client, 3, &[4]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client).2, [4]);
+    assert_quiet(&w);
+    // It takes too long.
+    ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::receive(server) });
+    settle(&mut w);
+    time_is(&mut w, 50);
+    assert!(outcome(&w[0], client).1.receive_failed());
+    assert_quiet(&w);
+    // It ends.
+    ipc(&mut w[0], client, Ipc::receive(server));
+    settle(&mut w);
+    delete(&mut w[1], server);
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::Cancelled));
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_thread_may_be_made_to_start_its_send_again() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    let t = w[0].find(client).unwrap();
+    let pc = w[0].thread(t).context.pc;
+    w[0].cancel_remote(t, Ending::Restart);
+    settle(&mut w);
+    assert_eq!((state(&w[0], client), w[0].thread(t).context.pc), (State::Ready, pc - 4));
+    assert_eq!(w[0].thread(t).context.x[..4], [server.0, server.0, Tag::new(1, 1, 0).0, 7]);
+    assert_quiet(&w);
+    // Delivered, but not answered: doing it again would deliver it twice.
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    w[0].cancel_remote(t, Ending::Restart);
+    settle(&mut w);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::Cancelled), true));
+    assert_quiet(&w);
+}
+
+/// Lets `n` threads of cluster 0 do `call` and nobody look.
+fn crowd(w: &mut [TestKernel], n: u16, call: impl Fn(u64) -> Ipc) -> Vec<ThreadId> {
+    let space = w[0].create_space(20, false).unwrap();
+    let all: Vec<_> = (0..n).map(|slot| thread(&mut w[0], space, slot, ThreadId::NIL)).collect();
+    for (i, &id) in all.iter().enumerate() {
+        ipc(&mut w[0], id, call(i as u64));
+    }
+    all
+}
+
+#[test]
+fn full_rings_in_both_directions_drain() {
+    let (mut w, client, server) = pair();
+    let n = 2 * SLOTS as u16 + 5;
+    let there = crowd(&mut w, n, |i| Ipc::call(server, 1, &[i]));
+    assert_eq!(w[0].peers[1].outbound.unwrap().unconsumed(Lane::Requests), SLOTS);
+    let waiting = there.iter().filter(|&&id| state(&w[0], id) == State::AwaitingCredit).count();
+    assert_eq!(waiting, usize::from(n) - SLOTS as usize);
+    // The other way, while nobody looks either.
+    let space = w[1].create_space(20, false).unwrap();
+    let back: Vec<_> = (0..n).map(|slot| thread(&mut w[1], space, slot, ThreadId::NIL)).collect();
+    for &id in &back {
+        ipc(&mut w[1], id, Ipc::call(client, 1, &[]));
+    }
+    settle(&mut w);
+    for (cluster, one, senders) in [(1, server, &there), (0, client, &back)] {
+        ipc(&mut w[cluster], one, Ipc::receive(ThreadId::ANY));
+        for _ in senders {
+            settle(&mut w);
+            let from = outcome(&w[cluster], one).0;
+            ipc(&mut w[cluster], one, Ipc::reply_wait(from, 2, &[]));
+        }
+        settle(&mut w);
+        assert!(senders.iter().all(|&id| outcome(&w[1 - cluster], id).1.label() == 2));
+    }
+    assert_quiet(&w);
+}
+
+#[test]
+fn a_thread_that_waits_for_room_times_out_or_dies_at_once() {
+    let (mut w, client, server) = pair();
+    crowd(&mut w, SLOTS as u16, |_| Ipc::send(server, 1, &[]));
+    ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
+    assert_eq!(state(&w[0], client), State::AwaitingCredit);
+    w[0].hal.now = 50;
+    w[0].handle(Event::Tick);
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::Timeout));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    delete(&mut w[0], client);
+    assert_eq!(state(&w[0], client), State::Free);
+}
+
+#[test]
+fn a_receiver_killed_before_its_pull_left_gives_the_guest_back() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    // No room from 1 to 0.
+    let space = w[1].create_space(20, false).unwrap();
+    for slot in 0..SLOTS as u16 {
+        let id = thread(&mut w[1], space, slot, ThreadId::NIL);
+        ipc(&mut w[1], id, Ipc::send(client, 1, &[]));
+    }
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    assert_eq!(state(&w[1], server), State::AwaitingCredit);
+    delete(&mut w[1], server);
+    assert_eq!(state(&w[1], server), State::Free);
+    settle(&mut w);
+    let tag = outcome(&w[0], client).1;
+    assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::NoSuchThread), false));
+}
+
+#[test]
+fn a_reply_that_waits_for_room_may_come_too_late() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::call(server, 1, &[7]) });
+    settle(&mut w);
+    let space = w[1].create_space(20, false).unwrap();
+    for slot in 0..SLOTS as u16 {
+        let id = thread(&mut w[1], space, slot, ThreadId::NIL);
+        ipc(&mut w[1], id, Ipc::send(client, 1, &[]));
+    }
+    ipc(&mut w[1], server, Ipc::reply_wait(client, 2, &[8]));
+    assert_eq!(state(&w[1], server), State::AwaitingCredit);
+    // The client gives up; its cancel is looked at before there is room.
+    w[0].hal.now = 50;
+    w[0].handle(Event::Tick);
+    w[1].handle(Event::Kick);
+    settle(&mut w);
+    assert!(outcome(&w[0], client).1.receive_failed());
+    assert_eq!(outcome(&w[1], server).1.error(), Some(Error::NotWaiting));
+}
+
+#[test]
+fn notifications_cross_without_waiting_and_run_together_when_there_is_no_room() {
+    let (mut w, client, server) = pair();
+    let notify =
+        |w: &mut [TestKernel], to: ThreadId, bits| syscall(&mut w[0], client, NOTIFY, &[to.0, bits])[0];
+    assert_eq!(notify(&mut w, server, 1), 0);
+    settle(&mut w);
+    crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
+    let (_, second) = program(&mut w[1], 20);
+    for bit in 1..40 {
+        assert_eq!(notify(&mut w, server, 1 << bit), 0);
+        assert_eq!(notify(&mut w, second, 2 << bit), 0);
+    }
+    assert_eq!(w[0].guests.used(), 2, "one entry per receiver");
+    settle(&mut w);
+    for (id, bits) in [(server, (1 << 40) - 1), (second, (1 << 41) - 4)] {
+        ipc(&mut w[1], id, Ipc::receive(ThreadId::ANY));
+        let (from, tag, words) = outcome(&w[1], id);
+        assert_eq!((from, tag.label(), words), (ThreadId::NIL, kernel_label::NOTIFICATION, vec![bits]));
+    }
+    assert_eq!(w[0].guests.used(), 0);
+    // Strangers are not heard.
+    let (_, stranger) = program(&mut w[1], 21);
+    assert_eq!(notify(&mut w, stranger, 1), 0);
+    settle(&mut w);
+    assert_eq!(w[1].thread(w[1].find(stranger).unwrap()).notified, 0);
+    assert_eq!(notify(&mut w, ThreadId::new(9, 0, 1), 1), Error::NoSuchThread.code());
+}
+
+#[test]
+fn a_parked_cluster_is_told_to_all_who_wait_for_it() {
+    let (mut w, queued, server) = pair();
+    let (_, called) = program(&mut w[1], 20);
+    let (_, caller) = program(&mut w[0], 20);
+    let (_, watcher) = program(&mut w[0], 20);
+    let (_, receiver) = program(&mut w[0], 20);
+    let (_, orphan) = program(&mut w[1], 20);
+    let root = w[1].create_space(1, true).unwrap();
+    let root = thread(&mut w[1], root, 0, ThreadId::NIL);
+    ipc(&mut w[1], called, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], caller, Ipc::call(called, 1, &[]));
+    ipc(&mut w[0], queued, Ipc::call(server, 1, &[]));
+    ipc(&mut w[0], watcher, Ipc::receive(server));
+    ipc(&mut w[1], orphan, Ipc::call(receiver, 1, &[]));
+    settle(&mut w);
+    let many = crowd(&mut w, 30, |_| Ipc::send(server, 1, &[]));
+    syscall(&mut w[1], root, SYSTEM_EXIT, &[exit::PARK_CLUSTER]);
+    assert_eq!(w[1].pick(), None);
+    for _ in 0..5 {
+        w[0].handle(Event::Kick);
+    }
+    let error = |id| (outcome(&w[0], id).1.error(), outcome(&w[0], id).1.receive_failed());
+    for id in many.into_iter().chain([queued, caller]) {
+        assert_eq!(error(id).0, Some(Error::NodeDown));
+    }
+    assert_eq!(error(watcher), (Some(Error::NodeDown), true));
+    // From now on at once; and what it had sent before is not asked for.
+    ipc(&mut w[0], caller, Ipc::call(called, 1, &[]));
+    assert_eq!(outcome(&w[0], caller).1.error(), Some(Error::NodeDown));
+    assert_eq!(syscall(&mut w[0], queued, NOTIFY, &[server.0, 1])[0], Error::NodeDown.code());
+    ipc(&mut w[0], receiver, Ipc::receive(ThreadId::ANY));
+    assert_eq!(state(&w[0], receiver), State::Receiving);
+    assert_eq!(w[0].guests.used(), 0);
+}
+
+#[test]
+fn only_privileged_threads_park_a_cluster() {
+    let (mut w, client, _) = pair();
+    let told = syscall(&mut w[0], client, SYSTEM_EXIT, &[exit::PARK_CLUSTER])[0];
+    assert_eq!(told, Error::NotPrivileged.code());
+}
+
+#[test]
+fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
+    let (mut w, client, server) = pair();
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    let filler = ThreadId::new(0, 9, 9);
+    while w[1].guests.add(filler, 0, Stay::Free).is_ok() {}
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::OutOfKernelMemory));
+    assert_eq!(state(&w[1], server), State::Receiving);
+}
