@@ -16,6 +16,7 @@ use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::MappingDb;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
@@ -341,7 +342,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
         let t = u32::from(id.slot());
         let thread = self.threads.get(t as usize)?;
-        (thread.id == id && thread.is_live()).then_some(t)
+        (passes(Check::ThreadGeneration, thread.id == id) && thread.is_live()).then_some(t)
     }
 
     /// The slot of a thread of this cluster that is alive, or whose queues are not empty yet.
@@ -354,7 +355,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// The slot of a live space of this cluster.
     pub(crate) fn find_space(&self, id: SpaceId) -> Option<u16> {
         let space = self.spaces.get(usize::from(id.slot()))?;
-        (space.id == id && space.live).then_some(id.slot())
+        (passes(Check::SpaceGeneration, space.id == id) && space.live).then_some(id.slot())
     }
 
     /// Takes a UTCB page from the arena.

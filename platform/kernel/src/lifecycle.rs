@@ -9,6 +9,7 @@ use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 
 /// Threads of a space that one step of its destruction deletes.
 const THREADS_PER_STEP: usize = 8;
@@ -142,7 +143,9 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
+        let own_pager = new.pager.is_nil() || new.pager.cluster() == self.cluster;
+        let own_cpu = passes(Check::OwnCpu, self.owns_cpu(new.cpu));
+        if !own_cpu || !passes(Check::OwnPager, own_pager) {
             return Err(Error::BadArgument);
         }
         let t = self.free_threads.head().ok_or(Error::OutOfKernelMemory)?;
@@ -221,7 +224,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::WrongState`] if it has run before.
     pub fn start_thread(&mut self, t: u32, pc: u64, sp: u64, argument: u64) -> Result<(), Error> {
         let thread = &mut self.threads[t as usize];
-        if thread.state != State::Created {
+        if !passes(Check::StartOnce, thread.state == State::Created) {
             return Err(Error::WrongState);
         }
         thread.context.x[0] = argument;
@@ -238,7 +241,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
         let (id, dest) = (thread.id, thread.op.dest);
-        if id == ThreadId::root(self.cluster) {
+        if !passes(Check::RootThread, id != ThreadId::root(self.cluster)) {
             return Err(Error::Refused);
         }
         if let Some(cpu) = self.runs_elsewhere(t) {

@@ -10,6 +10,7 @@ use skerry_abi::syscall::{
     space_op,
 };
 use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::Status;
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
@@ -84,7 +85,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     pub(crate) fn privileged(&self, t: u32) -> Result<(), Error> {
         let space = self.threads[t as usize].space;
-        if self.spaces[usize::from(space)].privileged { Ok(()) } else { Err(Error::NotPrivileged) }
+        let privileged = self.spaces[usize::from(space)].privileged;
+        if passes(Check::Privileged, privileged) { Ok(()) } else { Err(Error::NotPrivileged) }
     }
 
     fn ipc(&mut self, t: u32) {
@@ -106,7 +108,8 @@ impl<H: Hal> Kernel<'_, H> {
         let (x, space) = (thread.context.x, thread.space);
         let (flush, count) = (x[0] & 1 != 0, (x[0] >> 8 & 0xf) as usize);
         let mut results = [0; 8];
-        let mut outcome = if (1..=results.len()).contains(&count) { Ok(()) } else { Err(Error::BadArgument) };
+        let few = passes(Check::UnmapCount, (1..=results.len()).contains(&count));
+        let mut outcome = if few { Ok(()) } else { Err(Error::BadArgument) };
         if outcome.is_ok() && x[1..=count].iter().any(|&word| Fpage::decode(word).is_none()) {
             outcome = Err(Error::BadArgument);
         }

@@ -5,6 +5,7 @@
 //! A request that one entry fulfils, the common one, is looked at only once.
 
 use skerry_abi::{Error, Fpage, Rights, layout};
+use skerry_checks::{Check, passes};
 
 use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Slot};
@@ -113,6 +114,7 @@ impl MappingDb<'_> {
     ) -> Result<Mapped, Error> {
         let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
         let pinned = dest < layout::PINNED_END && end > layout::PINNED_BASE;
+        let pinned = !passes(Check::MapPinned, !pinned);
         if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || pinned {
             return Err(Error::BadArgument);
         }
@@ -188,6 +190,13 @@ impl MappingDb<'_> {
         }
     }
 
+    /// The rights that the request may give away of what it found.
+    #[inline]
+    fn limit(request: &Request, source: &Place) -> Rights {
+        let all = passes(Check::MapRights, false);
+        if all { request.rights } else { request.rights & source.entry.rights() }
+    }
+
     /// There is a leaf at the destination: is it what the request would make?
     fn same(&self, request: &Request, source: &Place, place: &Place, at: u64) -> Result<Target, Error> {
         if place.node == NIL {
@@ -197,7 +206,8 @@ impl MappingDb<'_> {
         let parent_offset = request.src.base() + at - self.nodes.get(source.node).va();
         let frame = there.offset() + (request.dest + at - there.va());
         let attr = request.attr.max(source.entry.attr());
-        if there.parent == source.node && frame == parent_offset && attr == place.entry.attr() {
+        let same = there.parent == source.node && frame == parent_offset && attr == place.entry.attr();
+        if passes(Check::MapOccupied, same) {
             Ok(Target::Same(place.node))
         } else {
             Err(Error::AlreadyMapped)
@@ -260,7 +270,7 @@ impl MappingDb<'_> {
             match step.target {
                 Target::Same(node) => {
                     let low = dest - self.nodes.get(node).va();
-                    let op = Op::Widen(request.rights & step.source.entry.rights());
+                    let op = Op::Widen(Self::limit(request, &step.source));
                     self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
                 }
                 Target::Free(slot) => {
@@ -300,7 +310,7 @@ impl MappingDb<'_> {
         let entry = Entry::leaf(
             step.source.entry.pa() + inside,
             step.bits,
-            request.rights & step.source.entry.rights(),
+            Self::limit(request, &step.source),
             request.attr.max(step.source.entry.attr()),
         );
         let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());
