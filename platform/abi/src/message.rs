@@ -1,7 +1,7 @@
 //! IPC messages: tag, message registers (MRs), typed items, time-outs, and what the kernel itself sends.
 //!
 //! A message is the tag (MR0) and up to 63 further words: first `untyped` plain words, then `typed` words
-//! that form items of two words each. MR0..MR8 travel in registers, all of them whatever the tag says (a sender that uses
+//! that form items of two or four words each ([`crate::item`]). MR0..MR8 travel in registers, all of them whatever the tag says (a sender that uses
 //! fewer sets the others to what everybody may see); MR9..MR63 travel in the UTCBs.
 
 use crate::{Error, Fpage, Rights};
@@ -60,9 +60,8 @@ impl Tag {
     }
 }
 
-/// A typed item: map `fpage` of the sender into the receiver at `dest` (both in one cluster).
-///
-/// Word 0 is the [`Fpage`], word 1 is `dest` with bit 0 reserved for "grant" and bits 1..12 zero.
+/// The plain typed item: map `fpage` of the sender into the receiver at `dest` (both in one cluster). The full form with
+/// grants, guards and cacheability is [`crate::Item`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MapItem {
     /// What the sender maps, with the rights it wants to give.

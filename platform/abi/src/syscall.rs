@@ -106,12 +106,15 @@ pub mod thread_state {
 
 /// Operations of [`SPACE_CONTROL`].
 pub mod space_op {
-    /// x1 domain, x2 bit 0 = privileged. Out: x1 = [`crate::SpaceId`]. The home is the caller's cluster.
+    /// x1 domain, x2 bit 0 = privileged, x3 quota of kernel memory: page tables (and pages of UTCBs) in the low half, map
+    /// nodes in the high half, 0 = no limit. Out: x1 = [`crate::SpaceId`]. The home is the caller's cluster.
     pub const CREATE: u64 = 0;
     /// x1 space. All its threads end, all its mappings (and what was mapped on from them) go.
     pub const DESTROY: u64 = 1;
     /// x1 space, x2 thread: threads of the space may send to this thread from now on (at most 8 per space).
     pub const GRANT_PARTNER: u64 = 2;
+    /// x1 space, x2 quota as for [`CREATE`]. What the space has already stays, even if it is more.
+    pub const SET_QUOTA: u64 = 3;
 }
 
 /// Exit codes of a run: what the emulator's process returns, and what the launcher maps to words.

@@ -20,7 +20,6 @@ use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
 use skerry_abi::{Counter, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
-use skerry_checks::{Check, passes};
 use skerry_mapping_db::Tlb;
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
@@ -87,29 +86,25 @@ impl<H: Hal> Kernel<'_, H> {
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let words = tag.0 & 0xfff;
         // The partner is the thread that is meant, waits here for this sender, and nobody else is to run next.
-        let waits = passes(Check::FastIdentity, to.id == dest)
-            && passes(Check::FastReady, to.open_to.is_any() || to.open_to == me.id);
-        let urgent = passes(Check::FastStanding, to.standing().wrapping_sub(queue.floor) < 256);
+        let waits = to.id == dest && (to.open_to.is_any() || to.open_to == me.id);
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         // Plain words only, and a label that is not the kernel's affair.
-        let plain = passes(Check::FastPlain, words <= MAX_WORDS as u64)
-            && passes(Check::FastLabel, u64::from(tag.label()) < FIRST_SPECIAL_LABEL);
+        let plain = words <= MAX_WORDS as u64 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
         // This CPU's TLB may hold nothing outdated of its space.
         let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        if !(waits && urgent && plain && passes(Check::FastTlb, fresh)) {
+        if !(waits && urgent && plain && fresh) {
             return None;
         }
         // Own receive phase: closed to the partner, which does not send now, or open, with nobody waiting.
         let is_call = from == dest;
-        let is_server = from.is_any()
-            && passes(Check::FastQueue, me.senders.is_empty())
-            && passes(Check::FastNotified, me.notified == 0);
+        let is_server = from.is_any() && me.senders.is_empty() && me.notified == 0;
         let unhurried = receive_timeout == Timeout::NEVER && window == 0;
         if !((is_call || is_server) && unhurried) {
             return None;
         }
         let known = to.id == me.pager || to.id == me.granted;
         let permitted = to.domain == me.domain || to.reply_space == me.space_id || known;
-        if !passes(Check::FastPermission, permitted) {
+        if !permitted {
             return None;
         }
         if words > REGISTER_WORDS as u64 {
@@ -148,11 +143,10 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
-        let waits = passes(Check::FastPagerIdentity, to.id == me.pager)
-            && passes(Check::FastPagerReady, to.open_to.is_any() || to.open_to == me.id);
-        let urgent = passes(Check::FastPagerStanding, to.standing().wrapping_sub(queue.floor) < 256);
+        let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        if !(waits && urgent && passes(Check::FastPagerTlb, fresh)) {
+        if !(waits && urgent && fresh) {
             return None;
         }
         self.counters.count(Counter::Faults);
@@ -178,22 +172,17 @@ impl<H: Hal> Kernel<'_, H> {
     ) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
         let (current, partner) = (queue.current()?, u32::from(answer.dest.slot()));
-        let one_item = passes(Check::FastAnswerItem, answer.tag.0 & 0xfff == 2 << 6)
-            && passes(Check::FastAnswerLabel, answer.tag.0 >> 48 != FIRST_SPECIAL_LABEL >> 16);
+        let one_item = answer.tag.0 & 0xfff == 2 << 6 && answer.tag.0 >> 48 != FIRST_SPECIAL_LABEL >> 16;
         let waits = answer.from.is_any() && answer.receive_timeout == Timeout::NEVER && answer.window == 0;
         if !(one_item && waits) {
             return None;
         }
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
-        let owed = passes(Check::FastAnswerIdentity, to.id == answer.dest)
-            && passes(Check::FastAnswerRight, to.reply_space == me.space_id)
-            && passes(Check::FastAnswerFault, matches!(to.op.kind, Kind::Fault { .. }));
-        let urgent = passes(Check::FastAnswerStanding, to.standing().wrapping_sub(queue.floor) < 256);
+        let owed =
+            to.id == answer.dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
+        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        let fresh = passes(Check::FastAnswerTlb, fresh);
-        let alone = passes(Check::FastAnswerQueue, me.senders.is_empty())
-            && passes(Check::FastAnswerNotified, me.notified == 0);
-        if !(owed && urgent && fresh && alone) {
+        if !(owed && urgent && fresh && me.senders.is_empty() && me.notified == 0) {
             return None;
         }
         let page = Fpage::decode_page(answer.item[0])?;
@@ -214,7 +203,7 @@ impl<H: Hal> Kernel<'_, H> {
     #[inline(always)]
     pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, flags: u64, fpage: u64) -> Option<u64> {
         let page = Fpage::decode_page(fpage)?;
-        if !passes(Check::FastUnmapOne, flags == 1 << 8) || !page.rights().contains(Rights::R) {
+        if flags != 1 << 8 || !page.rights().contains(Rights::R) {
             return None;
         }
         let status = if ALONE {

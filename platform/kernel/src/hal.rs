@@ -27,6 +27,9 @@ pub trait Hal {
     fn mask_interrupt(&mut self, irq: u32, masked: bool);
     /// Copies words between two UTCBs. User programs may write both at any time: each word is copied whole, that is all.
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]);
+    /// Reads an aligned word of normal memory as a user program would that runs with `ttbr0`. The caller has seen in the tables that
+    /// it may, under the lock that changes to them take.
+    fn read_user(&mut self, ttbr0: u64, address: u64) -> u64;
     /// Makes page-table entries that were invalid and now are valid visible to table walks.
     fn publish(&mut self);
     /// Invalidates one page of an address space in this CPU's TLB, or in all TLBs of the machine.

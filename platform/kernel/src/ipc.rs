@@ -11,9 +11,7 @@ use crate::kernel::{Kernel, UTCB_MR0};
 use crate::thread::{Kind, State, hold};
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
-use skerry_abi::{Counter, Domain, Error, MapItem, SpaceId, Tag, ThreadId, Timeout};
-use skerry_checks::{Check, passes};
-use skerry_mapping_db::Attr;
+use skerry_abi::{Counter, Domain, Error, SpaceId, Tag, ThreadId, Timeout};
 
 #[cfg(doc)]
 use crate::thread::Tcb;
@@ -56,11 +54,7 @@ impl<H: Hal> Kernel<'_, H> {
         let (id, op, tag) = (thread.id, thread.op, thread.tag());
         // Faults, exceptions and notifications are the kernel's word: nobody else may speak like it.
         let forged = op.kind == Kind::Ipc && kernel_label::is_reserved(tag.label());
-        let sound = passes(Check::ReservedLabel, !forged)
-            && passes(Check::MessageLength, tag.words() <= MAX_WORDS)
-            && passes(Check::WholeItems, tag.typed().is_multiple_of(2))
-            && passes(Check::SendToSelf, op.dest != id);
-        if !sound || op.dest.is_any() {
+        if forged || tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
             return Err(Error::BadArgument);
         }
         if let Some(cluster) = self.elsewhere(op.dest) {
@@ -102,7 +96,7 @@ impl<H: Hal> Kernel<'_, H> {
         if from.domain == to.domain || receiver.awaits_reply_of(from.id) {
             return Ok(());
         }
-        if !passes(Check::Permission, self.is_granted(t, dest)) {
+        if !self.is_granted(t, dest) {
             return Err(Error::NotPermitted);
         }
         if from.is_partner(dest) {
@@ -241,7 +235,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Word `i` (from 1) of a message.
-    fn word_of(&self, source: Source<'_>, i: usize) -> u64 {
+    pub(crate) fn word_of(&self, source: Source<'_>, i: usize) -> u64 {
         let atomic = |words: &[AtomicU64], i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
         match source {
             Source::Packet(words) => atomic(words, i - 1),
@@ -254,33 +248,6 @@ impl<H: Hal> Kernel<'_, H> {
                 }
             }
         }
-    }
-
-    /// Maps the typed items of a message. They are all checked before the first is mapped.
-    fn map_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<(), Error> {
-        let mut words = [0; MAX_WORDS];
-        let typed = &mut words[..tag.typed()];
-        for (word, i) in typed.iter_mut().zip(tag.untyped() + 1..) {
-            *word = self.word_of(Source::Thread(s), i);
-        }
-        let window = self.threads[t as usize].op.window;
-        for pair in typed.chunks_exact(2) {
-            let item = MapItem::decode([pair[0], pair[1]])?;
-            let inside = !window.is_nil()
-                && item.dest >= window.base()
-                && item.dest + item.fpage.size() <= window.end();
-            if !passes(Check::Window, inside) {
-                return Err(Error::WindowTooSmall);
-            }
-        }
-        let (from, to) = (self.threads[s as usize].space, self.threads[t as usize].space);
-        for pair in typed.chunks_exact(2) {
-            let item = MapItem::decode([pair[0], pair[1]])?;
-            let (db, mut tlb) = self.db_and_tlb();
-            let mapped = db.map(&mut tlb, from, item.fpage, to, item.dest, Attr::Normal)?;
-            self.counters.add(Counter::Maps, u64::from(mapped.pages));
-        }
-        Ok(())
     }
 
     /// Ends the receive phase of `t` with this message.

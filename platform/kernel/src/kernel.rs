@@ -16,7 +16,6 @@ use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
-use skerry_checks::{Check, passes};
 use skerry_mapping_db::MappingDb;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
@@ -272,6 +271,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
         self.db.root_table(space)
     }
 
+    /// What TTBR0_EL1 holds while the space runs: its root table and ASID.
+    pub(crate) fn ttbr0(&self, space: u16) -> u64 {
+        self.db.root_table(space) | u64::from(Space::asid(space)) << 48
+    }
+
     /// Physical address of a root table that maps nothing.
     pub fn empty_table(&self) -> u64 {
         self.db.root_table(u16::MAX)
@@ -342,7 +346,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
         let t = u32::from(id.slot());
         let thread = self.threads.get(t as usize)?;
-        (passes(Check::ThreadGeneration, thread.id == id) && thread.is_live()).then_some(t)
+        (thread.id == id && thread.is_live()).then_some(t)
     }
 
     /// The slot of a thread of this cluster that is alive, or whose queues are not empty yet.
@@ -355,7 +359,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// The slot of a live space of this cluster.
     pub(crate) fn find_space(&self, id: SpaceId) -> Option<u16> {
         let space = self.spaces.get(usize::from(id.slot()))?;
-        (passes(Check::SpaceGeneration, space.id == id) && space.live).then_some(id.slot())
+        (space.id == id && space.live).then_some(id.slot())
     }
 
     /// Takes a UTCB page from the arena.

@@ -26,6 +26,7 @@ pub mod guests;
 pub mod hal;
 pub mod interrupt;
 pub mod ipc;
+pub mod items;
 pub mod kernel;
 pub mod lifecycle;
 pub mod notify;
@@ -37,6 +38,7 @@ pub mod shootdown;
 pub mod space;
 pub mod syscall;
 pub mod thread;
+pub mod unmap;
 
 #[cfg(test)]
 mod tests;

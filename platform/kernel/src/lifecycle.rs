@@ -4,12 +4,12 @@ use crate::control::{Done, Place};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
 use crate::remote;
-use crate::space::{Space, UtcbPage as Slot};
+use crate::space::UtcbPage as Slot;
 use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
-use skerry_checks::{Check, passes};
+use skerry_mapping_db::Quota;
 
 /// Threads of a space that one step of its destruction deletes.
 const THREADS_PER_STEP: usize = 8;
@@ -42,15 +42,39 @@ pub struct NewThread {
     pub priority: u8,
 }
 
+/// No quota.
+const UNLIMITED: Quota = Quota { tables: u32::MAX, nodes: u32::MAX };
+
+/// A quota as system calls have it: tables in the low half, nodes in the high half, 0 = no limit.
+pub(crate) const fn quota(word: u64) -> Quota {
+    const fn limit(half: u32) -> u32 {
+        if half == 0 { u32::MAX } else { half }
+    }
+    Quota { tables: limit(word as u32), nodes: limit((word >> 32) as u32) }
+}
+
 impl<H: Hal> Kernel<'_, H> {
-    /// Creates an empty space.
+    /// Creates an empty space that may use any amount of kernel memory.
     ///
     /// # Errors
     /// [`Error::OutOfKernelMemory`].
     pub fn create_space(&mut self, domain: Domain, privileged: bool) -> Result<SpaceId, Error> {
+        self.create_space_within(domain, privileged, UNLIMITED)
+    }
+
+    /// Creates an empty space with a quota of kernel memory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfKernelMemory`], also if the quota is not enough for an empty space.
+    pub fn create_space_within(
+        &mut self,
+        domain: Domain,
+        privileged: bool,
+        quota: Quota,
+    ) -> Result<SpaceId, Error> {
         let slot = self.free_space;
         let next = self.spaces.get(usize::from(slot)).ok_or(Error::OutOfKernelMemory)?.next_free;
-        self.db.space_create(slot, u32::MAX)?;
+        self.db.space_create(slot, quota)?;
         if let Err(error) = self.pin_info(slot) {
             let (db, mut tlb) = self.db_and_tlb();
             db.space_destroy(slot, &mut tlb);
@@ -143,9 +167,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        let own_pager = new.pager.is_nil() || new.pager.cluster() == self.cluster;
-        let own_cpu = passes(Check::OwnCpu, self.owns_cpu(new.cpu));
-        if !own_cpu || !passes(Check::OwnPager, own_pager) {
+        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
             return Err(Error::BadArgument);
         }
         let t = self.free_threads.head().ok_or(Error::OutOfKernelMemory)?;
@@ -155,7 +177,7 @@ impl<H: Hal> Kernel<'_, H> {
         };
         let utcb_va = Tcb::utcb_address(new.utcb_slot);
         let utcb_pa = self.utcb_pa(utcb_page) + utcb_va % size_of::<UtcbPage>() as u64;
-        let ttbr0 = self.db.root_table(new.space) | u64::from(Space::asid(new.space)) << 48;
+        let ttbr0 = self.ttbr0(new.space);
         self.take_slot(t, new.space);
         let space = &mut self.spaces[usize::from(new.space)];
         let thread = &mut self.threads[t as usize];
@@ -224,7 +246,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::WrongState`] if it has run before.
     pub fn start_thread(&mut self, t: u32, pc: u64, sp: u64, argument: u64) -> Result<(), Error> {
         let thread = &mut self.threads[t as usize];
-        if !passes(Check::StartOnce, thread.state == State::Created) {
+        if thread.state != State::Created {
             return Err(Error::WrongState);
         }
         thread.context.x[0] = argument;
@@ -241,7 +263,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
         let (id, dest) = (thread.id, thread.op.dest);
-        if !passes(Check::RootThread, id != ThreadId::root(self.cluster)) {
+        if id == ThreadId::root(self.cluster) {
             return Err(Error::Refused);
         }
         if let Some(cpu) = self.runs_elsewhere(t) {

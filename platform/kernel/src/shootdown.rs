@@ -281,8 +281,36 @@ impl<H: Hal> Tlb for Shootdown<'_, '_, H> {
         self.hal.publish();
     }
 
-    #[inline]
-    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
+    #[inline(always)]
+    fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
+        if self.is_alone() {
+            self.counters.count(Counter::TlbLocal);
+            return self.hal.invalidate_page(Space::asid(space), va, false);
+        }
+        self.invalidate_shared(space, va, bits);
+    }
+
+    fn invalidate_space(&mut self, space: u16) {
+        self.finish_run();
+        self.invalidate_all(space);
+    }
+
+    #[inline(always)]
+    fn sync(&mut self) {
+        if self.is_alone() {
+            return self.hal.sync(false);
+        }
+        self.finish_run();
+        if self.pending.count != 0 {
+            self.shoot();
+        }
+        self.hal.sync(core::mem::take(&mut self.pending.broadcast));
+    }
+}
+
+impl<H: Hal> Shootdown<'_, '_, H> {
+    /// One page, in a cluster of several CPUs.
+    fn invalidate_shared(&mut self, space: u16, va: u64, _bits: u32) {
         if self.pending.space != space {
             self.finish_run();
             self.pending.space = space;
@@ -292,27 +320,13 @@ impl<H: Hal> Tlb for Shootdown<'_, '_, H> {
             return;
         }
         let others = self.others(space);
-        if self.is_alone()
-            || (others.is_empty() && self.spaces[usize::from(space)].ran_on.contains(self.here()))
-        {
-            self.counters.count(Counter::TlbLocal);
-            self.hal.invalidate_page(Space::asid(space), va, false);
-        } else if !others.is_empty() {
+        if others.is_empty() {
+            if self.spaces[usize::from(space)].ran_on.contains(self.here()) {
+                self.counters.count(Counter::TlbLocal);
+                self.hal.invalidate_page(Space::asid(space), va, false);
+            }
+        } else {
             self.invalidate_elsewhere(space, va, others);
         }
-    }
-
-    fn invalidate_space(&mut self, space: u16) {
-        self.finish_run();
-        self.invalidate_all(space);
-    }
-
-    #[inline]
-    fn sync(&mut self) {
-        self.finish_run();
-        if self.pending.count != 0 {
-            self.shoot();
-        }
-        self.hal.sync(core::mem::take(&mut self.pending.broadcast));
     }
 }

@@ -3,14 +3,13 @@
 use crate::control::Done;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
-use crate::lifecycle::NewThread;
+use crate::lifecycle::{NewThread, quota};
 use crate::thread::{Kind, Operation};
 use skerry_abi::syscall::{
     INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
     space_op,
 };
-use skerry_abi::{Counter, Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
-use skerry_checks::{Check, passes};
+use skerry_abi::{Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
 use skerry_mapping_db::Status;
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
@@ -18,7 +17,7 @@ pub const ESR_SVC64: u64 = 0x15 << 26 | 1 << 25;
 /// Bytes of an `svc` instruction: so far back goes a thread that executes it again.
 pub(crate) const SVC_SIZE: u64 = 4;
 /// Registers x0..x18 are the caller's to lose.
-const CLOBBERED: usize = 19;
+pub(crate) const CLOBBERED: usize = 19;
 
 /// The answer for one fpage: R for "was accessed", W for "was written".
 pub(crate) fn status_word(fpage: Fpage, status: Status) -> u64 {
@@ -85,8 +84,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     pub(crate) fn privileged(&self, t: u32) -> Result<(), Error> {
         let space = self.threads[t as usize].space;
-        let privileged = self.spaces[usize::from(space)].privileged;
-        if passes(Check::Privileged, privileged) { Ok(()) } else { Err(Error::NotPrivileged) }
+        if self.spaces[usize::from(space)].privileged { Ok(()) } else { Err(Error::NotPrivileged) }
     }
 
     fn ipc(&mut self, t: u32) {
@@ -101,34 +99,6 @@ impl<H: Hal> Kernel<'_, H> {
         };
         self.threads[t as usize].op = op;
         self.start_ipc(t);
-    }
-
-    fn unmap(&mut self, t: u32) {
-        let thread = &self.threads[t as usize];
-        let (x, space) = (thread.context.x, thread.space);
-        let (flush, count) = (x[0] & 1 != 0, (x[0] >> 8 & 0xf) as usize);
-        let mut results = [0; 8];
-        let few = passes(Check::UnmapCount, (1..=results.len()).contains(&count));
-        let mut outcome = if few { Ok(()) } else { Err(Error::BadArgument) };
-        if outcome.is_ok() && x[1..=count].iter().any(|&word| Fpage::decode(word).is_none()) {
-            outcome = Err(Error::BadArgument);
-        }
-        if outcome.is_ok() {
-            for (result, fpage) in
-                results.iter_mut().zip(x[1..=count].iter().filter_map(|&w| Fpage::decode(w)))
-            {
-                let (db, mut tlb) = self.db_and_tlb();
-                let status = db.unmap(&mut tlb, space, fpage, flush);
-                self.counters.add(Counter::Unmaps, u64::from(status.touched));
-                *result = status_word(fpage, status);
-            }
-        }
-        let registers = &mut self.threads[t as usize].context.x;
-        registers[..CLOBBERED].fill(0);
-        match outcome {
-            Ok(()) => registers[1..=results.len()].copy_from_slice(&results),
-            Err(error) => registers[0] = error.code(),
-        }
     }
 
     pub(crate) fn decode_create(&self, x: &[u64; 9]) -> Result<NewThread, Error> {
@@ -147,11 +117,13 @@ impl<H: Hal> Kernel<'_, H> {
     fn space_control(&mut self, caller: u32, x: &[u64; 9]) -> Result<Done, Error> {
         if x[0] == space_op::CREATE {
             let domain = u32::try_from(x[1]).map_err(|_| Error::BadArgument)?;
-            return self.create_space(domain, x[2] & 1 != 0).map(|id| Done::value(id.0));
+            let created = self.create_space_within(domain, x[2] & 1 != 0, quota(x[3]));
+            return created.map(|id| Done::value(id.0));
         }
         let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
         match x[0] {
             space_op::DESTROY => self.destroy_space_for(caller, space),
+            space_op::SET_QUOTA => self.db.set_quota(space, quota(x[2])).map(|()| Done::NOTHING),
             space_op::GRANT_PARTNER => {
                 self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| Done::NOTHING)
             }

@@ -2,12 +2,12 @@
 
 mod arenas;
 mod cancel;
-mod checks;
 mod control;
 mod fastpath;
 mod interrupt;
 mod invariants;
 mod ipc;
+mod items;
 mod lifecycle;
 mod memory;
 mod model;

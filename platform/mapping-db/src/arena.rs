@@ -62,6 +62,8 @@ pub struct SpaceTables {
     pub(crate) region: u32,
     pub(crate) used: Quota,
     pub(crate) quota: Quota,
+    /// Pages of the kernel's own that are the space's (UTCBs). They count as tables.
+    pub(crate) pages: u32,
 }
 
 impl SpaceTables {
@@ -72,6 +74,7 @@ impl SpaceTables {
         region: u32::MAX,
         used: Quota { tables: 0, nodes: 0 },
         quota: Quota { tables: 0, nodes: 0 },
+        pages: 0,
     };
 }
 
@@ -316,7 +319,7 @@ pub(crate) struct Need {
 impl SpaceTables {
     /// Whether the quota allows it.
     pub(crate) fn admits(&self, need: Need) -> Result<(), Error> {
-        let tables = self.quota.tables.saturating_sub(self.used.tables);
+        let tables = self.quota.tables.saturating_sub(self.used.tables + self.pages);
         let nodes = self.quota.nodes.saturating_sub(self.used.nodes);
         if need.tables <= tables && need.nodes <= nodes { Ok(()) } else { Err(Error::OutOfKernelMemory) }
     }

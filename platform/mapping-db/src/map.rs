@@ -1,18 +1,16 @@
 //! Delegation: `map` makes child mappings.
 //!
-//! Nothing is ever half done: the first pass over the fpage finds every conflict and adds up what it takes, the second
-//! pass does it and cannot fail. (Rejected: doing and undoing. Undo needs a journal, and would have to restore rights.)
-//! A request that one entry fulfils, the common one, is looked at only once.
+//! The fpage is taken in *steps*, each of which one entry at the destination fulfils. The steps are counted before the first
+//! is taken: see [`crate::items`]. A page to a hole, the common request, takes a shorter way: see [`crate::fast`].
 
-use skerry_abi::{Error, Fpage, Rights, layout};
-use skerry_checks::{Check, passes};
+use skerry_abi::{Error, Fpage, Rights};
 
 use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Slot};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
 use crate::walk::{PAGE_BITS, Place, TOP_BITS};
-use crate::{MappingDb, Status, Tlb};
+use crate::{MappingDb, Status, Tlb, Transfer};
 
 /// What [`MappingDb::map`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,7 +20,7 @@ pub struct Mapped {
 }
 
 /// Tables that a large mapping reserves when it is made, so that it can be split at any time.
-const fn reserve_of(bits: u32) -> u32 {
+pub(crate) const fn reserve_of(bits: u32) -> u32 {
     match bits {
         PAGE_BITS => 0,
         TOP_BITS => 1 + ENTRIES as u32,
@@ -31,30 +29,31 @@ const fn reserve_of(bits: u32) -> u32 {
 }
 
 /// A valid request: `src` of the space with root table `from_root` to `dest` in another.
-struct Request {
-    from: u16,
-    from_root: u32,
-    src: Fpage,
-    to: u16,
-    to_root: u32,
-    dest: u64,
-    rights: Rights,
-    attr: Attr,
+pub(crate) struct Request {
+    pub(crate) from: u16,
+    pub(crate) from_root: u32,
+    pub(crate) src: Fpage,
+    pub(crate) to: u16,
+    pub(crate) to_root: u32,
+    pub(crate) dest: u64,
+    pub(crate) rights: Rights,
+    pub(crate) attr: Attr,
+    pub(crate) grant: bool,
 }
 
 /// The part of a request that one destination entry fulfils.
 #[derive(Clone, Copy)]
-struct Step {
-    source: Place,
+pub(crate) struct Step {
+    pub(crate) source: Place,
     /// Offset in the fpage.
-    at: u64,
+    pub(crate) at: u64,
     /// log2 of its size.
-    bits: u32,
-    target: Target,
+    pub(crate) bits: u32,
+    pub(crate) target: Target,
 }
 
 #[derive(Clone, Copy)]
-enum Target {
+pub(crate) enum Target {
     /// Nothing there: the walk ended in this slot, of at least the size.
     Free(Slot),
     /// An empty table where a larger leaf shall be.
@@ -65,13 +64,15 @@ enum Target {
 
 /// Adds up the needs of steps in ascending order. Tables that several steps share count once.
 #[derive(Default)]
-struct Plan {
-    pages: u64,
-    to: Need,
-    from: Need,
+pub(crate) struct Plan {
+    pub(crate) pages: u64,
+    pub(crate) to: Need,
+    pub(crate) from: Need,
+    /// What a grant moves from one account to the other.
+    pub(crate) moved: Need,
     /// The last region of 1 GiB, and of 2 MiB, that needs a new table (plus one).
-    last: [u64; 2],
-    last_bucket: u32,
+    pub(crate) last: [u64; 2],
+    pub(crate) last_bucket: u32,
 }
 
 impl MappingDb<'_> {
@@ -112,50 +113,12 @@ impl MappingDb<'_> {
         dest: u64,
         attr: Attr,
     ) -> Result<Mapped, Error> {
-        let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
-        let pinned = dest < layout::PINNED_END && end > layout::PINNED_BASE;
-        let pinned = !passes(Check::MapPinned, !pinned);
-        if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || pinned {
-            return Err(Error::BadArgument);
-        }
-        let (from_root, to_root) = (self.live_root(from)?, self.live_root(to)?);
-        let rights = src.rights() | Rights::R;
-        let request = Request { from, from_root, src, to, to_root, dest, rights, attr };
-        let step = self.next_step(&request, 0)?.ok_or(Error::NothingMapped)?;
-        let single = step.bits == src.bits();
-        let mut plan = Plan::default();
-        self.add_step(&mut plan, &request, &step);
-        if !single {
-            self.add_rest(&mut plan, &request, &step)?;
-        }
-        if self.admit_plan(&plan, &request).is_err() {
-            return self.map_after_reclaim(tlb, &request);
-        }
-        self.commit(tlb, &request, step)?;
-        Ok(Mapped { pages: plan.pages as u32 })
-    }
-
-    /// Frees empty tables, of all spaces if need be, and tries once more.
-    #[cold]
-    fn map_after_reclaim(&mut self, tlb: &mut impl Tlb, request: &Request) -> Result<Mapped, Error> {
-        for space in 0..self.spaces.len() as u16 {
-            if self.live_root(space).is_ok() {
-                self.reclaim(tlb, space);
-            }
-        }
-        // The tables have changed: look again from the beginning.
-        let step = self.next_step(request, 0)?.ok_or(Error::NothingMapped)?;
-        let mut plan = Plan::default();
-        self.add_step(&mut plan, request, &step);
-        self.add_rest(&mut plan, request, &step)?;
-        self.admit_plan(&plan, request)?;
-        self.commit(tlb, request, step)?;
-        Ok(Mapped { pages: plan.pages as u32 })
+        self.map_items(tlb, from, to, &[Transfer { src, dest, attr, grant: false }])
     }
 
     /// The first step at or behind offset `at`; `None` if no more is mapped in the source.
     #[inline]
-    fn next_step(&self, request: &Request, mut at: u64) -> Result<Option<Step>, Error> {
+    pub(crate) fn next_step(&self, request: &Request, mut at: u64) -> Result<Option<Step>, Error> {
         while at < request.src.size() {
             let va = request.src.base() + at;
             let source = self.descend(request.from_root, va, PAGE_BITS);
@@ -170,6 +133,15 @@ impl MappingDb<'_> {
     #[inline]
     fn step(&self, request: &Request, source: Place, at: u64) -> Result<Step, Error> {
         let mut bits = source.slot.bits;
+        if request.grant {
+            let node = self.nodes.get(source.node);
+            let stricter = request.attr > source.entry.attr();
+            let has_children = self.nodes.first_child(&self.tables, source.node, 0, node.size()) != NIL;
+            let whole = node.bits() == bits && bits <= request.src.bits();
+            if node.is_root() || !whole || stricter && has_children {
+                return Err(Error::Refused);
+            }
+        }
         while bits > request.src.bits() || at & ((1 << bits) - 1) != 0 {
             bits -= 9;
         }
@@ -178,23 +150,23 @@ impl MappingDb<'_> {
             let target = if !place.entry.is_valid() {
                 Target::Free(place.slot)
             } else if place.entry.is_table(place.slot.bits) {
+                if request.grant
+                    && (place.node != NIL || !self.tables.is_empty(self.tables.index(place.entry)))
+                {
+                    return Err(Error::AlreadyMapped);
+                }
                 if place.node != NIL || !self.tables.is_empty(self.tables.index(place.entry)) {
                     bits -= 9; // smaller mappings there: they may be the same ones, or leave holes
                     continue;
                 }
                 Target::EmptyTable(place.slot)
+            } else if request.grant {
+                return Err(Error::AlreadyMapped);
             } else {
                 self.same(request, &source, &place, at)?
             };
             return Ok(Step { source, at, bits, target });
         }
-    }
-
-    /// The rights that the request may give away of what it found.
-    #[inline]
-    fn limit(request: &Request, source: &Place) -> Rights {
-        let all = passes(Check::MapRights, false);
-        if all { request.rights } else { request.rights & source.entry.rights() }
     }
 
     /// There is a leaf at the destination: is it what the request would make?
@@ -206,8 +178,7 @@ impl MappingDb<'_> {
         let parent_offset = request.src.base() + at - self.nodes.get(source.node).va();
         let frame = there.offset() + (request.dest + at - there.va());
         let attr = request.attr.max(source.entry.attr());
-        let same = there.parent == source.node && frame == parent_offset && attr == place.entry.attr();
-        if passes(Check::MapOccupied, same) {
+        if there.parent == source.node && frame == parent_offset && attr == place.entry.attr() {
             Ok(Target::Same(place.node))
         } else {
             Err(Error::AlreadyMapped)
@@ -215,7 +186,7 @@ impl MappingDb<'_> {
     }
 
     #[inline]
-    fn add_step(&self, plan: &mut Plan, request: &Request, step: &Step) {
+    pub(crate) fn add_step(&self, plan: &mut Plan, request: &Request, step: &Step) {
         plan.pages += 1 << (step.bits - PAGE_BITS);
         let dest = request.dest + step.at;
         match step.target {
@@ -232,6 +203,11 @@ impl MappingDb<'_> {
                 }
             }
         }
+        if request.grant {
+            plan.moved.nodes += 1;
+            plan.moved.tables += reserve_of(step.bits);
+            return;
+        }
         plan.to.nodes += 1;
         plan.to.tables += reserve_of(step.bits);
         let source = self.nodes.get(step.source.node);
@@ -241,46 +217,31 @@ impl MappingDb<'_> {
         }
     }
 
-    fn add_rest(&self, plan: &mut Plan, request: &Request, first: &Step) -> Result<(), Error> {
-        let mut at = first.at + (1 << first.bits);
-        while let Some(step) = self.next_step(request, at)? {
-            self.add_step(plan, request, &step);
-            at = step.at + (1 << step.bits);
-        }
-        Ok(())
-    }
-
-    fn admit_plan(&self, plan: &Plan, request: &Request) -> Result<(), Error> {
-        let both = Need { tables: plan.to.tables + plan.from.tables, nodes: plan.to.nodes };
-        if request.from == request.to {
-            return self.admit(request.to, both);
-        }
-        if both.tables > self.tables.free() {
-            return Err(Error::OutOfKernelMemory);
-        }
-        self.admit(request.to, plan.to)?;
-        self.admit(request.from, plan.from)
-    }
-
     /// Does what was planned and admitted, from `step` on.
-    fn commit(&mut self, tlb: &mut impl Tlb, request: &Request, mut step: Step) -> Result<(), Error> {
+    pub(crate) fn commit(
+        &mut self,
+        tlb: &mut impl Tlb,
+        request: &Request,
+        mut step: Step,
+    ) -> Result<(), Error> {
         let (mut made, mut status) = (false, Status::default());
         loop {
             let dest = request.dest + step.at;
             match step.target {
                 Target::Same(node) => {
                     let low = dest - self.nodes.get(node).va();
-                    let op = Op::Widen(Self::limit(request, &step.source));
+                    let op = Op::Widen(request.rights & step.source.entry.rights());
                     self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
                 }
-                Target::Free(slot) => {
-                    self.create(request, &step, slot)?;
-                    made = true;
-                }
-                Target::EmptyTable(slot) => {
-                    self.drop_if_empty(tlb, request.to, slot, dest);
-                    tlb.sync();
-                    self.create(request, &step, slot)?;
+                Target::Free(slot) | Target::EmptyTable(slot) => {
+                    if let Target::EmptyTable(slot) = step.target {
+                        self.drop_if_empty(tlb, request.to, slot, dest);
+                        tlb.sync();
+                    }
+                    match request.grant {
+                        true => self.relocate(tlb, request, &step, slot)?,
+                        false => self.create(request, &step, slot)?,
+                    }
                     made = true;
                 }
             }
@@ -310,7 +271,7 @@ impl MappingDb<'_> {
         let entry = Entry::leaf(
             step.source.entry.pa() + inside,
             step.bits,
-            Self::limit(request, &step.source),
+            request.rights & step.source.entry.rights(),
             request.attr.max(step.source.entry.attr()),
         );
         let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());

@@ -55,6 +55,10 @@ impl Node {
         let key = va >> PAGE_BITS | (offset >> PAGE_BITS) << 29 | (space as u64) << 47;
         Self { parent, child: NIL, next, prev: NIL, bucket: NIL, more: table, key }
     }
+    /// It is in another place now; what it was derived from stays.
+    pub(crate) fn relocate(&mut self, space: u16, va: u64) {
+        self.key = self.key & 0x7fff_f800_0000 | va >> PAGE_BITS | u64::from(space) << 47;
+    }
     /// Whether it is the node of a page.
     #[inline(always)]
     pub(crate) const fn is_page(&self) -> bool {

@@ -131,8 +131,18 @@ impl MappingDb<'_> {
         self.install(slot, free, bits, va, entry, Node::new(slot, va, bits, NIL, 0)).map(|_| ())
     }
 
-    /// Maps a page of the kernel's own, readable and perhaps writable at EL0, that belongs to no mapping tree: items can neither
-    /// be mapped from it nor over it, and no unmap takes it away. The caller publishes.
+    /// What the space may use from now on. What it has already stays, even if it is more.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSpace`].
+    pub fn set_quota(&mut self, slot: u16, quota: impl Into<Quota>) -> Result<(), Error> {
+        self.live_root(slot)?;
+        self.account(slot).quota = quota.into();
+        Ok(())
+    }
+
+    /// Maps a page of the kernel's own that belongs to no mapping tree: items can neither be mapped from it nor over it, and no
+    /// unmap takes it away. It is readable at EL0; a writable one is the space's alone and charged to it. The caller publishes.
     ///
     /// # Errors
     /// [`Error::BadArgument`], [`Error::NoSuchSpace`], [`Error::AlreadyMapped`], [`Error::OutOfKernelMemory`].
@@ -145,6 +155,10 @@ impl MappingDb<'_> {
             return Err(Error::BadArgument);
         }
         let free = self.free_slot(slot, va, PAGE_BITS, 0)?;
+        let own = u32::from(writable);
+        self.spaces[usize::from(slot)]
+            .admits(Need { tables: (free.bits - PAGE_BITS) / 9 + own, nodes: 0 })?;
+        self.account(slot).pages += own;
         let page = self.hang_tables(slot, free, PAGE_BITS, va)?;
         self.tables.store(page, Entry::pinned(pa, writable));
         Ok(())
@@ -159,6 +173,7 @@ impl MappingDb<'_> {
         let place = self.descend(root, va, PAGE_BITS);
         if place.entry.is_leaf(place.slot.bits) && place.node == NIL {
             self.tables.store(place.slot, Entry::INVALID);
+            self.account(slot).pages -= u32::from(place.entry.rights().contains(Rights::W));
             tlb.invalidate(slot, va, PAGE_BITS);
             tlb.sync();
         }

@@ -105,7 +105,7 @@ impl MappingDb<'_> {
     }
 
     /// Does `op` to all descendants of `top` that were derived from its offsets `low..high`.
-    fn revoke_below(
+    pub(crate) fn revoke_below(
         &mut self,
         tlb: &mut impl Tlb,
         top: u32,

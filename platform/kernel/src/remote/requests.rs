@@ -11,7 +11,6 @@ use crate::ring::{Lane, Slot};
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Domain, Error, SpaceId, Tag, ThreadId};
-use skerry_checks::{Check, passes};
 
 impl<H: Hal> Kernel<'_, H> {
     /// Handles a request. Returns the response, if there is one and it is not written already.
@@ -81,8 +80,7 @@ impl<H: Hal> Kernel<'_, H> {
         let t = self.find(head.receiver).ok_or(Error::NoSuchThread)?;
         let thread = &self.threads[t as usize];
         let space = thread.space;
-        let permitted = head.argument as Domain == self.domain_of(t) || head.argument & GRANTED != 0;
-        if !passes(Check::RemotePermission, permitted) {
+        if head.argument as Domain != self.domain_of(t) && head.argument & GRANTED == 0 {
             return Err(Error::NotPermitted);
         }
         let call = head.argument & CALL != 0;

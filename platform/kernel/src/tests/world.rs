@@ -35,6 +35,8 @@ pub(super) struct Fake {
     pub(super) shot: Vec<CpuId>,
     /// Device interrupts: where they go, and whether they are masked.
     pub(super) interrupts: BTreeMap<u32, (CpuId, bool)>,
+    /// User memory, by ASID and address.
+    pub(super) memory: BTreeMap<(u16, u64), u64>,
 }
 
 impl Hal for Fake {
@@ -57,6 +59,9 @@ impl Hal for Fake {
     }
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
         from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
+    }
+    fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
+        self.memory[&((ttbr0 >> 48) as u16, address)]
     }
     fn publish(&mut self) {}
     fn invalidate_page(&mut self, asid: u16, va: u64, broadcast: bool) {

@@ -1,7 +1,7 @@
 //! Mapping trees as a reviewer can read them.
 
-use skerry_abi::{Fpage, Rights};
-use skerry_mapping_db::{Attr, HwTable, MappingDb, Node, SpaceTables};
+use skerry_abi::{Error, Fpage, Rights};
+use skerry_mapping_db::{Attr, HwTable, MappingDb, Node, SpaceTables, Transfer};
 
 use crate::mmu::{Mmu, TABLES_PA};
 
@@ -90,5 +90,42 @@ fn a_gibibyte_splits_down_to_a_page() {
         assert_eq!(db.lookup(1, 0x4020_1000).unwrap().pa, RAM + 0x9000);
         assert_eq!(db.lookup(1, 0x4020_2000), None);
         assert_eq!(db.dump(1, 0x4020_1000).to_string(), "0: space=1 vaddr=0x40201000 size=4K r--\n");
+    });
+}
+
+#[test]
+fn a_granted_page_takes_its_children_along() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 12, Rights::RW), 1, 0x1000, Attr::Normal).unwrap();
+        db.map(mmu, 1, fpage(0x1000, 12, Rights::RW), 2, 0x2000, Attr::Normal).unwrap();
+        assert!(mmu.access(1, 0x1000, true) && mmu.access(2, 0x2000, false));
+        let grant = |src, dest| Transfer { src, dest, attr: Attr::Normal, grant: true };
+        db.map_items(mmu, 1, 2, &[grant(fpage(0x1000, 12, Rights::RW), 0x9000)]).unwrap();
+        assert_eq!(
+            db.dump(0, RAM).to_string(),
+            "0: space=0 vaddr=0x80000000 size=1G rwx\n\
+             1: => space=2 vaddr=0x9000 size=4K rw-\n\
+             2:   => space=2 vaddr=0x2000 size=4K rw-\n"
+        );
+        assert_eq!((db.lookup(1, 0x1000), db.used(1).nodes), (None, 0));
+        // Rights that are not granted are taken from below too; what was written before is told to those above.
+        db.map_items(mmu, 2, 1, &[grant(fpage(0x9000, 12, Rights::R), 0x1000)]).unwrap();
+        assert_eq!(
+            db.dump(0, RAM).to_string(),
+            "0: space=0 vaddr=0x80000000 size=1G rwx\n\
+             1: => space=1 vaddr=0x1000 size=4K r--\n\
+             2:   => space=2 vaddr=0x2000 size=4K r--\n"
+        );
+        assert!(db.unmap(mmu, 0, fpage(RAM, 12, Rights::NONE), false).written);
+        // A part of a mapping, and a root, cannot be granted; a mapping with children gets no stricter.
+        db.map(mmu, 0, fpage(RAM, 21, Rights::RW), 1, 0x20_0000, Attr::Normal).unwrap();
+        let refused = [grant(fpage(0x20_1000, 12, Rights::RW), 0x9000)];
+        assert_eq!(db.map_items(mmu, 1, 2, &refused), Err(Error::Refused));
+        assert_eq!(
+            db.map_items(mmu, 0, 2, &[grant(fpage(RAM, 30, Rights::RW), 1 << 30)]),
+            Err(Error::Refused)
+        );
+        let stricter = Transfer { attr: Attr::Device, ..grant(fpage(0x1000, 12, Rights::R), 0x9000) };
+        assert_eq!(db.map_items(mmu, 1, 2, &[stricter]), Err(Error::Refused));
     });
 }

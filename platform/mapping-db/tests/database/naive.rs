@@ -86,6 +86,33 @@ impl Naive {
         }
         Ok(())
     }
+    /// Moves pages that the database has found to be whole mappings.
+    pub(crate) fn grant(&mut self, from: u16, src: Fpage, to: u16, dest: u64) {
+        for at in grid().filter(|&at| src.contains(at)) {
+            let (old, new) = ((from, at), (to, dest + (at - src.base())));
+            let Some(mut page) = self.pages.remove(&old) else { continue };
+            let withheld = page.rights.without(src.rights());
+            for below in self.below(old) {
+                let child = self.pages.get_mut(&below).unwrap();
+                if !(child.rights & withheld).is_empty() {
+                    child.rights = child.rights.without(withheld);
+                    merge(&mut page.history, child.used);
+                    merge(&mut page.history, child.history);
+                    merge(&mut page.history, child.past);
+                    [child.used, child.history, child.past] = [[false; 2]; 3];
+                }
+            }
+            merge(&mut page.history, page.used);
+            merge(&mut page.history, page.past);
+            [page.used, page.past] = [[false; 2]; 2];
+            page.rights = page.rights & (src.rights() | Rights::R);
+            self.pages
+                .values_mut()
+                .filter(|child| child.parent == Some(old))
+                .for_each(|child| child.parent = Some(new));
+            assert!(self.pages.insert(new, page).is_none());
+        }
+    }
     /// Returns at least what must be reported.
     pub(crate) fn unmap(&mut self, space: u16, fpage: Fpage, flush: bool, roots_too: bool) -> [bool; 2] {
         let mut told = [false; 2];

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use skerry_abi::{Error, Fpage, Rights, layout};
-use skerry_mapping_db::{Attr, HwTable, MappingDb, Node, Quota, SpaceTables};
+use skerry_mapping_db::{Attr, HwTable, MappingDb, Node, Quota, SpaceTables, Transfer};
 
 use crate::mmu::{Mmu, TABLES_PA};
 use crate::naive::{BLOCKS, Naive, PAGES, grid};
@@ -14,6 +14,7 @@ const SPACES: u16 = 4;
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Map { from: u16, to: u16, bits: u32, src: usize, dest: usize, rights: u64, attr: Attr },
+    Items { from: u16, to: u16, bits: u32, src: [usize; 3], dest: [usize; 3], rights: u64, grant: [bool; 3] },
     Unmap { space: u16, bits: u32, at: usize, rights: u64, flush: bool },
     Access { space: u16, at: usize, write: bool },
     Pin { space: u16, page: u64 },
@@ -45,6 +46,8 @@ fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
         40 => (space(), space(), bits(), at(), at(), rights(), attr)
             .prop_map(|(from, to, bits, src, dest, rights, attr)| Op::Map { from, to, bits, src, dest, rights, attr }),
+        10 => (space(), space(), bits(), [at(), at(), at()], [at(), at(), at()], rights(), any::<[bool; 3]>())
+            .prop_map(|(from, to, bits, src, dest, rights, grant)| Op::Items { from, to, bits, src, dest, rights, grant }),
         8 => (space(), bits(), at(), rights(), any::<bool>())
             .prop_map(|(space, bits, at, rights, flush)| Op::Unmap { space, bits, at, rights, flush }),
         1 => (space(), any::<bool>())
@@ -83,6 +86,8 @@ struct Reached {
     seen: usize,
     split: usize,
     depth: usize,
+    items: usize,
+    granted: usize,
 }
 
 impl World<'_> {
@@ -147,6 +152,34 @@ impl World<'_> {
                     Err(Error::AlreadyMapped) => self.reached.already += 1,
                     Err(Error::OutOfKernelMemory) => self.reached.exhausted += 1,
                     _ => {}
+                }
+            }
+            Op::Items { from, to, bits, src, dest, rights, grant } => {
+                let count = 1 + src[0] % 3;
+                let item = |i: usize| {
+                    let src = Fpage::new(self.aim(from, bits, src[i]), bits, Rights::from_bits(rights | 4))
+                        .unwrap();
+                    Transfer { src, dest: aligned(bits, dest[i]), attr: Attr::Normal, grant: grant[i] }
+                };
+                let items: Vec<Transfer> = (0..count).map(item).collect();
+                let before = self.db.stats();
+                let result = self.db.map_items(&mut self.mmu, from, to, &items);
+                if result.is_ok() {
+                    self.reached.items += 1;
+                    for &Transfer { src, dest, attr, grant } in &items {
+                        match grant {
+                            true => {
+                                self.reached.granted += 1;
+                                self.naive.grant(from, src, to, dest);
+                            }
+                            false => self.naive.map(from, src, to, dest, attr).unwrap(),
+                        }
+                    }
+                } else {
+                    // `check` sees that nothing has happened.
+                    assert_eq!(self.db.stats().free_nodes, before.free_nodes);
+                    assert!(self.db.stats().free_tables >= before.free_tables);
+                    assert!(result != Err(Error::OutOfKernelMemory) || !self.ample);
                 }
             }
             Op::Unmap { space, bits, at, rights, flush } => {
@@ -297,8 +330,13 @@ fn random_operations_reach_what_matters() {
         total.seen += reached.seen;
         total.split += reached.split;
         total.depth += reached.depth;
+        total.items += reached.items;
+        total.granted += reached.granted;
     }
-    let Reached { mapped, nothing, already, exhausted, seen, split, depth } = total;
+    let Reached { mapped, nothing, already, exhausted, seen, split, depth, items, granted } = total;
     assert!([mapped, nothing, already].into_iter().all(|count| count > 1000), "{total:?}");
-    assert!([exhausted, seen, split, depth].into_iter().all(|count| count > 100), "{total:?}");
+    assert!(
+        [exhausted, seen, split, depth, items, granted].into_iter().all(|count| count > 100),
+        "{total:?}"
+    );
 }

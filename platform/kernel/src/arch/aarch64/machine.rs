@@ -1,7 +1,7 @@
 //! The kernel's view of the hardware: TLB, barriers, doorbells, the end.
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
-use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, tlbi, wfi};
+use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, read_sysreg, tlbi, wfi, write_sysreg};
 use super::{console, fp, gic, percpu, shootdown, timer, words};
 use core::arch::asm;
 use core::fmt;
@@ -43,6 +43,21 @@ impl Hal for Machine {
     }
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
         words::copy(from, to);
+    }
+    fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
+        let present = read_sysreg!("ttbr0_el1");
+        write_sysreg!("ttbr0_el1", ttbr0);
+        isb();
+        let word: u64;
+        // SAFETY: an unprivileged load (LDTR), so it reads what a program in that space could read, PAN or not, and nothing of the
+        // kernel's: `address` is below USER_END. It does not fault: the caller has found the page in these tables, with the access
+        // flag set, and holds the cluster lock, without which nobody takes it away.
+        unsafe {
+            asm!("ldtr {}, [{}]", out(reg) word, in(reg) address, options(nostack, preserves_flags, readonly))
+        };
+        write_sysreg!("ttbr0_el1", present);
+        isb();
+        word
     }
     fn publish(&mut self) {
         // The walker must see the new entry before the access that follows (D8.13.1).
