@@ -36,7 +36,8 @@ const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 16] = [
+    case("syscall.null", [30, 0, 14], "the system call that does nothing"),
     case(
         "ipc.roundtrip",
         [250, 414, 189],
@@ -48,6 +49,11 @@ pub const CASES: [Case; 14] = [
         "ipc.roundtrip.cross-cluster",
         [900, 2868, 0],
         "call and reply-and-wait between CPUs of two clusters, 8 MRs; both CPUs summed",
+    ),
+    case(
+        "notify.roundtrip",
+        [0, 0, 0],
+        "notify a more urgent thread of another space, which takes it and waits again",
     ),
     case(
         "fault.roundtrip",

@@ -24,10 +24,12 @@ const WRITTEN: u64 = 6;
 /// Runs the case; `None` if there is no such case.
 pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Trouble>> {
     Some(match name {
+        "syscall.null" => alone(world, Loop::Null),
         "ipc.roundtrip" => between_spaces(world, EIGHT),
         "ipc.roundtrip.mr60" => between_spaces(world, SIXTY),
         "ipc.roundtrip.same-space" => same_space(world),
         "ipc.roundtrip.cross-cluster" => cross_cluster(world),
+        "notify.roundtrip" => notify(world),
         "fault.roundtrip" => fault(world, world.frames.pages.base),
         "fault.roundtrip.from-block" => fault(world, world.frames.blocks.base),
         "unmap.page" => unmap(world, 1, WRITTEN),
@@ -85,6 +87,22 @@ fn cross_cluster(world: &mut World) -> Result<Samples, Trouble> {
     let server = ThreadId::root(1);
     sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
     call(world, &mut client, server, EIGHT)
+}
+
+/// The listener is in another space and more urgent: it has taken each notification before the notifier goes on.
+fn notify(world: &mut World) -> Result<Samples, Trouble> {
+    let (mut notifier, mut space) = (world.space()?, world.space()?);
+    let counter = world.frames.pages.base;
+    for space in [&mut notifier, &mut space] {
+        world.touch(space, counter, 1, PAGE)?;
+    }
+    let listener = Params { address: counter, ..Params::default() };
+    let listener = world.serve(&mut space, Loop::Listener, listener)?;
+    settle();
+    sys::grant_partner(notifier.id, listener).map_err(failed("granting a partner"))?;
+    let params = Params { dest: listener.0, address: counter, count: RUN, ..Params::default() };
+    world.run("notifying", &mut notifier, Loop::Notify, params)?;
+    Ok(shared::samples())
 }
 
 /// `RUN` faults at fresh addresses, answered by a pager whose frames, from `frames` on, are ready.

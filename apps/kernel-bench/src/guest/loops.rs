@@ -11,7 +11,7 @@ use core::arch::global_asm;
 
 use super::shared::{ADDRESS, COUNT, DEST, MAIN, SAMPLES, STEP, TAG};
 use skerry_abi::message::Tag;
-use skerry_abi::syscall::{IPC, THREAD_CONTROL, UNMAP, thread_op};
+use skerry_abi::syscall::{IPC, NOTIFY, NULL, THREAD_CONTROL, UNMAP, thread_op};
 
 /// What a finished loop sends: one word, the number of wrong answers.
 pub(crate) const DONE: u32 = 0xbe2c;
@@ -20,7 +20,7 @@ global_asm!(
     r#"
     .pushsection .text.bench, "ax"
     .balign 4096
-    .global bench_empty, bench_touch, bench_client, bench_server, bench_faulter, bench_pager
+    .global bench_empty, bench_null, bench_notify, bench_listener, bench_touch, bench_client, bench_server, bench_faulter, bench_pager
     .global bench_unmap, bench_create, bench_newborn, bench_copy, bench_zero
 
     // x19, x20: the counter before and after; x22: wrong answers; x25: next sample; x24: samples to come
@@ -57,6 +57,64 @@ bench_empty:
     subs    x24, x24, #1
     b.ne    1b
     b       done
+
+    // The system call that does nothing.
+bench_null:
+    load_params
+1:
+    .global bench_null_call
+bench_null_call:
+    begin
+    svc     #{null}
+    .global bench_null_back
+bench_null_back:
+    end
+    sample
+    cmp     x0, #0
+    check
+    subs    x24, x24, #1
+    b.ne    1b
+    b       done
+
+    // Notifies the more urgent thread DEST, which counts the bits at ADDRESS.
+bench_notify:
+    load_params
+    str     xzr, [x23]
+1:  mov     x0, x27
+    mov     x1, #1
+    .global bench_notify_call
+bench_notify_call:
+    begin
+    svc     #{notify}
+    .global bench_notify_back
+bench_notify_back:
+    end
+    sample
+    cmp     x0, #0
+    check
+    subs    x24, x24, #1
+    b.ne    1b
+    ldr     x1, [x23]
+    ldr     x2, [x28, #{count}]
+    cmp     x1, x2
+    check
+    b       done
+
+    // Waits for notifications, and adds up the bits at ADDRESS.
+bench_listener:
+    load_params
+    mrs     x26, tpidrro_el0
+    ldr     x26, [x26]
+1:  mov     x0, xzr
+    mov     x1, x26
+    mov     x11, xzr
+    mov     x12, #-1
+    mov     x13, xzr
+    svc     #{ipc}
+    ldr     x1, [x23]
+    add     x1, x1, x3
+    str     x1, [x23]
+    b       1b
 
     // Writes to COUNT places from ADDRESS on, STEP bytes apart: makes a space have its pages.
 bench_touch:
@@ -303,7 +361,7 @@ sleep:
     "#,
     dest = const DEST, tag = const TAG, count = const COUNT, samples = const SAMPLES, main = const MAIN,
     address = const ADDRESS, step = const STEP,
-    ipc = const IPC, unmap = const UNMAP, thread_control = const THREAD_CONTROL,
+    ipc = const IPC, null = const NULL, notify = const NOTIFY, unmap = const UNMAP, thread_control = const THREAD_CONTROL,
     create = const thread_op::CREATE, start = const thread_op::START, delete = const thread_op::DELETE,
     item = const Tag::new(0, 0, 2).0, done_label = const DONE,
 );
@@ -327,6 +385,12 @@ macro_rules! loops {
 loops! {
     /// Measures nothing.
     Empty = bench_empty;
+    /// Calls the kernel for nothing.
+    Null = bench_null;
+    /// Notifies a thread.
+    Notify = bench_notify;
+    /// Waits for notifications.
+    Listener = bench_listener;
     /// Touches pages.
     Touch = bench_touch;
     /// Calls a server.
