@@ -26,40 +26,61 @@ pub struct Case {
     pub sel4: Option<u64>,
     /// What a hand-written sketch needs.
     pub sketch: Option<u64>,
+    /// Labels of the two looks at the counter in the program, if the way between them has a ledger.
+    pub marks: Option<[&'static str; 2]>,
 }
 
 const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
     const fn some(number: u64) -> Option<u64> {
         if number == 0 { None } else { Some(number) }
     }
-    Case { name, what, bar: some(bars[0]), sel4: some(bars[1]), sketch: some(bars[2]) }
+    Case { name, what, bar: some(bars[0]), sel4: some(bars[1]), sketch: some(bars[2]), marks: None }
+}
+
+impl Case {
+    const fn between(mut self, first: &'static str, last: &'static str) -> Self {
+        self.marks = Some([first, last]);
+        self
+    }
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 16] = [
-    case("syscall.null", [30, 0, 14], "the system call that does nothing"),
+pub const CASES: [Case; 17] = [
+    case("syscall.null", [30, 0, 14], "the system call that does nothing")
+        .between("bench_null_call", "bench_null_back"),
     case(
         "ipc.roundtrip",
         [250, 414, 189],
-        "call and reply-and-wait between two spaces on one CPU, 8 MRs each way",
-    ),
-    case("ipc.roundtrip.mr60", [450, 1897, 0], "the same with 60 MRs each way"),
+        "call to the own pager in another space on the same CPU, and its reply-and-wait; 8 MRs each way",
+    )
+    .between("bench_client_call", "bench_client_back"),
+    case("ipc.roundtrip.mr60", [450, 1897, 0], "the same with 60 MRs each way")
+        .between("bench_client_call", "bench_client_back"),
+    case(
+        "ipc.roundtrip.partner",
+        [0, 0, 0],
+        "the same with 8 MRs, to a granted partner instead of the own pager",
+    )
+    .between("bench_client_call", "bench_client_back"),
     case("ipc.roundtrip.same-space", [0, 0, 0], "call and reply-and-wait inside of one space, 8 MRs"),
     case(
         "ipc.roundtrip.cross-cluster",
         [900, 2868, 0],
         "call and reply-and-wait between CPUs of two clusters, 8 MRs; both CPUs summed",
-    ),
+    )
+    .between("bench_client_call", "bench_client_back"),
     case(
         "notify.roundtrip",
         [0, 0, 0],
         "notify a more urgent thread of another space, which takes it and waits again",
-    ),
+    )
+    .between("bench_notify_call", "bench_notify_back"),
     case(
         "fault.roundtrip",
         [450, 1600, 0],
         "a write faults, a pager in another space answers with a ready 4 KiB frame, the write is done",
-    ),
+    )
+    .between("bench_faulter_write", "bench_faulter_back"),
     case(
         "fault.roundtrip.from-block",
         [0, 0, 0],
@@ -69,8 +90,10 @@ pub const CASES: [Case; 16] = [
         "unmap.page",
         [190, 488, 98],
         "unmap one 4 KiB page that one other space maps, has used, and ran on this CPU",
-    ),
-    case("unmap.page.17", [0, 0, 0], "unmap one 4 KiB page that 17 other spaces map"),
+    )
+    .between("bench_unmap_call", "bench_unmap_back"),
+    case("unmap.page.17", [0, 0, 0], "unmap one 4 KiB page that 17 other spaces map")
+        .between("bench_unmap_call", "bench_unmap_back"),
     case(
         "unmap.page.growth",
         [60, 378, 35],
@@ -81,7 +104,8 @@ pub const CASES: [Case; 16] = [
         "thread.create-start",
         [900, 3893, 0],
         "create and start a thread in an existing space, to its first instruction",
-    ),
+    )
+    .between("bench_create_call", "bench_newborn"),
     case(
         "thread.create-start.new-utcb-page",
         [0, 0, 0],

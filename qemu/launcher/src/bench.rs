@@ -3,6 +3,7 @@
 //! What is measured and how much it may take is the table of the `kernel-bench` crate, which the guest's program is built from
 //! too. This module boots it, and puts the bars and other kernels' numbers beside what it found.
 
+use std::process::Command;
 use std::time::Duration;
 
 use comfy_table::Table;
@@ -65,15 +66,25 @@ impl KernelBench {
     /// # Errors
     /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
+        supervise(self.command(session, Pace::Deterministic), self.silence, observer)
+    }
+
+    /// The command that boots the machine.
+    pub fn command(&self, session: &Session, pace: Pace) -> Command {
         let append = self.command_line();
         let boot = Boot {
             machine: &self.machine,
-            pace: Pace::Deterministic,
+            pace,
             kernel: &session.boot_image,
             initrd: &session.modules,
             append: &append,
         };
-        supervise(session.qemu.command(&boot), self.silence, observer)
+        session.qemu.command(&boot)
+    }
+
+    /// How many CPUs the machine has.
+    pub fn cpus(&self) -> u32 {
+        self.machine.cpus() as u32
     }
 
     /// The parameters, as fields of a record.

@@ -96,6 +96,9 @@ pub struct BenchArgs {
     /// How results are printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Print the ledger instead: where the instructions go, part by part, by single-stepping
+    #[arg(long)]
+    pub ledger: bool,
     /// Show everything the guest says
     #[arg(long)]
     pub verbose: bool,

@@ -9,6 +9,7 @@ use crate::cli::{BenchArgs, Cli, Command, Format, Listing, MainJobArgs, RunArgs}
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::install::Installer;
+use crate::ledger::Ledger;
 use crate::machine::{self, Machine, Overrides};
 use crate::progress::Meter;
 use crate::qemu::Pace;
@@ -147,6 +148,11 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     let bench = KernelBench::new(&args.cases, Duration::from_secs(args.timeout))?;
     let session = Session::prepare(installer)?;
     let meter = Meter::new(1, args.verbose);
+    if args.ledger {
+        let ledger = Ledger::make(&session, &bench, &meter)?;
+        meter.finish();
+        return print_line(ledger.render().trim_end());
+    }
     let run = bench.run(&session, &meter)?.passed()?;
     meter.finish();
     let series = record::series(&[run]);

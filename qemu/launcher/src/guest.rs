@@ -27,13 +27,17 @@ const fn program(package: &'static str, binary: &'static str, target: &'static s
 
 /// What QEMU starts; it finds the rest in the archive.
 pub const BOOT: Program = program("skerry-boot", "skerry-boot", SOFT_FLOAT);
+/// The kernel.
+pub const KERNEL: Program = program("skerry-kernel", "kernel", SOFT_FLOAT);
+/// The kernel's benchmark.
+pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_FLOAT);
 /// The programs in the archive.
 pub const MODULES: [Program; 7] = [
-    program("skerry-kernel", "kernel", SOFT_FLOAT),
+    KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
     program("app-pager", "app-pager", SOFT_FLOAT),
-    program("kernel-bench", "kernel-bench", SOFT_FLOAT),
+    KERNEL_BENCH,
     program("array-walk", "array-walk", HARD_FLOAT),
     program("selftest", "selftest", HARD_FLOAT),
 ];

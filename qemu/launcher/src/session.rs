@@ -107,6 +107,11 @@ impl Session {
         image::archive(modules?.into_iter().chain(more))
     }
 
+    /// Where the ELF file of a program is, with its symbols.
+    pub fn elf(&self, program: Program) -> PathBuf {
+        self.guest.elf(program)
+    }
+
     fn read(&self, program: Program) -> Result<Vec<u8>> {
         let path = self.guest.elf(program);
         std::fs::read(&path).map_err(Error::host(format!("reading {}", path.display())))

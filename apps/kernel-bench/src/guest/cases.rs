@@ -25,8 +25,9 @@ const WRITTEN: u64 = 6;
 pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Trouble>> {
     Some(match name {
         "syscall.null" => alone(world, Loop::Null),
-        "ipc.roundtrip" => between_spaces(world, EIGHT),
-        "ipc.roundtrip.mr60" => between_spaces(world, SIXTY),
+        "ipc.roundtrip" => to_pager(world, EIGHT),
+        "ipc.roundtrip.mr60" => to_pager(world, SIXTY),
+        "ipc.roundtrip.partner" => to_partner(world, EIGHT),
         "ipc.roundtrip.same-space" => same_space(world),
         "ipc.roundtrip.cross-cluster" => cross_cluster(world),
         "notify.roundtrip" => notify(world),
@@ -64,8 +65,19 @@ fn call(world: &mut World, client: &mut Space, server: ThreadId, tag: Tag) -> Re
     Ok(shared::samples())
 }
 
-/// The spaces are of different domains, the client has the server as a granted partner, the server answers by its reply right.
-fn between_spaces(world: &mut World, tag: Tag) -> Result<Samples, Trouble> {
+/// What a task does most: the client may send because the server is its pager, the server answers by its reply right. The spaces are
+/// of different domains.
+fn to_pager(world: &mut World, tag: Tag) -> Result<Samples, Trouble> {
+    let (mut client, mut space) = (world.space()?, world.space()?);
+    let server = world.serve(&mut space, Loop::Server, Params::default())?;
+    settle();
+    let params = Params { dest: server.0, tag: tag.0, count: RUN, ..Params::default() };
+    world.run_paged("calling a pager", &mut client, server, Loop::Client, params)?;
+    Ok(shared::samples())
+}
+
+/// The same, but the client may send because the server was granted to its space as a partner.
+fn to_partner(world: &mut World, tag: Tag) -> Result<Samples, Trouble> {
     let (mut client, mut space) = (world.space()?, world.space()?);
     let server = world.serve(&mut space, Loop::Server, Params::default())?;
     sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
