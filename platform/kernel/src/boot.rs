@@ -60,6 +60,7 @@ impl<H: Hal> Kernel<'_, H> {
             priority: ROOT_PRIORITY,
         };
         let id = self.create_thread(new)?;
+        self.publish_free();
         let t = self.find(id).ok_or(Error::NoSuchThread)?;
         self.start_thread(t, cluster.root_entry, 0, u64::from(self.cluster))
     }

@@ -306,6 +306,12 @@ impl<'a, H: Hal> Kernel<'a, H> {
                 self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
             }
         }
+        self.publish_free();
+    }
+
+    /// Brings the information page up to date.
+    #[inline]
+    pub(crate) fn publish_free(&self) {
         let free = self.db.stats();
         self.counters.set_free(free.free_tables, free.free_nodes);
     }

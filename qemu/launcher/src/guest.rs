@@ -32,12 +32,13 @@ pub const KERNEL: Program = program("skerry-kernel", "kernel", SOFT_FLOAT);
 /// The kernel's benchmark.
 pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 7] = [
+pub const MODULES: [Program; 8] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
     program("app-pager", "app-pager", SOFT_FLOAT),
     KERNEL_BENCH,
+    program("kernel-test", "kernel-test", SOFT_FLOAT),
     program("array-walk", "array-walk", HARD_FLOAT),
     program("selftest", "selftest", HARD_FLOAT),
 ];

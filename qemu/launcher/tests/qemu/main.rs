@@ -9,6 +9,7 @@ mod boots;
 mod harness;
 mod hostile;
 mod kernel;
+mod kernel_test;
 
 use std::process::ExitCode;
 
@@ -23,9 +24,10 @@ fn main() -> ExitCode {
         eprintln!("skerry: error: {error}");
         return ExitCode::FAILURE;
     }
-    let trials = [boots::trials(), bench::trials(), hostile::trials(), kernel::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials =
+        [boots::trials(), bench::trials(), hostile::trials(), kernel::trials(), kernel_test::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

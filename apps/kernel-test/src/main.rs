@@ -1,0 +1,79 @@
+//! kernel-test: tests of the kernel that need the machine: interrupts, TLBs, floating-point registers, sleeping CPUs, latency.
+//!
+//! It runs as the root program (`root=kernel-test`) with nothing but the kernel below it; what follows `--` is the name of a case and
+//! its arguments. A case ends with a verdict; numbers that it finds go out as records. Only cluster 0 takes part.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod guest {
+    mod bounded;
+    mod fp;
+    mod idle;
+    mod info;
+    mod interrupt;
+    mod tlb;
+    mod world;
+
+    use core::fmt::{self, Write};
+    use core::panic::PanicInfo;
+
+    use skerry_abi::syscall::exit;
+    use skerry_rt::uart::Uart;
+    use skerry_rt::{record, start, sys};
+
+    use world::{Failed, World};
+
+    /// A case: its name, and what it does.
+    type Case = (&'static str, fn(&mut World) -> Result<(), Failed>);
+
+    const CASES: [Case; 6] = [
+        ("info", info::run),
+        ("interrupt", interrupt::run),
+        ("fp", fp::run),
+        ("idle", idle::run),
+        ("tlb", tlb::run),
+        ("bounded", bounded::run),
+    ];
+
+    fn main(cluster: u64) -> ! {
+        if cluster != 0 {
+            skerry_rt::ipc::sleep_forever()
+        }
+        let boot = start::boot_info();
+        let mut words = boot.app_arguments().split_ascii_whitespace();
+        let wanted = words.next().unwrap_or("");
+        let Some((name, run)) = CASES.iter().find(|(name, _)| *name == wanted) else {
+            end(exit::BAD_BOOT, format_args!("kernel-test: no such case: {wanted:?}"))
+        };
+        match World::new(boot).and_then(|mut world| run(&mut world)) {
+            Ok(()) => end(exit::PASS, format_args!("")),
+            Err(Failed) => {
+                let why = world::why();
+                let why = core::str::from_utf8(why.as_bytes()).unwrap_or("");
+                end(exit::FAIL, format_args!("{name}: {why}"))
+            }
+        }
+    }
+
+    /// Says how it went, and ends the run.
+    fn end(code: u64, reason: fmt::Arguments<'_>) -> ! {
+        let reason = skerry_rt::Chunk::format(reason);
+        let reason = core::str::from_utf8(reason.as_bytes()).unwrap_or("");
+        let word = skerry_rt::interfaces::root::verdict(code);
+        // The port does not fail.
+        let _ = writeln!(Uart::new(start::boot_info()), "{}", record::verdict(word, reason));
+        sys::exit(code)
+    }
+
+    fn panicked(info: &PanicInfo<'_>) -> ! {
+        end(exit::SERVER_FAULT, format_args!("kernel-test panicked: {info}"))
+    }
+
+    skerry_rt::entry!(main, panic = panicked);
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    println!("kernel-test is a guest program; use cargo test -p skerry --test qemu kernel-test");
+    std::process::exit(2);
+}

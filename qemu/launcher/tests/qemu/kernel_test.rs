@@ -1,0 +1,78 @@
+//! The kernel's own tests on the machine: cases of `apps/kernel-test`, one boot each.
+
+use std::path::Path;
+
+use libtest_mimic::{Failed, Trial};
+use skerry::machine::Machine;
+use skerry::qemu::{Boot, Pace};
+use skerry::size::MIB;
+use skerry::supervisor::{Finished, Quiet, supervise};
+
+use crate::harness::{Outcome, SILENCE, ensure, nodes, session, trial};
+
+/// All trials of this file.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    // Case, nodes, CPUs, guest options.
+    for (case, count, cpus, options) in [
+        ("info", 1, 1, ""),
+        ("info", 2, 4, ""),
+        ("info", 1, 12, ""),
+        ("interrupt", 1, 1, ""),
+        ("interrupt", 2, 4, "clusters=one"),
+        ("fp", 1, 1, "tick=50us"),
+        ("fp", 1, 2, "tick=50us"),
+        ("idle", 1, 4, "tick=1ms"),
+        ("idle", 2, 4, "clusters=one tick=1ms"),
+        ("tlb", 1, 3, "tlb=broadcast tick=50us"),
+        ("tlb", 1, 3, "tlb=interrupt tick=50us"),
+    ] {
+        let what = options
+            .split(' ')
+            .filter(|word| !word.is_empty() && !word.starts_with("tick="))
+            .collect::<Vec<_>>();
+        let name = ["kernel-test::", case, &format!("-nodes-{count}-cpus-{cpus}")].concat();
+        let name = what.iter().fold(name, |name, word| format!("{name}-{}", word.replace('=', "-")));
+        trials.push(trial(name, move || {
+            run(nodes(count, cpus, 128 * MIB * count as u64)?, case, options, Pace::Deterministic).map(drop)
+        }));
+    }
+    // One boot per phase: the kernel remembers the longest stretch only. Those with `false` are over the limit and wait for
+    // preemption points in unmap and in the end of a space.
+    for (phase, holds) in [
+        ("come-and-go", false),
+        ("waiters", false),
+        ("deadlines", false),
+        ("split-blocks", false),
+        ("restrict-many", false),
+        ("unmap-many", false),
+        ("destroy-mapped", false),
+    ] {
+        let body = move || {
+            let case = format!("bounded {phase}");
+            run(nodes(1, 1, 128 * MIB)?, &case, "measure=on", Pace::Deterministic).map(drop)
+        };
+        trials.push(trial(format!("kernel-test::bounded-{phase}"), body).with_ignored_flag(!holds));
+    }
+    // Real interleaving: other CPUs really spin while one waits for their TLBs.
+    for tlb in ["broadcast", "interrupt"] {
+        trials.push(trial(format!("kernel-test::tlb-multi-threaded-{tlb}"), move || {
+            let options = format!("tlb={tlb}");
+            run(nodes(1, 3, 128 * MIB)?, "tlb", &options, Pace::Fast).map(drop)
+        }));
+    }
+    trials
+}
+
+/// Boots a machine with the tests as root program.
+fn run(machine: Machine, case: &str, options: &str, pace: Pace) -> Result<Finished, Failed> {
+    let session = session()?;
+    let line = format!("root=kernel-test {options} -- {case}");
+    let kernel: &Path = &session.boot_image;
+    let boot = Boot { machine: &machine, pace, kernel, initrd: &session.modules, append: &line };
+    let run = supervise(session.qemu.command(&boot), SILENCE, &Quiet)?;
+    let passed: Outcome = ensure(run.ending == skerry::ending::Ending::Pass, || {
+        format!("{line}: ended with {}: {}\n{}", run.ending, run.reason, run.tail.join("\n"))
+    });
+    passed.map(|()| run)
+}
