@@ -7,7 +7,7 @@
 //! code does, which the tests check by running both side by side on the same machine.
 //!
 //! The idea is as old as L4 (Liedtke, "Improving IPC by kernel design", SOSP 1993); the account of the instructions is in
-//! `docs/kernel-ledger.md`.
+//! `docs/kernel-ledger.md`, which books instructions on the parts that comments `// part:` name.
 
 use crate::counters::Block;
 use crate::hal::Hal;
@@ -134,29 +134,39 @@ impl<H: Hal> Kernel<'_, H> {
         access: Rights,
         esr: u64,
     ) -> Option<(&mut Tcb, &mut Tcb)> {
+        // part: lookup
         let queue = self.cpus.get_mut(cpu)?;
         let current = queue.current()?;
         let me = self.threads.get(current as usize)?;
         let partner = u32::from(me.pager.slot());
+        // part: walk
         // Mapped meanwhile: nobody needs to hear of it.
         if self.db.check(me.space, address, access) {
             return None;
         }
+        // part: lookup
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
+        // part: partner waits
         let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
+        // part: priority
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        // part: partner waits
         if !(waits && urgent && fresh) {
             return None;
         }
+        // part: count
         self.counters.count(Counter::Faults);
         self.counters.count(Counter::Ipcs);
+        // part: bookkeeping
         me.op = Operation::kernel_call(Kind::Fault { address, access, esr }, to.id);
         (me.state, me.open_to, me.deadline) = (State::Receiving, ThreadId::NIL, u64::MAX);
         me.reply_space = to.space_id;
+        // part: message
         (to.context.x[0], to.context.x[1], to.context.x[2]) = (me.id.0, me.domain, me.tag().0);
         (to.context.x[3], to.context.x[4], to.context.x[5]) = (address, access.bits(), me.context.pc);
         to.context.x[6..19].fill(0);
+        // part: bookkeeping
         (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
         queue.switch_to(partner);
         Some((me, to))
@@ -170,26 +180,37 @@ impl<H: Hal> Kernel<'_, H> {
         cpu: usize,
         answer: &Answer,
     ) -> Option<(&mut Tcb, &mut Tcb)> {
+        // part: lookup
         let queue = self.cpus.get_mut(cpu)?;
         let (current, partner) = (queue.current()?, u32::from(answer.dest.slot()));
+        // part: message check
         let one_item = answer.tag.0 & 0xfff == 2 << 6 && answer.tag.0 >> 48 != FIRST_SPECIAL_LABEL >> 16;
         let waits = answer.from.is_any() && answer.receive_timeout == Timeout::NEVER && answer.window == 0;
         if !(one_item && waits) {
             return None;
         }
+        // part: lookup
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
+        // part: permission
         let owed =
             to.id == answer.dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
+        // part: priority
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
         let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        // part: permission
         if !(owed && urgent && fresh && me.senders.is_empty() && me.notified == 0) {
             return None;
         }
+        // part: message check
         let page = Fpage::decode_page(answer.item[0])?;
+        // part: map
         self.db.map_page(me.space, page, to.space, answer.item[1])?;
+        // part: TLB and barriers
         self.hal.publish();
+        // part: count
         self.counters.count(Counter::Maps);
         self.counters.count(Counter::Ipcs);
+        // part: bookkeeping
         (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, to.id, ThreadId::ANY);
         (me.op.receive_timeout, me.op.window) = (Timeout::NEVER, Fpage::NIL);
         (me.state, me.open_to, me.deadline) = (State::Receiving, ThreadId::ANY, u64::MAX);
@@ -202,10 +223,12 @@ impl<H: Hal> Kernel<'_, H> {
     /// `UNMAP` of everything that was mapped on from one page of `space`, that of the thread that runs here. Returns x1.
     #[inline(always)]
     pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, flags: u64, fpage: u64) -> Option<u64> {
+        // part: message check
         let page = Fpage::decode_page(fpage)?;
         if flags != 1 << 8 || !page.rights().contains(Rights::R) {
             return None;
         }
+        // part: unmap
         let status = if ALONE {
             let counters = self.counters.here;
             self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?
@@ -213,7 +236,9 @@ impl<H: Hal> Kernel<'_, H> {
             let (db, mut tlb) = self.db_and_tlb();
             db.unmap_page(&mut tlb, space, page)?
         };
+        // part: count
         self.counters.add(Counter::Unmaps, status.touched.into());
+        // part: exit
         Some(status_word(page, status))
     }
 }

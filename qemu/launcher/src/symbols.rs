@@ -4,10 +4,11 @@ use std::path::Path;
 
 use addr2line::Loader;
 use elf::ElfBytes;
-use elf::abi::{STB_GLOBAL, STT_FILE, STT_SECTION};
+use elf::abi::{STT_FILE, STT_SECTION};
 use elf::endian::LittleEndian;
 
 use crate::error::{Error, Result};
+use crate::ledger::parts::PREFIX;
 
 /// A function that an instruction belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ impl Symbols {
             let is_label = !matches!(symbol.st_symtype(), STT_FILE | STT_SECTION) && !symbol.is_undefined();
             // `$x` and `$d` tell code from data.
             if is_label && !name.is_empty() && !name.starts_with('$') {
-                labels.push((symbol.st_value, u8::from(symbol.st_bind() != STB_GLOBAL), name.to_owned()));
+                // At the same address the label of a part says more than others.
+                labels.push((symbol.st_value, name.starts_with(PREFIX), name.to_owned()));
             }
         }
         labels.sort();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 38] = [
+const FUNCTIONS: [(&str, &str, &str); 50] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
     ("arch/aarch64/dispatch.rs", "", "entry"),
@@ -50,7 +50,19 @@ const FUNCTIONS: [(&str, &str, &str); 38] = [
     ("kernel/src/control.rs", "", "decode"),
     ("kernel/src/lifecycle.rs", "", "thread"),
     ("kernel/src/space.rs", "", "thread"),
+    ("mapping-db/src/fast.rs", "map_page", "map"),
+    ("mapping-db/src/fast.rs", "", "unmap"),
+    ("mapping-db/src/map.rs", "", "map"),
+    ("mapping-db/src/unmap.rs", "", "unmap"),
     ("mapping-db/src/walk.rs", "", "walk"),
+    ("mapping-db/src/arena.rs", "quick_leaf", "walk"),
+    ("mapping-db/src/arena.rs", "quick_page", "walk"),
+    ("mapping-db/src/arena.rs", "quick_cell", "walk"),
+    ("mapping-db/src/arena.rs", "recent_page", "walk"),
+    ("kernel/src/migrate.rs", "", "migrate"),
+    ("kernel/src/whereabouts.rs", "", "migrate"),
+    ("kernel/src/interrupt.rs", "", "interrupt"),
+    ("kernel/src/chores.rs", "", "schedule"),
     ("mapping-db/src/descriptor.rs", "", "page-table entry"),
     ("mapping-db/src/", "", "mapping tree"),
 ];
@@ -67,6 +79,8 @@ const LABELS: [(&str, &str); 8] = [
     ("__", "copy and clear"),
 ];
 
+/// How labels in assembly begin that name a part.
+pub const PREFIX: &str = "part_";
 /// Instructions of user programs.
 pub const USER: &str = "user";
 /// What no rule knows.
@@ -95,12 +109,15 @@ impl Parts {
             }
         }
         // Not a function of ours: the library's, or a label.
-        match (frames.last(), kernel.label(address, |name| name.contains("_check_"))) {
+        match (
+            frames.last(),
+            kernel.label(address, |name| !name.starts_with(PREFIX) && name.contains("_check_")),
+        ) {
             (Some(outermost), _) => {
                 let part = by_label(&outermost.function).unwrap_or(OTHER);
                 (part.to_owned(), outermost.function.clone())
             }
-            (None, Some(label)) => match label.strip_prefix("part_").and_then(|rest| rest.rsplit_once('_')) {
+            (None, Some(label)) => match label.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('_')) {
                 Some((part, _)) => (part.replace('_', " "), "assembly".to_owned()),
                 None => (by_label(label).unwrap_or(OTHER).to_owned(), label.to_owned()),
             },

@@ -84,6 +84,7 @@ exception_vectors:
 
     // One page to unmap: no thread switch, so what functions preserve stays in the registers.
 unmap_fast:
+part_entry_2:
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
     stp     x4, x5, [sp, #16 * 2]
@@ -95,10 +96,12 @@ unmap_fast:
     ldr     x14, [x14]
     mov     sp, x14
     bl      {unmap}
+part_exit_3:
     mov     sp, x19
     ldp     x8, x19, [sp, #8 * 18]
     cbz     x0, 1f
     mov     x1, x0
+part_scrub_2:
     mov     x0, #0
     mov     x2, #0
     mov     x3, #0
@@ -117,8 +120,10 @@ unmap_fast:
     mov     x16, #0
     mov     x17, #0
     mov     x18, #0
+part_exit_4:
     eret
     // Nothing has been done: back to where it began, but for x9 to x18, which the call may clobber.
+part_entry_3:
 1:  ldp     x0, x1, [sp, #16 * 0]
     ldp     x2, x3, [sp, #16 * 1]
     ldp     x4, x5, [sp, #16 * 2]

@@ -5,6 +5,8 @@
 //! changed, and what is not the simple case goes to `ipc_general`, as if the fast path did not exist.
 //! Clusters of several CPUs need the lock: there `thread_count` is 0, and the Rust version runs.
 //!
+//! Labels `part_…` say in the ledger (`docs/kernel-ledger.md`) what the instructions behind them are for.
+//!
 //! On entry (from the exception vector): x0..x13 are the user's, x16 and x17 are saved already, SP_EL1 is the sender's TCB.
 //! The sender waits afterwards; of its registers only those that a function call preserves are kept. PSTATE is not: flags are
 //! the caller's to lose, and the rest is zero at EL0.
@@ -42,6 +44,7 @@ global_asm!(
     .balign 64
     .global ipc_fast
 ipc_fast:
+part_entry_1:
     stp     x19, x20, [sp, #8 * 19]
     stp     x21, x22, [sp, #8 * 21]
     stp     x23, x24, [sp, #8 * 23]
@@ -51,6 +54,7 @@ ipc_fast:
     mrs     x14, tpidr_el1                      // x14 = this CPU
 
     // The partner exists: x19 = its TCB.
+part_lookup_1:
     ldp     x15, x16, [x14, #{threads}]
     and     x17, x0, #0xffff                    // x17 = its slot
     cmp     x17, x16
@@ -63,6 +67,7 @@ ipc_check_name:
     b.ne    ipc_general
 
     // It waits for anybody, or for us.
+part_partner_waits_1:
     ldp     x24, x25, [sp, #{id}]               // x24, x25 = our id and domain
     ldr     x22, [x19, #{open_to}]
     cmp     x22, x24
@@ -71,6 +76,7 @@ ipc_check_open:
     b.ne    ipc_general
 
     // On this CPU, and nobody is more urgent.
+part_priority_1:
     ldr     x22, [x19, #{standing}]
     ldr     x26, [x14, #{queue}]                // x26 = our run queue
     ldr     x23, [x26, #{floor}]
@@ -80,6 +86,7 @@ ipc_check_standing:
     b.hi    ipc_general
 
     // Plain words, and no label of the kernel.
+part_message_check_1:
     and     x27, x2, #0xfff                     // x27 = words, bit 6: more than registers hold
     cmp     x27, #{register_words}
     b.hi    9f
@@ -89,6 +96,7 @@ ipc_check_label:
     b.eq    ipc_general
 
     // We wait for the answer, or for anybody, without a deadline and without a window.
+part_own_wait_1:
     cmn     x12, #1
     ccmp    x13, #0, #0, eq
 ipc_check_wait:
@@ -98,10 +106,12 @@ ipc_check_wait:
     ldr     x28, [x19, #{space_id}]             // x28 = who may answer
 
     // We may send to it: same domain, our pager, a granted partner.
+part_permission_1:
     cmp     x21, x25
     b.ne    4f
 
     // Nothing can go wrong from here on.
+part_bookkeeping_1:
 2:  tbnz    x27, #6, 5f
 6:  ldr     x15, [x14, #{ipcs}]
     ldr     x16, [x15]
@@ -120,6 +130,7 @@ ipc_check_wait:
     str     w17, [x26, #{current}]
 
     // The other's space, thread registers and stack.
+part_switch_1:
     mrs     x15, tpidr_el0
     str     x15, [sp, #{tls}]
     ldp     x15, x16, [x19, #{tls}]
@@ -132,6 +143,7 @@ ipc_check_wait:
     cmp     x15, x24
     ccmp    x15, x20, #4, ne
     b.eq    7f
+part_exit_1:
 8:  mrs     x15, sp_el0
     mrs     x16, elr_el1
     stp     x15, x16, [sp, #8 * 31]
@@ -151,6 +163,7 @@ ipc_check_wait:
     ldp     x27, x28, [sp, #8 * 27]
     ldp     x29, x30, [sp, #8 * 29]
     // Nothing of the sender's or the kernel's but the message.
+part_scrub_1:
     mov     x11, #0
     mov     x12, #0
     mov     x13, #0
@@ -159,9 +172,11 @@ ipc_check_wait:
     mov     x16, #0
     mov     x17, #0
     mov     x18, #0
+part_exit_2:
     eret
 
     // A reply: then we wait for anybody, and nobody may wait for us already.
+part_own_wait_2:
 3:  cmn     x1, #1
     b.ne    ipc_general
     ldp     x15, x16, [sp, #{senders}]
@@ -170,6 +185,7 @@ ipc_check_wait:
 ipc_check_senders:
     b.ne    ipc_general
     mov     x28, #0
+part_permission_2:
     // We may answer: our space was called, or the same domain; anything else is rare.
     ldr     x15, [x19, #{reply_space}]
     ldr     x16, [sp, #{space_id}]
@@ -179,6 +195,7 @@ ipc_check_reply:
     b.ne    ipc_general
     b       2b
 
+part_permission_3:
 4:  ldp     x15, x16, [sp, #{pager}]
     cmp     x15, x0
     ccmp    x16, x0, #4, ne
@@ -187,11 +204,13 @@ ipc_check_permission:
     b       2b
 
     // Many words. From MR9 on they go from UTCB to UTCB, eight at a time, then one by one.
+part_message_check_2:
 9:  cmp     x27, #{max_words}
 ipc_check_words:
     b.hi    ipc_general
     orr     x27, x27, #64
     b       1b
+part_message_1:
 5:  and     x27, x27, #63
     sub     x27, x27, #{register_words}
     ldr     x15, [sp, #{utcb_pa}]
@@ -223,6 +242,7 @@ ipc_check_words:
     b       6b
 
     // The floating-point unit holds our registers or the other's: trap unless they are the other's.
+part_floating_point_1:
 7:  cmp     x15, x20
     mov     x16, #{fp_on}
     mov     x18, #{fp_trap}
