@@ -183,7 +183,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Who of the waiting senders is received from next.
-    fn next_sender(&self, t: u32) -> Option<u32> {
+    pub(crate) fn next_sender(&self, t: u32) -> Option<u32> {
         let thread = &self.threads[t as usize];
         if thread.op.from.is_any() {
             return thread.senders.head();

@@ -249,6 +249,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
         }
     }
 
+    /// Which cluster's kernel this is.
+    #[inline(always)]
+    pub fn cluster(&self) -> u16 {
+        self.cluster
+    }
     /// The thread that runs on this CPU, unless it was deleted meanwhile.
     pub fn current(&self) -> Option<u32> {
         self.cpus[usize::from(self.this_cpu)].current().filter(|&t| !self.threads[t as usize].doomed)

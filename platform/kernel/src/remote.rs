@@ -6,7 +6,7 @@
 //! | `Pull` | `Data` (message) or `Gone` | the receiver is ready for a queued sender |
 //! | `Reply` (message) | none | the answer to a call: it uses the reply right up, so it cannot fail |
 //! | `Bounce` | none | a queued send or a call will never be answered: the receiver, or the last thread of its space, is gone |
-//! | `Watch` | `Failed` or none | a receive from one thread of this cluster only; it is told when that thread ends |
+//! | `Watch` | `Watched` or `Failed` | a receive from one thread of this cluster only; it is told when that thread ends |
 //! | `Cancel` | `Cancelled`, `Delivered`, `Waiting` or `Late` | the sender's time is over, or it is to be deleted |
 //! | `Notify` | none | notification bits |
 //!
@@ -22,6 +22,7 @@
 mod answers;
 mod cancel;
 mod down;
+mod fast;
 mod outgoing;
 mod requests;
 
@@ -49,6 +50,7 @@ pub(crate) mod kind {
     pub(crate) const CANCELLED: u64 = 20;
     pub(crate) const WAITING: u64 = 21;
     pub(crate) const LATE: u64 = 22;
+    pub(crate) const WATCHED: u64 = 23;
 }
 
 /// Words of a packet's header: the kind in the low half, the sequence number in the high half;
@@ -82,8 +84,10 @@ pub enum Request {
     Pull(u32),
     /// To take its answer.
     Reply,
-    /// To say when the thread it receives from ends.
+    /// To say when the thread it receives from ends. Until that is agreed it takes no message, or the watch would outlive its wait.
     Watch,
+    /// The same, agreed.
+    Watching,
     /// To end its wait.
     Cancel,
 }
@@ -194,6 +198,14 @@ impl<'a, H: Hal> Kernel<'a, H> {
         }
     }
 
+    /// Makes another cluster look at its rings.
+    fn ring(&mut self, cluster: usize) {
+        let peer = &self.peers[cluster];
+        if peer.bells.is_some_and(|bells| bells.ring(usize::from(self.cluster))) {
+            self.hal.kick(peer.doorbell);
+        }
+    }
+
     /// Handles everything that has arrived from other clusters.
     pub fn poll_rings(&mut self) {
         let clusters = self.peers.len();
@@ -218,10 +230,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub(crate) fn polled(&mut self, cluster: usize) {
         if self.peers[cluster].inbound.is_some_and(|ring| ring.is_wanted()) {
             // It waits for the room that we have just made.
-            let peer = &self.peers[cluster];
-            if peer.bells.is_some_and(|bells| bells.ring(usize::from(self.cluster))) {
-                self.hal.kick(peer.doorbell);
-            }
+            self.ring(cluster);
         }
         self.pump(cluster);
         if self.peers[cluster].inbound.is_some_and(|ring| ring.is_down()) {

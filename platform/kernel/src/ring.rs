@@ -148,6 +148,10 @@ impl<'a> Bells<'a> {
     pub(crate) fn rings(&self, from: usize) -> bool {
         self.words[from / 64].load(Ordering::Relaxed) >> (from % 64) & 1 != 0
     }
+    /// The bells of the clusters 64 · `word` and up, which go on ringing.
+    pub fn peek(&self, word: usize) -> u64 {
+        self.words[word % BELL_WORDS].load(Ordering::Acquire)
+    }
     /// Takes the bells of the clusters 64 · `word` and up.
     pub fn take(&self, word: usize) -> u64 {
         let bells = &self.words[word % BELL_WORDS];

@@ -97,6 +97,18 @@ impl RunQueue {
         self.floor = if self.attention { 1 << 63 } else { floor(self.cpu, self.highest().unwrap_or(0)) };
     }
 
+    /// Whether no thread is ready besides the one that runs, if any, and nothing else wants the scheduler.
+    #[inline(always)]
+    pub(crate) fn is_alone(&self) -> bool {
+        let [a, b, c, d] = self.ready;
+        a | b | c | d == 0 && !self.attention && self.visitors.is_empty()
+    }
+    /// The thread that ran waits, and nothing else wants to run: [`RunQueue::is_alone`] was true.
+    #[inline(always)]
+    pub(crate) fn leave_alone(&mut self) {
+        self.current = NONE;
+    }
+
     #[cfg(test)]
     pub(crate) fn ready_queues(&self) -> &[Queue] {
         &self.queues

@@ -7,7 +7,7 @@ use crate::kernel::Kernel;
 use crate::remote::{CALL, Ending};
 use crate::ring::Slot;
 use crate::thread::State;
-use skerry_abi::Error;
+use skerry_abi::{Error, ThreadId};
 
 impl<H: Hal> Kernel<'_, H> {
     pub(super) fn take_response(&mut self, slot: Slot<'_>) {
@@ -16,7 +16,7 @@ impl<H: Hal> Kernel<'_, H> {
             return self.pulled(head, slot);
         }
         if head.kind == kind::DELIVERED {
-            self.end_watch_of(head);
+            self.end_watch(head.sender, head.receiver);
         }
         let Some(t) = self.find_waiting(head) else { return };
         match head.kind {
@@ -26,6 +26,7 @@ impl<H: Hal> Kernel<'_, H> {
                 self.end_remote(t, Some(Error::from_code(head.argument)), in_receive);
             }
             kind::CANCELLED => self.end_remote(t, None, head.argument & IN_RECEIVE != 0),
+            kind::WATCHED => self.watching(t),
             kind::WAITING => self.go_on_waiting(t, u64::MAX),
             // `LATE`: what ends the wait is on its way.
             _ => {}
@@ -47,6 +48,24 @@ impl<H: Hal> Kernel<'_, H> {
         self.go_on_waiting(t, patience);
     }
 
+    /// The thread that `t` receives from lives, and its end will be told. It may have sent something meanwhile.
+    fn watching(&mut self, t: u32) {
+        let remote = &mut self.threads[t as usize].remote;
+        if remote.request != Request::Watch {
+            return;
+        }
+        remote.request = Request::Watching;
+        if let Some(index) = self.next_sender(t) {
+            self.leave_peer(t);
+            self.clear_deadline(t);
+            let Self { threads, links, .. } = self;
+            threads[t as usize].senders.remove(links, index);
+            if !self.pull(t, index - self.threads.len() as u32) {
+                self.fail(t, Error::NodeDown, true);
+            }
+        }
+    }
+
     /// A partial cancel is settled. If the thread is to end for another reason by now, that goes on.
     fn go_on_waiting(&mut self, t: u32, patience: u64) {
         let remote = &mut self.threads[t as usize].remote;
@@ -63,10 +82,10 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// A local thread's message reached a thread that received from it only: its watch is over.
-    fn end_watch_of(&mut self, head: Head) {
-        if let Some(guest) = self.guests.find(head.receiver)
-            && self.guests.get(guest).stay == Stay::Watches(head.sender)
+    /// The message of `sender` here reaches `receiver`, which perhaps receives from it only: then its watch is over.
+    pub(super) fn end_watch(&mut self, sender: ThreadId, receiver: ThreadId) {
+        if let Some(guest) = self.guests.find(receiver)
+            && self.guests.get(guest).stay == Stay::Watches(sender)
         {
             self.forget(guest);
         }

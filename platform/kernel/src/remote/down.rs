@@ -15,12 +15,9 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn park(&mut self) {
         self.parked = true;
         for cluster in 0..self.peers.len() {
-            let peer = &self.peers[cluster];
-            if let (Some(ring), Some(bells)) = (peer.outbound, peer.bells) {
+            if let Some(ring) = self.peers[cluster].outbound {
                 ring.set_down();
-                if bells.ring(usize::from(self.cluster)) {
-                    self.hal.kick(peer.doorbell);
-                }
+                self.ring(cluster);
             }
         }
         for cpu in (0u16..).zip(self.cpus.iter()).filter(|(_, c)| c.ours).map(|(cpu, _)| cpu) {

@@ -207,7 +207,7 @@ impl<H: Hal> Kernel<'_, H> {
                 return self.receive_phase(t);
             }
             Request::Pull(_) => self.enter_queue(t, Place::Pending, State::Pulling),
-            Request::Send | Request::Watch | Request::Cancel => {
+            Request::Send | Request::Watch | Request::Watching | Request::Cancel => {
                 self.enter_queue(t, Place::Pending, State::AwaitingResponse);
             }
         }
@@ -222,6 +222,10 @@ impl<H: Hal> Kernel<'_, H> {
         let head = match request {
             Request::Send => {
                 let granted = if self.is_granted(t, op.dest) { GRANTED } else { 0 };
+                if granted != 0 {
+                    // For the fast path, as in `check_permission`.
+                    self.threads[t as usize].granted = op.dest;
+                }
                 let poll = if op.send_timeout.is_poll() { POLL } else { 0 };
                 let call = if op.is_call() { CALL } else { 0 };
                 self.write_message(t, slot);
@@ -240,7 +244,9 @@ impl<H: Hal> Kernel<'_, H> {
                 let guest = self.guests.get(guest);
                 Head { kind: kind::PULL, seq: guest.seq, sender: guest.sender, receiver: id, argument: 0 }
             }
-            Request::Watch => Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 },
+            Request::Watch | Request::Watching => {
+                Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 }
+            }
             Request::Cancel => {
                 let argument = self.phases_to_cancel(t);
                 Head { kind: kind::CANCEL, seq, sender: id, receiver: op.dest, argument }

@@ -40,7 +40,7 @@ impl<H: Hal> Kernel<'_, H> {
                 None
             }
             kind::WATCH => match self.find(head.receiver) {
-                Some(t) => self.add_watch(t, head),
+                Some(t) => Some(self.add_watch(t, head)),
                 None => Some(head.answer(kind::FAILED, Error::NoSuchThread.code())),
             },
             kind::CANCEL => Some(self.take_cancel(head)),
@@ -85,7 +85,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let call = head.argument & CALL != 0;
         let watches = thread.state == State::AwaitingResponse
-            && thread.remote.request == Request::Watch
+            && thread.remote.request == Request::Watching
             && thread.op.from == head.sender;
         if watches || thread.accepts(head.sender, SpaceId::NIL) {
             if call {
@@ -95,7 +95,8 @@ impl<H: Hal> Kernel<'_, H> {
                 self.leave_peer(t);
             }
             self.deliver_packet(t, head.sender, head, slot);
-            return Ok((!call).then(|| head.answer(kind::DELIVERED, 0)));
+            // A caller will hear of it by the answer; but its kernel has to forget the watch.
+            return Ok((!call || watches).then(|| head.answer(kind::DELIVERED, 0)));
         }
         if head.argument & POLL != 0 {
             return Err(Error::Timeout);
@@ -114,14 +115,14 @@ impl<H: Hal> Kernel<'_, H> {
         Ok(())
     }
 
-    fn add_watch(&mut self, t: u32, head: Head) -> Option<Head> {
+    fn add_watch(&mut self, t: u32, head: Head) -> Head {
         match self.guests.add(head.sender, head.seq, Stay::Watches(head.receiver)) {
             Ok(guest) => {
                 let Self { threads, cold, links, .. } = self;
                 cold[t as usize].expecting.push_back(links, threads.len() as u32 + guest);
-                None
+                head.answer(kind::WATCHED, 0)
             }
-            Err(error) => Some(head.answer(kind::FAILED, error.code())),
+            Err(error) => head.answer(kind::FAILED, error.code()),
         }
     }
 
@@ -168,6 +169,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             return Some(head.answer(kind::GONE, 0));
         };
+        self.end_watch(head.sender, head.receiver);
         let slot = self.response_slot(cluster)?;
         let call = self.threads[t as usize].op.is_call();
         self.write_message(t, slot);

@@ -212,6 +212,15 @@ fn a_closed_receive_from_another_cluster_ends_with_its_partner() {
     settle(&mut w);
     assert_eq!(outcome(&w[0], client).2, [4]);
     assert_quiet(&w);
+    // It calls.
+    ipc(&mut w[0], client, Ipc::receive(server));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc::call(client, 3, &[4]));
+    settle(&mut w);
+    ipc(&mut w[0], client, Ipc { from: ThreadId::NIL, ..Ipc::reply_wait(server, 5, &[]) });
+    settle(&mut w);
+    assert_eq!(outcome(&w[1], server).1.label(), 5);
+    assert_quiet(&w);
     // It takes too long.
     ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::receive(server) });
     settle(&mut w);

@@ -88,6 +88,17 @@ fn interrupt() -> Option<*mut Context> {
         kernel.enter(cpu);
         if let Some(event) = event {
             kernel.counters.count(Counter::Interrupts);
+            if event == Event::Kick
+                && !KERNEL.is_shared()
+                && let Some(thread) = kernel.fast_doorbell(cpu.into())
+            {
+                let (id, context) = (thread.id, &raw mut thread.context);
+                // All that belongs to it is still loaded, if it was the last to run and the general code has not put the CPU to sleep.
+                return match percpu::with(|cpu| cpu.loaded == id && cpu.timer_at != u64::MAX) {
+                    true => Some(context),
+                    false => resume(kernel),
+                };
+            }
             kernel.handle(event);
         }
         resume(kernel)

@@ -152,8 +152,11 @@ impl<'m> Machine<'m> {
                 let k = &mut self.kernels[usize::from(to)];
                 k.enter(cpu);
                 let from = usize::from(1 - to);
-                k.poll_one(from);
-                k.polled(from);
+                let alone = !self.scenario.own_cpus;
+                if !(alone && k.fast_doorbell(usize::from(cpu)).is_some()) {
+                    k.poll_one(from);
+                    k.polled(from);
+                }
                 let ring = self.rings.between(from, usize::from(to));
                 if ring.unconsumed(Lane::Requests) + ring.unconsumed(Lane::Responses) == 0 {
                     // Rung again meanwhile, it would find nothing but what it has seen.
@@ -220,7 +223,8 @@ impl<'m> Machine<'m> {
             k.make_unready(t);
             k.cpus[usize::from(cpu)].set_current(Some(t));
         }
-        let words = if what.is_call() { WORDS } else { 1 };
+        // Some messages need the UTCB, others may go the short way.
+        let words = if what.is_call() && i == 0 { WORDS } else { 1 };
         let word = |n: usize| number | (n as u64) << 16;
         k.utcb(t)[UTCB_MR0 + WORDS].store(word(WORDS - 1), Ordering::Relaxed);
         let x = &mut k.thread_mut(t).context.x;
@@ -234,7 +238,10 @@ impl<'m> Machine<'m> {
         }
         self.ghost.begin(i, what);
         // As on the machine: the short way where it is open, else the general one.
-        if call != IPC || k.fast_ipc(usize::from(cpu)).is_none() {
+        let alone = !self.scenario.own_cpus;
+        if call != IPC
+            || (k.fast_ipc(usize::from(cpu)).is_none() && !(alone && k.fast_remote(usize::from(cpu))))
+        {
             k.handle(Event::Syscall(call));
         }
         k.pick();

@@ -52,7 +52,7 @@ pub(super) fn check(machine: &Machine<'_>) -> Result<(), String> {
 
 /// Whether a thread waits for just what its entry in another cluster says.
 fn waits_for(thread: &Tcb, stay: Stay) -> bool {
-    let watches = thread.remote.request == Request::Watch;
+    let watches = thread.remote.request == Request::Watching;
     thread.state == State::AwaitingResponse
         && match stay {
             Stay::Queued(receiver) => !watches && thread.op.dest == receiver,
