@@ -222,10 +222,10 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// `UNMAP` of everything that was mapped on from one page of `space`, that of the thread that runs here. Returns x1.
     #[inline(always)]
-    pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, flags: u64, fpage: u64) -> Option<u64> {
+    pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, fpage: u64) -> Option<u64> {
         // part: message check
         let page = Fpage::decode_page(fpage)?;
-        if flags != 1 << 8 || !page.rights().contains(Rights::R) {
+        if !page.rights().contains(Rights::R) {
             return None;
         }
         // part: unmap

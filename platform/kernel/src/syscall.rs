@@ -9,7 +9,7 @@ use skerry_abi::syscall::{
     INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
     space_op,
 };
-use skerry_abi::{Error, Fpage, Rights, SpaceId, ThreadId, Timeout};
+use skerry_abi::{Error, Fpage, SpaceId, ThreadId, Timeout};
 use skerry_mapping_db::Status;
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
@@ -21,8 +21,7 @@ pub(crate) const CLOBBERED: usize = 19;
 
 /// The answer for one fpage: R for "was accessed", W for "was written".
 pub(crate) fn status_word(fpage: Fpage, status: Status) -> u64 {
-    let seen = |flag, right| if flag { right } else { Rights::NONE };
-    fpage.with_rights(seen(status.accessed, Rights::R) | seen(status.written, Rights::W)).word()
+    fpage.with_rights(status.seen).word()
 }
 
 impl<H: Hal> Kernel<'_, H> {

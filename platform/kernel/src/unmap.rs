@@ -5,6 +5,9 @@ use crate::kernel::Kernel;
 use crate::syscall::{CLOBBERED, status_word};
 use skerry_abi::{Counter, Error, Fpage};
 
+/// x0 of UNMAP for one fpage, without flush.
+pub const ONE_FPAGE: u64 = 1 << 8;
+
 impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn unmap(&mut self, t: u32) {
         let thread = &self.threads[t as usize];

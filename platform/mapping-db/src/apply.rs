@@ -3,7 +3,7 @@
 use skerry_abi::{Error, Rights};
 
 use crate::arena::{ENTRIES, NIL, Need, Slot};
-use crate::descriptor::{Entry, Use};
+use crate::descriptor::Entry;
 use crate::walk::PAGE_BITS;
 use crate::{MappingDb, Status, Tlb};
 
@@ -27,9 +27,9 @@ pub(crate) enum Op {
     /// Add these rights.
     Widen(Rights),
     /// Note what mappings below did that are gone now.
-    Note(Use),
+    Note(Rights),
     /// Note what the space was told; with `true` that this was all there was to tell.
-    Told(Use, bool),
+    Told(Rights, bool),
 }
 
 impl Op {
@@ -179,7 +179,7 @@ impl MappingDb<'_> {
             return; // software bits only: no TLB holds them
         }
         if changed || matches!(op, Op::Reset) {
-            status.add(old.usage());
+            status.seen = status.seen | old.usage();
         }
         if changed {
             status.touched += 1;

@@ -11,6 +11,7 @@ use skerry_abi::Error;
 
 use crate::descriptor::Entry;
 use crate::node::Node;
+use crate::quick::Quick;
 
 /// "No node", "no table".
 pub(crate) const NIL: u32 = 0;
@@ -152,70 +153,20 @@ impl<'a> Tables<'a> {
     pub(crate) fn index(&self, entry: Entry) -> u32 {
         ((entry.pa() - self.base) / size_of::<HwTable>() as u64) as u32
     }
-    /// The table that an entry above the last level points to; `None` for holes and leaves, which never point into the
-    /// arena ([`Tables::overlaps`]): one comparison tells them all apart.
-    #[inline(always)]
-    fn below(&self, entry: u64) -> Option<(usize, &'a HwTable)> {
-        let page = (entry >> 12 & 0xf_ffff_ffff).wrapping_sub(self.base >> 12);
-        let table = page as usize;
-        self.hardware.get(table).map(|hardware| (table, hardware))
-    }
     /// Whether some of 2^`bits` bytes at `pa` are this arena's.
     pub(crate) fn overlaps(&self, pa: u64, bits: u32) -> bool {
         pa < self.pa(self.hardware.len() as u32) && pa + (1 << bits) > self.base
     }
-    /// The valid leaf at `va`, whatever it is.
+    /// The page tables alone, to look something up.
     #[inline(always)]
-    pub(crate) fn quick_leaf(&self, space: &mut SpaceTables, va: u64) -> Option<Leaf<'a>> {
-        let leaf = |table: usize, cell: &'a AtomicU64, entry: u64, bits: u32| {
-            let slot = Slot { table: table as u32, index: (va >> bits) as usize % ENTRIES, bits };
-            (entry & 1 != 0).then_some(Leaf { cell, entry: Entry(entry), slot })
-        };
-        if let Some((table, cell)) = self.recent_page(space, va) {
-            return leaf(table, cell, cell.load(Ordering::Relaxed), 12);
-        }
-        let table = self.hardware.get(space.root as usize)?;
-        let cell = &table.0[(va >> 30) as usize % ENTRIES];
-        let entry = cell.load(Ordering::Relaxed);
-        let Some((middle, table)) = self.below(entry) else {
-            return leaf(space.root as usize, cell, entry, 30);
-        };
-        let cell = &table.0[(va >> 21) as usize % ENTRIES];
-        let entry = cell.load(Ordering::Relaxed);
-        let Some((last, table)) = self.below(entry) else { return leaf(middle, cell, entry, 21) };
-        (space.recent, space.region) = (last as u32, (va >> 21) as u32);
-        let cell = &table.0[(va >> 12) as usize % ENTRIES];
-        leaf(last, cell, cell.load(Ordering::Relaxed), 12)
+    pub(crate) fn glance(&self) -> Quick<'_, 'a> {
+        Quick { hardware: self.hardware, shadow: &mut [], base: self.base }
     }
-    /// The last-level table for `va`, and in it the entry.
+    /// The arena for a quick operation.
     #[inline(always)]
-    pub(crate) fn quick_page(&self, space: &mut SpaceTables, va: u64) -> Option<(usize, &'a AtomicU64)> {
-        if let Some(page) = self.recent_page(space, va) {
-            return Some(page);
-        }
-        let entry = |table: &'a HwTable, bits: u32| &table.0[(va >> bits) as usize % ENTRIES];
-        let (_, table) =
-            self.below(entry(self.hardware.get(space.root as usize)?, 30).load(Ordering::Relaxed))?;
-        let (last, table) = self.below(entry(table, 21).load(Ordering::Relaxed))?;
-        (space.recent, space.region) = (last as u32, (va >> 21) as u32);
-        Some((last, entry(table, 12)))
-    }
-    #[inline(always)]
-    fn recent_page(&self, space: &SpaceTables, va: u64) -> Option<(usize, &'a AtomicU64)> {
-        if u64::from(space.region) != va >> 21 {
-            return None;
-        }
-        let table = space.recent as usize;
-        self.hardware.get(table).map(|hardware| (table, &hardware.0[(va >> 12) as usize % ENTRIES]))
-    }
-    /// The entry of a page in the table that its node names.
-    #[inline(always)]
-    pub(crate) fn quick_cell(&self, table: u32, va: u64) -> Option<&'a AtomicU64> {
-        self.hardware.get(table as usize).map(|table| &table.0[(va >> 12) as usize % ENTRIES])
-    }
-    #[inline(always)]
-    pub(crate) fn shadow_cell(&mut self, table: usize, index: usize) -> Option<&mut u32> {
-        self.shadow.get_mut(table).map(|shadow| &mut shadow[index % ENTRIES])
+    pub(crate) fn quick(&mut self) -> Option<Quick<'_, 'a>> {
+        let shadow = self.shadow.get_mut(..self.hardware.len())?;
+        Some(Quick { hardware: self.hardware, shadow, base: self.base })
     }
     #[inline]
     fn cell(&self, table: u32, index: usize) -> &AtomicU64 {

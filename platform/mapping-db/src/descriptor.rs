@@ -11,10 +11,12 @@
 //! |---|---|---|
 //! | 55 | the mapping may be delegated with execute right | - |
 //! | 56 | *piece*: belongs to the split mapping that owns this table | the table splits such a piece further |
-//! | 57 | accessed by a mapping below that is gone, and not reported yet | - |
-//! | 58 | written by a mapping below that is gone, and not reported yet | - |
-//! | 59 | accessed below, as was reported to this space, but not to those above | - |
-//! | 60 | written below, as was reported to this space, but not to those above | - |
+//! | 57 | written by a mapping below that is gone, and not reported yet | - |
+//! | 58 | accessed by a mapping below that is gone, and not reported yet | - |
+//! | 59 | written below, as was reported to this space, but not to those above | - |
+//! | 60 | accessed below, as was reported to this space, but not to those above | - |
+//!
+//! *Use*, what has happened through a mapping, is said with [`Rights`] here: R accessed, W written.
 //!
 //! Bit 52 (contiguous) is never set here; 64 KiB mappings will need nothing else.
 
@@ -38,10 +40,12 @@ const PXN: u64 = 1 << 53;
 const UXN: u64 = 1 << 54;
 const MAY_EXECUTE: u64 = 1 << 55;
 const PIECE: u64 = 1 << 56;
-const WAS_ACCESSED: u64 = 1 << 57;
-const WAS_WRITTEN: u64 = 1 << 58;
-const TOLD_ACCESSED: u64 = 1 << 59;
-const TOLD_WRITTEN: u64 = 1 << 60;
+/// [`Rights::RW`] shifted by this: what is gone and not reported.
+const WAS_SHIFT: u32 = 56;
+/// The same: what was told.
+const TOLD_SHIFT: u32 = 58;
+const WAS: u64 = Rights::RW.bits() << WAS_SHIFT;
+const TOLD: u64 = Rights::RW.bits() << TOLD_SHIFT;
 
 /// Cacheability of a mapping, from the least to the most strict. It can only get stricter down the tree.
 ///
@@ -109,21 +113,21 @@ impl Entry {
     }
     /// What mappings below did that are gone (accessed, written), and was not reported yet.
     #[inline]
-    pub(crate) const fn history(self) -> Use {
-        Use { accessed: self.0 & WAS_ACCESSED != 0, written: self.0 & WAS_WRITTEN != 0 }
+    pub(crate) const fn history(self) -> Rights {
+        Rights::from_bits(self.0 >> WAS_SHIFT & Rights::RW.bits())
     }
     #[inline]
-    pub(crate) const fn with_history(self, add: Use) -> Self {
-        Self(self.0 | if add.accessed { WAS_ACCESSED } else { 0 } | if add.written { WAS_WRITTEN } else { 0 })
+    pub(crate) const fn with_history(self, add: Rights) -> Self {
+        Self(self.0 | (add.bits() & Rights::RW.bits()) << WAS_SHIFT)
     }
     #[inline]
     pub(crate) const fn without_history(self) -> Self {
-        Self(self.0 & !(WAS_ACCESSED | WAS_WRITTEN))
+        Self(self.0 & !WAS)
     }
     /// The space knows of this use now, those above do not: they find it here.
     #[inline(always)]
-    pub(crate) const fn told(self, add: Use) -> Self {
-        Self(self.0 | (add.accessed as u64) << 59 | (add.written as u64) << 60)
+    pub(crate) const fn told(self, add: Rights) -> Self {
+        Self(self.0 | (add.bits() & Rights::RW.bits()) << TOLD_SHIFT)
     }
     /// No longer part of a split mapping (table descriptors only).
     pub(crate) const fn adopted(self) -> Self {
@@ -133,20 +137,6 @@ impl Entry {
     pub(crate) const fn piece(self, bits: u32, index: u64) -> Self {
         let kind = if bits == 12 { TABLE_OR_PAGE } else { 0 };
         Self((self.0 & !TABLE_OR_PAGE) | kind | (index << bits) | PIECE)
-    }
-}
-
-/// Whether something was accessed and written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Use {
-    pub(crate) accessed: bool,
-    pub(crate) written: bool,
-}
-
-impl Use {
-    #[inline]
-    pub(crate) const fn is_some(self) -> bool {
-        self.accessed | self.written
     }
 }
 
@@ -202,7 +192,7 @@ impl Entry {
     }
     /// What happened through this leaf and, unreported, below it.
     #[inline]
-    pub(crate) const fn usage(self) -> Use {
+    pub(crate) const fn usage(self) -> Rights {
         Self::usage_of(self.used_bits())
     }
     /// Bits that say how leaves were used; of several leaves, their union. See [`Entry::usage_of`].
@@ -212,14 +202,14 @@ impl Entry {
     }
     /// What happened through leaves with these [`Entry::used_bits`].
     #[inline(always)]
-    pub(crate) const fn usage_of(bits: u64) -> Use {
-        let accessed = bits & (ACCESS_FLAG | AP_READ_ONLY | WAS_ACCESSED | TOLD_ACCESSED) != 0;
-        Use { accessed, written: bits & (AP_READ_ONLY | WAS_WRITTEN | TOLD_WRITTEN) != 0 }
+    pub(crate) const fn usage_of(bits: u64) -> Rights {
+        // The access flag is set whenever the dirty state is: bits 10 and 7 to 2 and 1.
+        let own = (bits >> 8 & Rights::R.bits()) | (bits >> 6 & Rights::W.bits());
+        Rights::from_bits(((bits >> WAS_SHIFT | bits >> TOLD_SHIFT) & Rights::RW.bits()) | own)
     }
     /// The same leaf as if it had never been used.
     pub(crate) const fn reset(self) -> Self {
-        const USED: u64 = WAS_ACCESSED | WAS_WRITTEN | TOLD_ACCESSED | TOLD_WRITTEN | ACCESS_FLAG;
-        Self(self.0 & !USED | AP_READ_ONLY)
+        Self((self.0 & !(WAS | TOLD | ACCESS_FLAG)) | AP_READ_ONLY)
     }
     /// Whether the leaf allows the access at EL0, if need be after [`Entry::touched`].
     #[inline]
@@ -254,7 +244,7 @@ mod tests {
                 assert!(entry.0 & PXN != 0 && entry.0 & NOT_GLOBAL != 0);
                 assert_eq!(entry.with_rights(Rights::R), Entry::leaf(1 << 30, bits, Rights::R, attr));
                 for less in RIGHTS {
-                    let used = entry.with_history(Use { accessed: true, written: true }).touched(rights);
+                    let used = entry.with_history(Rights::RW).touched(rights);
                     let child = Entry::leaf((1 << 30) + 0x3000, 12, less & rights, attr);
                     assert_eq!(used.child_page(0x3000, less), child);
                 }
@@ -274,12 +264,12 @@ mod tests {
     #[test]
     fn a_write_is_seen_and_survives_restriction_of_others() {
         let clean = Entry::leaf(0, 12, Rights::RWX, Attr::Normal);
-        assert!(!clean.usage().is_some());
+        assert!(clean.usage().is_empty());
         let dirty = clean.touched(Rights::W);
-        assert_eq!(dirty.usage(), Use { accessed: true, written: true });
+        assert_eq!(dirty.usage(), Rights::RW);
         assert_eq!(dirty.rights(), Rights::RWX);
-        assert!(dirty.with_rights(Rights::RW).usage().written);
+        assert!(dirty.with_rights(Rights::RW).usage().contains(Rights::W));
         assert_eq!(dirty.reset(), clean);
-        assert_eq!(clean.touched(Rights::R).usage(), Use { accessed: true, written: false });
+        assert_eq!(clean.touched(Rights::R).usage(), Rights::R);
     }
 }

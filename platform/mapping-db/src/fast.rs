@@ -26,25 +26,27 @@ impl MappingDb<'_> {
         if !is_page || pinned || src.rights().is_empty() {
             return None;
         }
-        let giver = self.tables.quick_leaf(self.spaces.get_mut(usize::from(from))?, src.base())?;
+        let mut tables = self.tables.quick()?;
+        let (nodes, spaces) = (&mut *self.nodes.nodes, &mut *self.spaces);
+        let giver = tables.leaf(spaces.get_mut(usize::from(from))?, src.base())?;
         let source = giver.slot;
-        let parent_index = *self.tables.shadow_cell(source.table as usize, source.index)?;
+        let parent_index = *tables.shadow(source.table as usize, source.index)?;
         if parent_index == NIL || giver.entry.is_piece() {
             return None;
         }
-        let taker = self.spaces.get_mut(usize::from(to))?;
-        let (last, cell) = self.tables.quick_page(taker, dest)?;
+        let taker = spaces.get_mut(usize::from(to))?;
+        let (last, cell) = tables.page(taker, dest)?;
         if cell.load(Ordering::Relaxed) != 0 || taker.used.nodes >= taker.quota.nodes {
             return None;
         }
         let index = self.nodes.first_free;
-        let free = self.nodes.nodes.get(index as usize)?.next;
-        let parent = self.nodes.nodes.get_mut(parent_index as usize)?;
+        let free = nodes.get(index as usize)?.next;
+        let parent = nodes.get_mut(parent_index as usize)?;
         let head = if parent.is_page() {
             &mut parent.child
         } else if parent.bucket != NIL {
             let bucket = (src.base() >> (source.bits - 9)) as usize;
-            self.tables.shadow_cell(parent.bucket as usize, bucket)?
+            tables.shadow(parent.bucket as usize, bucket)?
         } else {
             return None;
         };
@@ -54,14 +56,12 @@ impl MappingDb<'_> {
         let next = core::mem::replace(head, index);
         let inside = src.base() & ((1 << source.bits) - 1);
         if next != NIL {
-            self.nodes.nodes.get_mut(next as usize)?.prev = index;
+            nodes.get_mut(next as usize)?.prev = index;
         }
-        *self.nodes.nodes.get_mut(index as usize)? =
-            Node::page(to, dest, parent_index, inside, last as u32, next);
-        self.nodes.first_free = free;
-        self.nodes.free -= 1;
+        *nodes.get_mut(index as usize)? = Node::page(to, dest, parent_index, inside, last as u32, next);
+        (self.nodes.first_free, self.nodes.free) = (free, self.nodes.free - 1);
         taker.used.nodes += 1;
-        *self.tables.shadow_cell(last, (dest >> PAGE_BITS) as usize)? = index;
+        *tables.shadow(last, (dest >> PAGE_BITS) as usize)? = index;
         cell.store(giver.entry.child_page(inside, src.rights()).0, Ordering::Relaxed);
         Some(())
     }
@@ -70,77 +70,130 @@ impl MappingDb<'_> {
     /// mappings of it, and nothing has been done.
     #[inline(always)]
     pub fn unmap_page(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage) -> Option<Status> {
-        let leaf = self.tables.quick_leaf(self.spaces.get_mut(usize::from(slot))?, fpage.base())?;
-        match leaf.slot.bits {
-            PAGE_BITS => self.unmap_children::<true>(tlb, slot, fpage, leaf),
-            BLOCK_BITS => self.unmap_children::<false>(tlb, slot, fpage, leaf),
-            _ => None,
-        }
+        let va = fpage.base();
+        let leaf = self.tables.glance().leaf(self.spaces.get_mut(usize::from(slot))?, va)?;
+        let (done, status) = match leaf.slot.bits {
+            PAGE_BITS => self.unmap_child::<true>(tlb, va, leaf)?,
+            BLOCK_BITS => self.unmap_child::<false>(tlb, va, leaf)?,
+            _ => return None,
+        };
+        if done { Some(status) } else { Some(self.unmap_any(tlb, slot, fpage, false, status)) }
     }
 
+    /// [`MappingDb::unmap_children`], for the one child that there mostly is.
     #[inline(always)]
+    fn unmap_child<const OF_PAGE: bool>(
+        &mut self,
+        tlb: &mut impl Tlb,
+        va: u64,
+        leaf: Leaf<'_>,
+    ) -> Option<(bool, Status)> {
+        let mut tables = self.tables.quick()?;
+        let (nodes, spaces) = (&mut *self.nodes.nodes, &mut *self.spaces);
+        if leaf.entry.is_piece() || !leaf.entry.history().is_empty() {
+            return None;
+        }
+        // (A pinned page has no node; the one that stands for none has no children.)
+        let top = *tables.shadow(leaf.slot.table as usize, leaf.slot.index)?;
+        let node = nodes.get_mut(top as usize)?;
+        let bucket = node.bucket;
+        let head = match OF_PAGE {
+            true => &mut node.child,
+            false if node.child != NIL || bucket == NIL => return None,
+            false => tables.shadow(bucket as usize, (va >> PAGE_BITS) as usize)?,
+        };
+        let first = *head;
+        if first == NIL {
+            return Some((true, Status::default()));
+        }
+        let free = self.nodes.first_free;
+        let child = nodes.get_mut(first as usize)?;
+        if child.next != NIL || child.child != NIL {
+            return self.unmap_children::<OF_PAGE>(tlb, va, leaf);
+        }
+        child.next = free;
+        let (table, at, space) = (child.more, child.va(), child.space());
+        match OF_PAGE {
+            true => nodes.get_mut(top as usize)?.child = NIL,
+            false => *tables.shadow(bucket as usize, (va >> PAGE_BITS) as usize)? = NIL,
+        }
+        (self.nodes.first_free, self.nodes.free) = (first, self.nodes.free + 1);
+        *tables.shadow(table as usize, (at >> PAGE_BITS) as usize)? = NIL;
+        spaces.get_mut(usize::from(space))?.used.nodes -= 1;
+        let used = Entry(tables.cell(table, at)?.swap(0, Ordering::Relaxed)).used_bits();
+        tlb.invalidate(space, at, PAGE_BITS);
+        tlb.sync();
+        let seen = Entry::usage_of(used);
+        let told = Entry::INVALID.told(seen);
+        if told.0 & !leaf.entry.0 != 0 {
+            leaf.cell.fetch_or(told.0, Ordering::Relaxed);
+        }
+        Some((true, Status { seen, touched: 1 }))
+    }
+
+    /// Unmaps what was derived from the page at `va` as single pages. Whether that was all, and what was found.
+    #[inline(never)]
     fn unmap_children<const OF_PAGE: bool>(
         &mut self,
         tlb: &mut impl Tlb,
-        slot: u16,
-        fpage: Fpage,
+        va: u64,
         leaf: Leaf<'_>,
-    ) -> Option<Status> {
+    ) -> Option<(bool, Status)> {
+        let mut tables = self.tables.quick()?;
+        let (nodes, spaces) = (&mut *self.nodes.nodes, &mut *self.spaces);
         let source = leaf.slot;
-        let in_bucket = (fpage.base() >> PAGE_BITS) as usize;
-        let top = *self.tables.shadow_cell(source.table as usize, source.index)?;
-        if top == NIL || leaf.entry.is_piece() || leaf.entry.history().is_some() {
+        let in_bucket = (va >> PAGE_BITS) as usize;
+        let top = *tables.shadow(source.table as usize, source.index)?;
+        // (A pinned page has no node; the one that stands for none has no children.)
+        if leaf.entry.is_piece() || !leaf.entry.history().is_empty() {
             return None;
         }
-        let node = self.nodes.nodes.get(top as usize)?;
+        let node = nodes.get(top as usize)?;
         let bucket = node.bucket as usize;
         let mut next = node.child;
         if !OF_PAGE {
             if next != NIL || node.bucket == NIL {
                 return None;
             }
-            next = *self.tables.shadow_cell(bucket, in_bucket)?;
+            next = *tables.shadow(bucket, in_bucket)?;
         }
         // The children in the order of their list, up to the first that was mapped on.
+        let first = next;
         let (mut last, mut count, mut used) = (NIL, 0, 0);
         while next != NIL {
-            let child = self.nodes.nodes.get(next as usize)?;
+            let child = nodes.get(next as usize)?;
             if child.child != NIL {
                 break;
             }
-            let (table, va, space) = (child.more, child.va(), child.space());
             last = next;
+            let (table, at, space) = (child.more, child.va(), child.space());
             next = child.next;
-            let cell = self.tables.quick_cell(table, va)?;
+            let cell = tables.cell(table, at)?;
             used |= Entry(cell.swap(0, Ordering::Relaxed)).used_bits();
-            *self.tables.shadow_cell(table as usize, (va >> PAGE_BITS) as usize)? = NIL;
-            self.spaces.get_mut(usize::from(space))?.used.nodes -= 1;
+            *tables.shadow(table as usize, (at >> PAGE_BITS) as usize)? = NIL;
+            spaces.get_mut(usize::from(space))?.used.nodes -= 1;
             count += 1;
-            tlb.invalidate(space, va, PAGE_BITS);
+            tlb.invalidate(space, at, PAGE_BITS);
         }
-        let mut status = Status::default();
-        if last != NIL {
-            let head = match OF_PAGE {
-                true => &mut self.nodes.nodes.get_mut(top as usize)?.child,
-                false => self.tables.shadow_cell(bucket, in_bucket)?,
-            };
-            // The list of those that went is a list of free nodes as it stands.
-            let first = core::mem::replace(head, next);
-            self.nodes.nodes.get_mut(last as usize)?.next =
-                core::mem::replace(&mut self.nodes.first_free, first);
-            self.nodes.free += count;
-            tlb.sync();
-            let used = Entry::usage_of(used);
-            let told = Entry::INVALID.told(used);
-            if told.0 & !leaf.entry.0 != 0 {
-                leaf.cell.fetch_or(told.0, Ordering::Relaxed);
-            }
-            status = Status { accessed: used.accessed, written: used.written, touched: count };
+        if last == NIL {
+            return Some((next == NIL, Status::default()));
+        }
+        match OF_PAGE {
+            true => nodes.get_mut(top as usize)?.child = next,
+            false => *tables.shadow(bucket, in_bucket)? = next,
+        }
+        // The list of those that went is a list of free nodes as it stands.
+        nodes.get_mut(last as usize)?.next = self.nodes.first_free;
+        (self.nodes.first_free, self.nodes.free) = (first, self.nodes.free + count);
+        tlb.sync();
+        let seen = Entry::usage_of(used);
+        let told = Entry::INVALID.told(seen);
+        if told.0 & !leaf.entry.0 != 0 {
+            leaf.cell.fetch_or(told.0, Ordering::Relaxed);
         }
         if next != NIL {
-            self.nodes.nodes.get_mut(next as usize)?.prev = NIL;
-            return Some(self.unmap_any(tlb, slot, fpage, false, status));
+            nodes.get_mut(next as usize)?.prev = NIL;
         }
-        Some(status)
+        Some((next == NIL, Status { seen, touched: count }))
     }
 }

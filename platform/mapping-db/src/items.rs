@@ -149,7 +149,7 @@ impl MappingDb<'_> {
         let entry = self.tables.take(old);
         tlb.invalidate(request.from, va, bits);
         tlb.sync();
-        status.add(entry.usage());
+        status.seen = status.seen | entry.usage();
         let place = self.hang_tables(request.to, slot, bits, dest)?;
         let moved = self.nodes.get_mut(node);
         moved.relocate(request.to, dest);
@@ -159,7 +159,7 @@ impl MappingDb<'_> {
         // Those who gave it are told what happened before, by way of the new holder.
         let rights = request.rights & entry.rights();
         let attr = request.attr.max(entry.attr());
-        let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(status.usage());
+        let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(status.seen);
         self.tables.set_shadow(place.table, place.index, node);
         self.tables.store(place, entry);
         let moved = Quota { tables: reserve_of(bits), nodes: 1 };

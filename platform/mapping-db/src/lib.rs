@@ -53,6 +53,7 @@ mod fast;
 mod items;
 mod map;
 mod node;
+mod quick;
 mod space;
 mod unmap;
 mod walk;
@@ -66,8 +67,7 @@ pub use node::Node;
 pub use walk::Translation;
 
 use arena::{NIL, Nodes, Tables};
-use descriptor::Use;
-use skerry_abi::Error;
+use skerry_abi::{Error, Rights};
 
 /// The TLBs of all CPUs that use these tables.
 pub trait Tlb {
@@ -85,24 +85,10 @@ pub trait Tlb {
 /// What [`MappingDb::unmap`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Status {
-    /// Something that was taken away had been accessed. Always, where the hardware does not tell.
-    pub accessed: bool,
-    /// It had been written. If it was writable, where the hardware does not tell.
-    pub written: bool,
+    /// R: something that was taken away, or asked after, had been accessed. W: it had been written.
+    pub seen: Rights,
     /// How many entries were removed or restricted.
     pub touched: u32,
-}
-
-impl Status {
-    #[inline]
-    pub(crate) fn add(&mut self, seen: Use) {
-        self.accessed |= seen.accessed;
-        self.written |= seen.written;
-    }
-    #[inline]
-    pub(crate) fn usage(self) -> Use {
-        Use { accessed: self.accessed, written: self.written }
-    }
 }
 
 /// Free kernel memory.

@@ -86,21 +86,20 @@ impl MappingDb<'_> {
         let (low, high) = (range.start - node.va(), range.end - node.va());
         let mut found = Status::default();
         self.revoke_below(tlb, place.node, low, high, op, &mut found);
-        found.add(place.entry.history());
+        found.seen = found.seen | place.entry.history();
         if own {
             self.apply(tlb, place.node, low, high, op, &mut found);
         }
-        let seen = found.usage();
+        let seen = found.seen;
         let removed = own && matches!(op, Op::Remove);
-        if removed && seen.is_some() {
+        if removed && !seen.is_empty() {
             let (low, high) = (node.offset() + low, node.offset() + high);
             self.apply(tlb, node.parent, low, high, Op::Note(seen), &mut Status::default());
-        } else if !removed && (seen.is_some() || place.entry.history().is_some()) {
+        } else if !removed && !(seen | place.entry.history()).is_empty() {
             let whole = high - low == 1 << place.slot.bits;
             self.apply(tlb, place.node, low, high, Op::Told(seen, whole), &mut Status::default());
         }
-        status.accessed |= found.accessed;
-        status.written |= found.written;
+        status.seen = status.seen | found.seen;
         status.touched += found.touched;
     }
 

@@ -104,7 +104,7 @@ impl MappingDb<'_> {
     #[inline]
     pub fn check(&mut self, slot: u16, va: u64, access: Rights) -> bool {
         let Some(space) = self.spaces.get_mut(usize::from(slot)) else { return false };
-        match self.tables.quick_leaf(space, va) {
+        match self.tables.glance().leaf(space, va) {
             Some(leaf) => va < USER_END && touch(leaf, access),
             None => false,
         }

@@ -116,7 +116,7 @@ fn a_granted_page_takes_its_children_along() {
              1: => space=1 vaddr=0x1000 size=4K r--\n\
              2:   => space=2 vaddr=0x2000 size=4K r--\n"
         );
-        assert!(db.unmap(mmu, 0, fpage(RAM, 12, Rights::NONE), false).written);
+        assert!(db.unmap(mmu, 0, fpage(RAM, 12, Rights::NONE), false).seen.contains(Rights::W));
         // A part of a mapping, and a root, cannot be granted; a mapping with children gets no stricter.
         db.map(mmu, 0, fpage(RAM, 21, Rights::RW), 1, 0x20_0000, Attr::Normal).unwrap();
         let refused = [grant(fpage(0x20_1000, 12, Rights::RW), 0x9000)];

@@ -15,7 +15,10 @@ fn status_is_exact_for_pages_and_told_once() {
         let query = |page: u64| fpage(0x2000 + page, 12, Rights::NONE);
         assert_eq!(db.unmap(mmu, 1, query(0), false), Status::default());
         assert!(mmu.access(2, 0x8000, true) && mmu.access(2, 0x9000, false) && mmu.access(1, 0x3000, true));
-        let seen = |accessed, written, touched| Status { accessed, written, touched };
+        let seen = |accessed, written, touched| {
+            let right = |seen, right| if seen { right } else { Rights::NONE };
+            Status { seen: right(accessed, Rights::R) | right(written, Rights::W), touched }
+        };
         assert_eq!(db.unmap(mmu, 1, query(0), false), seen(true, true, 1));
         assert_eq!(db.unmap(mmu, 1, query(0), false), seen(false, false, 0));
         // The client's read, not the pager's own write.

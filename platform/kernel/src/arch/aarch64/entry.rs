@@ -11,6 +11,7 @@ use core::mem::offset_of;
 use skerry_abi::syscall::{NULL, UNMAP};
 use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::{Context, Tcb};
+use skerry_kernel::unmap::ONE_FPAGE;
 
 const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, sp) == 248);
 const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, pstate) == 264);
@@ -85,12 +86,12 @@ exception_vectors:
     // One page to unmap: no thread switch, so what functions preserve stays in the registers.
 unmap_fast:
 part_entry_2:
+    cmp     x0, #{one_fpage}
+    b.ne    user_sync
     stp     x0, x1, [sp, #16 * 0]
-    stp     x2, x3, [sp, #16 * 1]
-    stp     x4, x5, [sp, #16 * 2]
-    stp     x6, x7, [sp, #16 * 3]
-    stp     x8, x19, [sp, #8 * 18]              // x8 where the general path needs it, below
-    ldrh    w2, [sp, #{space}]
+    stp     x19, x30, [sp, #8 * 19]             // where x19 belongs; the place of x20 is free so far
+    mov     x0, x1
+    ldrh    w1, [sp, #{space}]
     mov     x19, sp
     mrs     x14, tpidr_el1
     ldr     x14, [x14]
@@ -98,7 +99,7 @@ part_entry_2:
     bl      {unmap}
 part_exit_3:
     mov     sp, x19
-    ldp     x8, x19, [sp, #8 * 18]
+    ldp     x19, x30, [sp, #8 * 19]
     cbz     x0, 1f
     mov     x1, x0
 part_scrub_2:
@@ -122,12 +123,9 @@ part_scrub_2:
     mov     x18, #0
 part_exit_4:
     eret
-    // Nothing has been done: back to where it began, but for x9 to x18, which the call may clobber.
+    // Nothing has been done: back to where it began, but for x2 to x15 and x18, which the call may clobber.
 part_entry_3:
 1:  ldp     x0, x1, [sp, #16 * 0]
-    ldp     x2, x3, [sp, #16 * 1]
-    ldp     x4, x5, [sp, #16 * 2]
-    ldp     x6, x7, [sp, #16 * 3]
     b       user_sync
 
     // From the fast path, with all of the user's registers but x14 to x18, which an IPC may clobber; x19 to x30 are
@@ -224,6 +222,7 @@ resume_thread:
     space = const offset_of!(Tcb, space),
     unmap = sym super::fastpath::unmap,
     unmap_call = const UNMAP,
+    one_fpage = const ONE_FPAGE,
 );
 
 unsafe extern "C" {

@@ -91,21 +91,22 @@ fn shared_fault(address: u64, access: Rights, esr: u64) -> *mut Context {
     fast.unwrap_or_else(|| dispatch::user_sync(esr, address))
 }
 
-/// `svc #UNMAP` in user mode, in a thread of this space. Returns x1, or 0 if it was not the simple case.
-pub(super) extern "C" fn unmap(flags: u64, fpage: u64, space: u16) -> u64 {
+/// `svc #UNMAP` of one fpage without flush in user mode, in a thread of this space. Returns x1, or 0 if it was not the simple
+/// case.
+pub(super) extern "C" fn unmap(fpage: u64, space: u16) -> u64 {
     // SAFETY: as in `ipc`.
     match unsafe { KERNEL.alone() } {
-        Some(kernel) => kernel.fast_unmap::<true>(space, flags, fpage).unwrap_or(0),
-        None => shared_unmap(flags, fpage, space),
+        Some(kernel) => kernel.fast_unmap::<true>(space, fpage).unwrap_or(0),
+        None => shared_unmap(fpage, space),
     }
 }
 
 #[inline(never)]
-fn shared_unmap(flags: u64, fpage: u64, space: u16) -> u64 {
+fn shared_unmap(fpage: u64, space: u16) -> u64 {
     // The space of a thread that was deleted meanwhile may be another's by now.
     let result = shared(|kernel, _| {
         kernel.current()?;
-        kernel.fast_unmap::<false>(space, flags, fpage)
+        kernel.fast_unmap::<false>(space, fpage)
     });
     result.unwrap_or(0)
 }
