@@ -12,6 +12,7 @@ mod guest {
     mod info;
     mod interrupt;
     mod tlb;
+    mod trace;
     mod world;
 
     use core::fmt::{self, Write};
@@ -26,12 +27,13 @@ mod guest {
     /// A case: its name, and what it does.
     type Case = (&'static str, fn(&mut World) -> Result<(), Failed>);
 
-    const CASES: [Case; 6] = [
+    const CASES: [Case; 7] = [
         ("info", info::run),
         ("interrupt", interrupt::run),
         ("fp", fp::run),
         ("idle", idle::run),
         ("tlb", tlb::run),
+        ("trace", trace::run),
         ("bounded", bounded::run),
     ];
 

@@ -115,6 +115,9 @@ pub mod space_op {
     pub const GRANT_PARTNER: u64 = 2;
     /// x1 space, x2 quota as for [`CREATE`]. What the space has already stays, even if it is more.
     pub const SET_QUOTA: u64 = 3;
+    /// x1 space, x2 address: the trace rings of the cluster's CPUs appear there, one behind the other, read-only, until the space
+    /// ends. How long they are says the information page. `WrongState`: nothing is traced (boot option `trace`).
+    pub const MAP_TRACE: u64 = 4;
 }
 
 /// Exit codes of a run: what the emulator's process returns, and what the launcher maps to words.

@@ -90,6 +90,11 @@ impl<'a> Counters<'a> {
         block_at(self.pages, 0).0[offset / 8].store(value, Ordering::Relaxed);
     }
 
+    /// Says how long a CPU's trace ring is.
+    pub(crate) fn set_trace_ring(&self, bytes: u64) {
+        self.set_header(offset_of!(InfoHeader, trace_ring), bytes);
+    }
+
     /// Gives a CPU of the cluster the next block, and returns its number.
     pub(crate) fn add_cpu(&mut self, cpu: CpuId) -> u16 {
         let local = self.cpus;

@@ -228,6 +228,9 @@ impl<H: Hal> Kernel<'_, H> {
         if !page.rights().contains(Rights::R) {
             return None;
         }
+        if !ALONE && self.rings.is_on() {
+            return None;
+        }
         // part: unmap
         let status = if ALONE {
             let counters = self.counters.here;

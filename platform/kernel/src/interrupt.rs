@@ -12,6 +12,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use skerry_abi::syscall::interrupt_op;
 use skerry_abi::{Counter, CpuId, Error, ThreadId};
+use skerry_trace::Event;
 
 /// Interrupts attached in one cluster at most: so long is the list that an interrupt, and the end of a thread, looks through.
 pub const MAX_ATTACHED: usize = 64;
@@ -102,6 +103,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// A device interrupted this CPU.
     pub(crate) fn device_interrupt(&mut self, irq: u32) {
         self.hal.mask_interrupt(irq, true);
+        self.trace(|_| Event::Interrupt { irq });
         let Some(attached) = self.interrupts.find(irq) else {
             return self.counters.count(Counter::StrayInterrupts);
         };

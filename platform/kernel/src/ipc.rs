@@ -15,6 +15,7 @@ use skerry_abi::{Counter, Domain, Error, SpaceId, Tag, ThreadId, Timeout};
 
 #[cfg(doc)]
 use crate::thread::Tcb;
+use skerry_trace::Event;
 
 /// Where the words of a message are until they are copied, once, to where they belong.
 #[derive(Clone, Copy)]
@@ -209,6 +210,7 @@ impl<H: Hal> Kernel<'_, H> {
         let sender = &mut self.threads[s as usize];
         sender.reply_space = if sender.op.is_call() { space } else { SpaceId::NIL };
         let id = sender.id;
+        self.trace(|k| Event::Ipc { from: id, to: k.threads[t as usize].id, label: tag.label() });
         self.deliver(t, id, self.domain_of(s), tag, Source::Thread(s));
         Ok(())
     }

@@ -11,6 +11,7 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Counter, Error, Fpage, Item, Tag};
 use skerry_mapping_db::{Attr, Transfer};
+use skerry_trace::Event;
 
 /// Items have at least two words.
 const MAX_ITEMS: usize = MAX_WORDS / 2;
@@ -62,6 +63,13 @@ impl<H: Hal> Kernel<'_, H> {
             transfers => db.map_items(&mut tlb, from, to, transfers)?,
         };
         self.counters.add(Counter::Maps, u64::from(mapped.pages));
+        // One record per message: where the first item went, and the pages of all.
+        self.trace(|k| Event::Map {
+            space: k.spaces[usize::from(to)].id,
+            address: transfers[0].dest,
+            bits: transfers[0].src.bits() as u8,
+            pages: mapped.pages,
+        });
         Ok(())
     }
 

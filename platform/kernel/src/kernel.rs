@@ -12,11 +12,13 @@ use crate::sched::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
 use crate::space::{NO_SPACE, Space, UTCBS_PER_PAGE};
 use crate::thread::{Cold, Kind, Operation, State, Tcb};
+use crate::trace::Rings;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
 use skerry_mapping_db::MappingDb;
+use skerry_trace::Event as Traced;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
 #[repr(C, align(4096))]
@@ -91,6 +93,10 @@ pub struct Arenas<'a> {
     pub info: &'a [InfoPage],
     /// Physical address of the first.
     pub info_pa: u64,
+    /// Trace rings: [`crate::trace::RING_PAGES`] per CPU, or none.
+    pub trace: &'a [skerry_trace::Page],
+    /// Physical address of the first page.
+    pub trace_pa: u64,
 }
 
 /// What a thread did to get here.
@@ -159,6 +165,7 @@ pub struct Kernel<'a, H: Hal> {
     info_pa: u64,
     pub(crate) pending: Pending,
     pub(crate) interrupts: Interrupts,
+    pub(crate) rings: Rings<'a>,
     pub(crate) tlb_mode: TlbMode,
 }
 
@@ -182,6 +189,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
             bells,
             info,
             info_pa,
+            trace,
+            trace_pa,
         } = arenas;
         let mut free_threads = Queue::EMPTY;
         for slot in 0..threads.len() {
@@ -225,6 +234,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             info_pa,
             pending: Pending::NONE,
             interrupts: Interrupts::NONE,
+            rings: Rings::new(trace, trace_pa),
             tlb_mode: settings.tlb,
         }
     }
@@ -233,7 +243,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub fn enter(&mut self, cpu: CpuId) {
         if cpu != self.this_cpu {
             self.this_cpu = cpu;
-            self.counters.here = self.counters.block(self.cpus[usize::from(cpu)].local);
+            let local = self.cpus[usize::from(cpu)].local;
+            self.counters.here = self.counters.block(local);
+            self.rings.enter(local);
         }
     }
 
@@ -242,10 +254,16 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let queue = &mut self.cpus[usize::from(cpu)];
         queue.ours = true;
         queue.local = self.counters.add_cpu(cpu);
-        if queue.local == 0 {
+        let local = queue.local;
+        if self.rings.is_on() {
+            queue.refuse_fast_paths();
+        }
+        self.counters.set_trace_ring(self.trace_ring());
+        if local == 0 {
             // Every cluster has a first CPU, so `this_cpu` and `counters.here` belong together from now on.
             self.this_cpu = cpu;
             self.counters.here = self.counters.block(0);
+            self.rings.enter(0);
         }
     }
 
@@ -303,6 +321,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
                     self.hal.sync(false);
                 } else {
                     self.counters.count(Counter::Faults);
+                    self.trace(|k| Traced::Fault { thread: k.threads[t as usize].id, address, access });
                     self.raise(t, Kind::Fault { address, access, esr });
                 }
             }

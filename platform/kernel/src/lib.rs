@@ -38,6 +38,7 @@ pub mod shootdown;
 pub mod space;
 pub mod syscall;
 pub mod thread;
+pub mod trace;
 pub mod unmap;
 
 #[cfg(test)]

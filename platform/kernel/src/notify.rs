@@ -9,6 +9,7 @@ use crate::thread::State;
 use skerry_abi::id::domain;
 use skerry_abi::message::{REGISTER_WORDS, kernel_label};
 use skerry_abi::{Counter, Error, SpaceId, Tag, ThreadId};
+use skerry_trace::Event;
 
 impl<H: Hal> Kernel<'_, H> {
     /// The system call: thread `t` notifies `dest`, which may be itself.
@@ -28,6 +29,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// Adds bits to the word of a thread of this cluster. If it waits for them, it has them.
     pub(crate) fn notify(&mut self, t: u32, bits: u64) {
         self.counters.count(Counter::Notifications);
+        self.trace(|k| Event::Notification { thread: k.threads[t as usize].id, bits });
         let thread = &mut self.threads[t as usize];
         thread.notified |= bits;
         if thread.notified != 0 && thread.accepts_notifications() {

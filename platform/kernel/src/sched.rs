@@ -9,7 +9,8 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
 use crate::thread::{State, hold};
-use skerry_abi::{Counter, CpuId, Error};
+use skerry_abi::{Counter, CpuId, Error, ThreadId};
+use skerry_trace::Event;
 
 /// Priorities: 0 (least urgent) to 255.
 const PRIORITIES: usize = 256;
@@ -28,6 +29,8 @@ pub struct RunQueue {
     current: u32,
     /// The scheduler must be asked before anything else runs: the thread that runs is doomed or has a time slice of its own.
     attention: bool,
+    /// Everything is traced: nothing takes a fast path.
+    traced: bool,
     /// Whether the CPU belongs to this cluster.
     pub ours: bool,
     /// Its number among the cluster's CPUs.
@@ -61,6 +64,7 @@ impl RunQueue {
             floor: floor(cpu, 0),
             current: NONE,
             attention: false,
+            traced: false,
             ours: false,
             local: 0,
             cpu,
@@ -93,8 +97,17 @@ impl RunQueue {
         self.attention = true;
         self.set_floor();
     }
+    /// Everything is to be traced: nothing takes a fast path from now on.
+    pub(crate) fn refuse_fast_paths(&mut self) {
+        self.traced = true;
+        self.set_floor();
+    }
     fn set_floor(&mut self) {
-        self.floor = if self.attention { 1 << 63 } else { floor(self.cpu, self.highest().unwrap_or(0)) };
+        self.floor = if self.attention || self.traced {
+            1 << 63
+        } else {
+            floor(self.cpu, self.highest().unwrap_or(0))
+        };
     }
 
     /// Whether no thread is ready besides the one that runs, if any, and nothing else wants the scheduler.
@@ -307,6 +320,7 @@ impl<H: Hal> Kernel<'_, H> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         let next = queue.pop(self.links);
         queue.set_current(next);
+        self.trace(|k| Event::Switch { to: next.map_or(ThreadId::NIL, |t| k.threads[t as usize].id) });
         self.begin_slice(next?);
         self.note_run(self.threads[next? as usize].space);
         next
@@ -361,6 +375,7 @@ impl<H: Hal> Kernel<'_, H> {
         let thread = &mut self.threads[t as usize];
         thread.priority = priority;
         if cpu != old {
+            self.trace_move(t, cpu);
             self.leave_cpu(t);
             let deadline = self.threads[t as usize].deadline;
             self.clear_deadline(t);

@@ -126,6 +126,7 @@ impl<H: Hal> Kernel<'_, H> {
             space_op::GRANT_PARTNER => {
                 self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| Done::NOTHING)
             }
+            space_op::MAP_TRACE => self.map_trace(space, x[2]).map(|()| Done::NOTHING),
             _ => Err(Error::BadArgument),
         }
     }

@@ -4,6 +4,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::syscall::{CLOBBERED, status_word};
 use skerry_abi::{Counter, Error, Fpage};
+use skerry_trace::Event;
 
 /// x0 of UNMAP for one fpage, without flush.
 pub const ONE_FPAGE: u64 = 1 << 8;
@@ -25,6 +26,12 @@ impl<H: Hal> Kernel<'_, H> {
                 let (db, mut tlb) = self.db_and_tlb();
                 let status = db.unmap(&mut tlb, space, fpage, flush);
                 self.counters.add(Counter::Unmaps, u64::from(status.touched));
+                self.trace(|k| Event::Unmap {
+                    space: k.spaces[usize::from(space)].id,
+                    address: fpage.base(),
+                    bits: fpage.bits() as u8,
+                    touched: status.touched,
+                });
                 *result = status_word(fpage, status);
             }
         }

@@ -4,7 +4,7 @@
 //! lines ([`println!`]), the kernel's counters ([`info`]), measurement records ([`record`]), spinning that lets others run ([`spin`]), what the program was
 //! started with ([`start`]), the layout of program images ([`image`]) and a heap for those who want one ([`heap`]).
 //!
-//! `unsafe` lives in the modules `sys`, `utcb`, `info`, `uart`, `entry`, `start`, `spin` and `heap` only. On a host the crate holds just the
+//! `unsafe` lives in the modules `sys`, `utcb`, `info`, `trace`, `uart`, `entry`, `start`, `spin` and `heap` only. On a host the crate holds just the
 //! parts that need no kernel, so that the logic of servers and applications can be tested there.
 #![no_std]
 
@@ -31,6 +31,8 @@ pub mod start;
 pub mod sys;
 #[cfg(target_os = "none")]
 pub mod task;
+#[cfg(target_os = "none")]
+pub mod trace;
 #[cfg(target_os = "none")]
 pub mod uart;
 #[cfg(target_os = "none")]

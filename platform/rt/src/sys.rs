@@ -233,6 +233,14 @@ pub fn grant_partner(space: SpaceId, partner: ThreadId) -> Result<(), Error> {
     value::<{ syscall::SPACE_CONTROL }>(&[space_op::GRANT_PARTNER, space.0, partner.0]).map(drop)
 }
 
+/// Privileged: maps the trace rings of this cluster's CPUs, one behind the other, read-only at `va` into a space.
+///
+/// # Errors
+/// The kernel's; [`Error::WrongState`] if it does not trace.
+pub fn map_trace(space: SpaceId, va: u64) -> Result<(), Error> {
+    value::<{ syscall::SPACE_CONTROL }>(&[space_op::MAP_TRACE, space.0, va]).map(drop)
+}
+
 /// Privileged: lets a device's interrupt notify a thread of this cluster.
 ///
 /// # Errors

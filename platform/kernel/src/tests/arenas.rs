@@ -25,12 +25,20 @@ pub(super) struct Sizes {
     pub(super) threads: usize,
     pub(super) guests: usize,
     pub(super) utcb_pages: usize,
+    pub(super) trace_pages: usize,
 }
 
 impl Sizes {
     /// Enough for everything.
-    pub(super) const LARGE: Self =
-        Self { tables: 256, nodes: 4096, spaces: 16, threads: 64, guests: 64, utcb_pages: 32 };
+    pub(super) const LARGE: Self = Self {
+        tables: 256,
+        nodes: 4096,
+        spaces: 16,
+        threads: 64,
+        guests: 64,
+        utcb_pages: 32,
+        trace_pages: 0,
+    };
 }
 
 /// The memory of one kernel.
@@ -52,6 +60,7 @@ struct Heap<'a> {
     peers: Vec<Peer<'a>>,
     bells: Bells<'a>,
     info: Vec<InfoPage>,
+    trace: Vec<skerry_trace::Page>,
 }
 
 const SETTINGS: Settings =
@@ -118,6 +127,7 @@ impl<'a> Memory<'a> {
                 })
                 .collect(),
             info: fill(InfoPage::count(cpus), || InfoPage::ZERO),
+            trace: fill(sizes.trace_pages, || skerry_trace::Page::ZERO),
         };
         Self { heaps: (0..clusters).map(heap).collect(), cpus }
     }
@@ -153,6 +163,8 @@ impl<'a> Memory<'a> {
                     bells: heap.bells,
                     info: &heap.info,
                     info_pa: 0x3000_0000,
+                    trace: &heap.trace,
+                    trace_pa: 0x3800_0000,
                 };
                 let mut kernel = Kernel::new(me as u16, Fake::default(), SETTINGS, arenas);
                 (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));

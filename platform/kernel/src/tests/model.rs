@@ -65,7 +65,8 @@ impl Exploration {
     fn replay(&self, path: Vec<Action>) -> State {
         let scenario = &self.scenario;
         let rings = Rings::new(2);
-        let sizes = Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, guests: 4, utcb_pages: 4 };
+        let sizes =
+            Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, guests: 4, utcb_pages: 4, trace_pages: 0 };
         let mut memory = Memory::new(&rings, Machine::cpus(scenario), sizes);
         let mut machine = Machine::new(scenario, &rings, memory.kernels());
         let run = panic::AssertUnwindSafe(|| path.iter().try_for_each(|&action| machine.perform(action)));

@@ -24,6 +24,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("fp", 1, 2, "tick=50us"),
         ("idle", 1, 4, "tick=1ms"),
         ("idle", 2, 4, "clusters=one tick=1ms"),
+        ("trace", 1, 1, "trace=on"),
+        ("trace", 1, 2, "trace=on"),
+        ("trace off", 1, 1, ""),
         ("tlb", 1, 3, "tlb=broadcast tick=50us"),
         ("tlb", 1, 3, "tlb=interrupt tick=50us"),
     ] {
@@ -31,7 +34,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             .split(' ')
             .filter(|word| !word.is_empty() && !word.starts_with("tick="))
             .collect::<Vec<_>>();
-        let name = ["kernel-test::", case, &format!("-nodes-{count}-cpus-{cpus}")].concat();
+        let case_name = case.replace(' ', "-");
+        let name = ["kernel-test::", &case_name, &format!("-nodes-{count}-cpus-{cpus}")].concat();
         let name = what.iter().fold(name, |name, word| format!("{name}-{}", word.replace('=', "-")));
         trials.push(trial(name, move || {
             run(nodes(count, cpus, 128 * MIB * count as u64)?, case, options, Pace::Deterministic).map(drop)

@@ -23,7 +23,9 @@ use skerry_kernel::sched::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
 use skerry_kernel::space::Space;
 use skerry_kernel::thread::{Cold, Tcb};
+use skerry_kernel::trace::RING_PAGES;
 use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
+use skerry_trace::Page;
 
 /// The kernel of this machine.
 pub(super) type TheKernel = Kernel<'static, Machine>;
@@ -53,7 +55,9 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
     if cluster.first_cpu == cpu {
         INFO.store(info, Ordering::Release);
         gic::init(boot, cpu, me.mpidr);
-        KERNEL.init(cluster.cpu_count, build(boot, me.cluster));
+        // The paths that only a lone CPU may take record nothing.
+        let traced = boot.kernel_switches & kernel_switch::TRACE != 0;
+        KERNEL.init(cluster.cpu_count.max(if traced { 2 } else { 1 }), build(boot, me.cluster));
         let others =
             boot.cpus().iter().filter(|other| other.cluster == me.cluster && other.mpidr != me.mpidr);
         others.for_each(|other| gic::send_doorbell(other.mpidr));
@@ -157,6 +161,9 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         peer(boot, cluster, other)
     });
     let (info, info_pa) = heap.slice(InfoPage::count(me.cpu_count.into()), || InfoPage::ZERO);
+    let traced = boot.kernel_switches & kernel_switch::TRACE != 0;
+    let trace_pages = if traced { usize::from(me.cpu_count) * RING_PAGES } else { 0 };
+    let (trace, trace_pa) = heap.slice(trace_pages, || Page::ZERO);
     let space_tables = heap.slice(spaces, SpaceTables::default).0;
 
     // A table covers 512 pages that need up to 512 nodes; sparse address spaces use more tables, shared ones more
@@ -186,6 +193,8 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         bells: bells_of(boot, usize::from(cluster)),
         info,
         info_pa,
+        trace,
+        trace_pa,
     };
     let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
     let switch = |bit| boot.kernel_switches & bit != 0;
