@@ -41,5 +41,10 @@ pub mod thread;
 pub mod trace;
 pub mod unmap;
 
+/// The atomics of what kernels share; the memory-order tests (`platform/litmus`) put others in their place.
+mod sync {
+    pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
+}
+
 #[cfg(test)]
 mod tests;

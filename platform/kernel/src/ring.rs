@@ -16,7 +16,7 @@
 //! **Doorbells.** Every cluster has a bitmap of those who have put something into its rings since it looked ([`Bells`]). Only whoever finds
 //! it empty interrupts, so a burst is one interrupt, and nobody scans the rings of those who are silent.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 use skerry_abi::boot::{MAX_CLUSTERS, RING_SIZE};
 use skerry_abi::message::MAX_WORDS;
 
