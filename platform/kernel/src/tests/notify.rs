@@ -2,8 +2,8 @@ use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
 use skerry_abi::message::{EXCEPTION_WORDS, kernel_label};
-use skerry_abi::syscall::NOTIFY;
-use skerry_abi::{Error, Tag, ThreadId, Timeout};
+use skerry_abi::syscall::{NOTIFY, exit};
+use skerry_abi::{Error, Rights, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
 
@@ -189,4 +189,56 @@ fn receiving_from_a_dead_thread_fails_at_once() {
     ipc(k, a, Ipc::receive(b));
     let (_, tag, _) = outcome(k, a);
     assert_eq!((tag.error(), tag.receive_failed()), (Some(Error::NoSuchThread), true));
+}
+
+#[test]
+fn a_pager_that_faults_on_itself_stops_and_a_root_pager_ends_the_run() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let fault = Event::PageFault { address: 0x70_0000, access: Rights::R, esr: 0 };
+    // Ids are no secret: a privileged thread can name a thread as its own pager.
+    let (_, before) = program(k, 20);
+    k.delete_thread(k.find(before).unwrap()).unwrap();
+    let itself = ThreadId::new(0, before.slot(), before.generation() + 1);
+    let space = k.create_space(20, false).unwrap();
+    let pager = thread(k, space, 0, itself);
+    assert_eq!(pager, itself);
+    run(k, pager);
+    k.handle(fault);
+    assert_eq!(state(k, pager), State::Halted, "nobody will answer, nobody is disturbed");
+    // With a handler that is somebody else, that one hears of it.
+    let (_, handler) = program(k, 20);
+    ipc(k, handler, Ipc::receive(ThreadId::ANY));
+    let t = k.find(pager).unwrap();
+    k.thread_mut(t).handler = handler;
+    k.make_ready(t);
+    run(k, pager);
+    k.handle(fault);
+    assert_eq!((outcome(k, handler).0, outcome(k, handler).1.label()), (pager, kernel_label::EXCEPTION));
+    let root = k.create_space(1, true).unwrap();
+    let root = thread(k, root, 0, ThreadId::NIL);
+    run(k, root);
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| k.handle(fault)));
+    assert_eq!(end.unwrap_err().downcast_ref(), Some(&Ended(exit::SERVER_FAULT)));
+}
+
+#[test]
+fn nothing_is_sent_to_nobody_or_in_more_words_than_there_are() {
+    let mut w = world(2, 1);
+    let (_, a) = program(&mut w[0], 20);
+    let (_, near) = program(&mut w[0], 20);
+    let (_, far) = program(&mut w[1], 20);
+    for to in [near, far] {
+        for tag in [Tag::new(1, 63, 2), Tag::new(1, 0, 63), Tag::new(1, 3, 5)] {
+            ipc(&mut w[0], a, Ipc { tag, ..Ipc::send(to, 1, &[]) });
+            assert_eq!(outcome(&w[0], a).1.error(), Some(Error::BadArgument), "{tag:?}");
+        }
+        ipc(&mut w[0], a, Ipc::send(to, kernel_label::EXCEPTION, &[]));
+        assert_eq!(outcome(&w[0], a).1.error(), Some(Error::BadArgument));
+    }
+    ipc(&mut w[0], a, Ipc::send(ThreadId::ANY, 1, &[]));
+    assert_eq!(outcome(&w[0], a).1.error(), Some(Error::BadArgument));
+    // Neither phase: nothing happens.
+    ipc(&mut w[0], a, Ipc::default());
+    assert_eq!(outcome(&w[0], a), (ThreadId::NIL, Tag(0), vec![]));
 }
