@@ -72,6 +72,8 @@ errors! {
     WrongState = 19, "wrong state";
     /// A fixed table of the server is full.
     TableFull = 20, "table full";
+    /// The thread is in another cluster now.
+    Moved = 21, "the thread is in another cluster";
 }
 
 #[cfg(test)]

@@ -70,6 +70,11 @@ pub mod thread_op {
     /// x1 thread (not the caller), x2 flags of [`super::exchange`], x3 new instruction pointer, x4 new stack pointer, x5 new x0.
     /// Out: x1 old instruction pointer, x2 old stack pointer, x3 what it did ([`super::thread_state`]).
     pub const EXCHANGE: u64 = 5;
+    /// x1 thread (of a space that is not privileged), x2 space in another cluster, x3 CPU there, x4 pager, x5 exception handler (NIL = the
+    /// pager). Returns when the thread has arrived with all its state, or was refused and goes on where it was. Its UTCB slot has to
+    /// be free in that space. A send phase starts again there, a receive goes on, a fault happens again; a call that was
+    /// not answered yet fails with `Cancelled`.
+    pub const MIGRATE: u64 = 6;
 }
 
 /// Flags of [`thread_op::EXCHANGE`].

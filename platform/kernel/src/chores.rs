@@ -47,11 +47,12 @@ impl Chores {
 }
 
 impl<H: Hal> Kernel<'_, H> {
-    /// A thread that is in no queue has ended: tell whoever waits for it, and free its slot.
-    pub(crate) fn bury(&mut self, t: u32) {
-        self.threads[t as usize].state = State::Dying;
+    /// A thread that is in no queue has ended or moved to another cluster: tell whoever waits for it here, and free its slot.
+    pub(crate) fn hand_on(&mut self, t: u32) {
+        self.cold[t as usize].handing_on = true;
         let Self { chores, links, .. } = self;
         chores.dying.push_back(links, t);
+        self.work();
     }
 
     /// A space has lost its last thread: tell whoever waits for an answer from it.
@@ -91,11 +92,18 @@ impl<H: Hal> Kernel<'_, H> {
             && self.find_space(space).is_none_or(|s| self.spaces[usize::from(s)].threads == 0)
     }
 
-    /// Tells the next waiter of a dying thread; `true`: there was none, and the slot is free now.
+    /// Tells the next waiter of a thread that has ended or moved; `true`: there was none, and the slot is free now.
     fn finish(&mut self, t: u32) -> bool {
         let Self { threads, cold, links, .. } = self;
+        let to = cold[t as usize].forwards.then_some(cold[t as usize].at);
         if let Some(sender) = threads[t as usize].senders.pop_front(links) {
-            if (sender as usize) < self.threads.len() {
+            let guest = (sender as usize).checked_sub(self.threads.len());
+            if let Some(to) = to {
+                match guest {
+                    Some(guest) => self.redirect(guest as u32, to, false),
+                    None => self.start_ipc(sender),
+                }
+            } else if guest.is_none() {
                 self.fail_send(sender, Error::NoSuchThread);
             } else {
                 self.bounce(sender - self.threads.len() as u32, Error::NoSuchThread, false);
@@ -103,11 +111,16 @@ impl<H: Hal> Kernel<'_, H> {
             return false;
         }
         if let Some(receiver) = cold[t as usize].expecting.pop_front(links) {
-            if let Some(guest) = (receiver as usize).checked_sub(threads.len()) {
-                self.bounce(guest as u32, Error::Cancelled, true);
-            } else {
-                threads[receiver as usize].hold &= !crate::thread::hold::EXPECTING;
-                self.fail(receiver, Error::Cancelled, true);
+            match ((receiver as usize).checked_sub(threads.len()), to) {
+                (Some(guest), Some(to)) => self.redirect(guest as u32, to, true),
+                (Some(guest), None) => self.bounce(guest as u32, Error::Cancelled, true),
+                (None, to) => {
+                    threads[receiver as usize].hold &= !crate::thread::hold::EXPECTING;
+                    match to {
+                        Some(_) => self.receive_phase(receiver),
+                        None => self.fail(receiver, Error::Cancelled, true),
+                    }
+                }
             }
             return false;
         }
@@ -122,7 +135,16 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let Self { links, chores, .. } = self;
         chores.dying.remove(links, t);
-        self.free_slot(t);
+        self.cold[t as usize].handing_on = false;
+        let foreign = self.threads[t as usize].id.cluster() != self.cluster;
+        if foreign {
+            self.remove_immigrant(t);
+        }
+        if foreign && to.is_none() {
+            self.announce_end(t);
+        } else if self.threads[t as usize].state != State::Departed {
+            self.free_slot(t);
+        }
         true
     }
 }

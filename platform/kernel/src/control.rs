@@ -7,6 +7,8 @@
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
+use crate::migrate::Destination;
+use crate::queue::NONE;
 use crate::remote::Ending;
 use crate::thread::{Kind, State, hold};
 use skerry_abi::syscall::{exchange, thread_op, thread_state};
@@ -43,6 +45,8 @@ pub(crate) enum Place {
     Cpu(CpuId, u16),
     /// For the last thread of the space in this slot.
     Space(u16),
+    /// For the end of the journey of the thread in this slot.
+    Thread(u32),
 }
 
 impl<H: Hal> Kernel<'_, H> {
@@ -51,10 +55,21 @@ impl<H: Hal> Kernel<'_, H> {
         if x[0] == thread_op::CREATE {
             return self.decode_create(x).and_then(|new| self.create_thread(new)).map(|id| Done::value(id.0));
         }
-        if !(thread_op::START..=thread_op::EXCHANGE).contains(&x[0]) {
+        if !(thread_op::START..=thread_op::MIGRATE).contains(&x[0]) {
             return Err(Error::BadArgument);
         }
-        let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
+        let id = ThreadId(x[1]);
+        if x[0] == thread_op::DELETE
+            && let Some(cluster) = self.elsewhere(id)
+        {
+            self.peers.get(cluster).ok_or(Error::NoSuchThread)?;
+            self.kill_remote(id, cluster);
+            return Ok(Done::NOTHING);
+        }
+        let t = self.find_here(id)?;
+        if x[0] != thread_op::DELETE {
+            self.check_settled(t)?;
+        }
         if x[0] == thread_op::START {
             return self.start_thread(t, x[2], x[3], x[4]).map(|()| Done::NOTHING);
         }
@@ -66,6 +81,15 @@ impl<H: Hal> Kernel<'_, H> {
             thread_op::SUSPEND => self.suspend(t),
             thread_op::RESUME => self.resume(t),
             thread_op::EXCHANGE if t == caller => return Err(Error::BadArgument),
+            thread_op::MIGRATE => {
+                let to = Destination {
+                    space: SpaceId(x[2]),
+                    cpu: u16::try_from(x[3]).map_err(|_| Error::BadArgument)?,
+                    pager: ThreadId(x[4]),
+                    handler: ThreadId(if x[5] == 0 { x[4] } else { x[5] }),
+                };
+                return self.migrate(caller, t, to);
+            }
             thread_op::EXCHANGE => return self.exchange(t, x[2], [x[3], x[4], x[5]]),
             _ => return Err(Error::BadArgument),
         }
@@ -75,7 +99,8 @@ impl<H: Hal> Kernel<'_, H> {
     /// The system call SCHEDULE.
     pub(crate) fn schedule(&mut self, x: &[u64; 9]) -> Result<Done, Error> {
         const KEEP: u64 = !0;
-        let t = self.find(ThreadId(x[1])).ok_or(Error::NoSuchThread)?;
+        let t = self.find_here(ThreadId(x[1]))?;
+        self.check_settled(t)?;
         let priority = match x[2] {
             KEEP => self.threads[t as usize].priority,
             priority => u8::try_from(priority).map_err(|_| Error::BadArgument)?,
@@ -93,6 +118,18 @@ impl<H: Hal> Kernel<'_, H> {
             self.set_slice(t, x[3]);
         }
         Ok(Done::NOTHING)
+    }
+
+    /// A thread of this cluster, or word that it is in another one now.
+    fn find_here(&self, id: ThreadId) -> Result<u32, Error> {
+        let gone = if self.elsewhere(id).is_some() { Error::Moved } else { Error::NoSuchThread };
+        self.find(id).ok_or(gone)
+    }
+    /// A thread that moves to another cluster cannot be controlled meanwhile.
+    fn check_settled(&self, t: u32) -> Result<(), Error> {
+        let thread = &self.threads[t as usize];
+        let moves = thread.state == State::Moving || thread.hold & hold::MOVING != 0;
+        if moves { Err(Error::WrongState) } else { Ok(()) }
     }
 
     /// Whether the thread is the one that its CPU runs.
@@ -171,7 +208,7 @@ impl<H: Hal> Kernel<'_, H> {
                 State::Receiving | State::Pulling => thread_state::RECEIVING,
                 State::Halted => thread_state::HALTED,
                 State::Controlling => thread_state::CONTROLLING,
-                State::Free | State::Dying | State::Ready | State::Stopped => thread_state::READY,
+                _ => thread_state::READY,
             }
     }
 
@@ -194,7 +231,7 @@ impl<H: Hal> Kernel<'_, H> {
             State::AwaitingCredit | State::AwaitingResponse | State::Pulling => {
                 return self.cancel_remote(t, Ending::Cancel);
             }
-            State::Free | State::Dying | State::Created | State::Ready | State::Stopped => return,
+            _ => return,
         }
         let thread = &mut self.threads[t as usize];
         if thread.op.kind == Kind::Ipc {
@@ -245,6 +282,7 @@ impl<H: Hal> Kernel<'_, H> {
         match cold[t as usize].place {
             Place::Cpu(cpu, _) => cpus[usize::from(cpu)].visitors.remove(links, t),
             Place::Space(space) => spaces[usize::from(space)].mourners.remove(links, t),
+            Place::Thread(thread) => cold[thread as usize].escort = NONE,
         }
     }
 }

@@ -28,6 +28,15 @@ pub enum Stay {
         /// Whether its message had been delivered.
         in_receive: bool,
     },
+    /// The thread that the remote one waits for has moved: its cluster will be told as soon as there is room.
+    Redirected {
+        /// Where to.
+        to: u16,
+        /// Whether its message had been delivered.
+        in_receive: bool,
+    },
+    /// The remote thread is to be deleted: its cluster will be told as soon as there is room.
+    Killed,
     /// Notification bits for the remote thread wait for room.
     Notes {
         /// The bits.
@@ -45,6 +54,8 @@ pub struct Guest {
     pub sender: ThreadId,
     /// What for.
     pub stay: Stay,
+    /// The cluster it is in.
+    pub at: u16,
     /// Which of its operations.
     pub seq: u32,
     /// Its cluster has sent a cancel that could not be followed yet.
@@ -57,8 +68,15 @@ pub struct Guest {
 
 impl Guest {
     /// An entry for nobody.
-    pub const UNUSED: Self =
-        Self { sender: ThreadId::NIL, stay: Stay::Free, seq: 0, cancelled: false, next: NONE, bucket: NONE };
+    pub const UNUSED: Self = Self {
+        sender: ThreadId::NIL,
+        stay: Stay::Free,
+        at: 0,
+        seq: 0,
+        cancelled: false,
+        next: NONE,
+        bucket: NONE,
+    };
 }
 
 /// The table.
@@ -116,7 +134,12 @@ impl<'a> Guests<'a> {
 
     /// What this remote thread waits for here.
     pub fn find(&self, thread: ThreadId) -> Option<u32> {
-        self.search(thread, |guest| !matches!(guest.stay, Stay::Bounced { .. } | Stay::Notes { .. }))
+        self.search(thread, |guest| {
+            !matches!(
+                guest.stay,
+                Stay::Bounced { .. } | Stay::Redirected { .. } | Stay::Killed | Stay::Notes { .. }
+            )
+        })
     }
     /// The notification bits that wait to be sent to it in the same name.
     pub fn find_notes(&self, thread: ThreadId, name: u64) -> Option<u32> {
@@ -127,12 +150,13 @@ impl<'a> Guests<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfKernelMemory`].
-    pub fn add(&mut self, sender: ThreadId, seq: u32, stay: Stay) -> Result<u32, Error> {
+    pub fn add(&mut self, sender: ThreadId, at: u16, seq: u32, stay: Stay) -> Result<u32, Error> {
         let index = self.free;
         let bucket = self.bucket_of(sender);
         let guest = self.slots.get_mut(index as usize).ok_or(Error::OutOfKernelMemory)?;
         self.free = guest.next;
-        (guest.sender, guest.seq, guest.stay, guest.cancelled) = (sender, seq, stay, false);
+        (guest.sender, guest.at, guest.seq, guest.stay) = (sender, at, seq, stay);
+        guest.cancelled = false;
         let first = core::mem::replace(&mut self.slots[bucket].bucket, index);
         self.slots[index as usize].next = first;
         self.used += 1;
@@ -175,9 +199,9 @@ mod tests {
         let name = |n: u32| ThreadId::new(n as u16 % 3, n as u16, 1 + n);
         for round in 0..50 {
             let indices: Vec<u32> = (0..7)
-                .map(|n| guests.add(name(round + n), n, Stay::Owed(SpaceId::NIL)).expect("there is room"))
+                .map(|n| guests.add(name(round + n), 0, n, Stay::Owed(SpaceId::NIL)).expect("there is room"))
                 .collect();
-            assert_eq!(guests.add(name(99), 0, Stay::Free), Err(Error::OutOfKernelMemory));
+            assert_eq!(guests.add(name(99), 0, 0, Stay::Free), Err(Error::OutOfKernelMemory));
             for n in 0..7 {
                 assert_eq!(guests.find(name(round + n)), Some(indices[n as usize]));
             }
@@ -195,7 +219,7 @@ mod tests {
         let mut slots = vec![Guest::UNUSED; 4];
         let mut guests = Guests::new(&mut slots);
         let thread = ThreadId::new(1, 2, 3);
-        let notes = guests.add(thread, 0, Stay::Notes { bits: 1, rights: 20 }).unwrap();
+        let notes = guests.add(thread, 0, 0, Stay::Notes { bits: 1, rights: 20 }).unwrap();
         assert_eq!((guests.find(thread), guests.find_notes(thread, 20)), (None, Some(notes)));
         assert_eq!(guests.find_notes(thread, 21), None);
     }

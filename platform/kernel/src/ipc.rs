@@ -189,8 +189,7 @@ impl<H: Hal> Kernel<'_, H> {
         if thread.op.from.is_any() {
             return thread.senders.head();
         }
-        if thread.op.from.cluster() == self.cluster {
-            let partner = self.find(thread.op.from)?;
+        if let Some(partner) = self.find(thread.op.from) {
             let sender = &self.threads[partner as usize];
             return (sender.state == State::Sending && sender.op.dest == thread.id).then_some(partner);
         }
@@ -332,6 +331,9 @@ impl<H: Hal> Kernel<'_, H> {
             // The pager is gone: the exception handler may still be there.
             Kind::Fault { address, esr, .. } if thread.handler != thread.pager => {
                 self.raise(t, Kind::Exception { esr, far: address });
+            }
+            Kind::Fault { .. } | Kind::Exception { .. } if thread.hold & hold::MOVING != 0 => {
+                self.make_ready(t)
             }
             Kind::Fault { .. } | Kind::Exception { .. } => thread.state = State::Halted,
         }

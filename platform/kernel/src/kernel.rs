@@ -7,12 +7,14 @@ use crate::guests::{Guest, Guests};
 use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::queue::{Link, Queue};
+use crate::remote::Arrival;
 use crate::ring::{Bells, Ring};
 use crate::sched::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
 use crate::space::{NO_SPACE, Space, UTCBS_PER_PAGE};
-use crate::thread::{Cold, Kind, Operation, State, Tcb};
+use crate::thread::{Cold, Kind, Operation, State, Tcb, hold};
 use crate::trace::Rings;
+use crate::whereabouts::Hints;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
@@ -46,6 +48,8 @@ pub struct Peer<'a> {
     pub down: bool,
     /// The CPU that gets the doorbell.
     pub doorbell: CpuId,
+    /// The thread that is coming from there.
+    pub arrival: Arrival,
 }
 
 /// What the kernel is told about machine and boot options.
@@ -147,6 +151,10 @@ pub struct Kernel<'a, H: Hal> {
     /// The first free slot; the others hang on [`Space::next_free`].
     pub(crate) free_space: u16,
     pub(crate) chores: Chores,
+    /// Where threads of other clusters were met.
+    pub(crate) hints: Hints,
+    /// How many of them are here.
+    pub(crate) immigrants: u32,
     pub(crate) spaces: &'a mut [Space],
     pub(crate) guests: Guests<'a>,
     pub(crate) links: &'a mut [Link],
@@ -218,6 +226,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
             used_threads: 0,
             free_space,
             chores: Chores::NONE,
+            hints: Hints::EMPTY,
+            immigrants: 0,
             spaces,
             guests: Guests::new(guests),
             links,
@@ -354,6 +364,10 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Sends a fault or an exception in a thread's name.
     pub(crate) fn raise(&mut self, t: u32, kind: Kind) {
         let thread = &mut self.threads[t as usize];
+        if thread.hold & hold::MOVING != 0 {
+            // It happens again where the thread is going.
+            return self.make_ready(t);
+        }
         let to = match kind {
             Kind::Fault { .. } => thread.pager,
             _ => {
@@ -370,20 +384,6 @@ impl<'a, H: Hal> Kernel<'a, H> {
         } else {
             self.threads[t as usize].state = State::Halted;
         }
-    }
-
-    /// The live thread with this id, if it is of this cluster.
-    pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
-        let t = u32::from(id.slot());
-        let thread = self.threads.get(t as usize)?;
-        (thread.id == id && thread.is_live()).then_some(t)
-    }
-
-    /// The slot of a thread of this cluster that is alive, or whose queues are not empty yet.
-    pub(crate) fn slot_of(&self, id: ThreadId) -> Option<u32> {
-        let t = u32::from(id.slot());
-        let thread = self.threads.get(t as usize)?;
-        (thread.id == id && thread.state != State::Free).then_some(t)
     }
 
     /// The slot of a live space of this cluster.

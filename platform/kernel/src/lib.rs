@@ -29,6 +29,7 @@ pub mod ipc;
 pub mod items;
 pub mod kernel;
 pub mod lifecycle;
+mod migrate;
 pub mod notify;
 pub mod queue;
 pub mod remote;
@@ -40,6 +41,7 @@ pub mod syscall;
 pub mod thread;
 pub mod trace;
 pub mod unmap;
+mod whereabouts;
 
 /// The atomics of what kernels share; the memory-order tests (`platform/litmus`) put others in their place.
 mod sync {

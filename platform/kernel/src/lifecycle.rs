@@ -167,52 +167,65 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
-            return Err(Error::BadArgument);
-        }
-        let t = self.free_threads.head().ok_or(Error::OutOfKernelMemory)?;
-        let (utcb_page, fresh) = match self.spaces[usize::from(new.space)].take_utcb(new.utcb_slot)? {
-            Slot::Present(page) => (page, false),
-            Slot::Missing => (self.add_utcb_page(&new)?, true),
-        };
-        let utcb_va = Tcb::utcb_address(new.utcb_slot);
-        let utcb_pa = self.utcb_pa(utcb_page) + utcb_va % size_of::<UtcbPage>() as u64;
-        let ttbr0 = self.ttbr0(new.space);
-        self.take_slot(t, new.space);
-        let space = &mut self.spaces[usize::from(new.space)];
-        let thread = &mut self.threads[t as usize];
-        let id = ThreadId::new(self.cluster, t as u16, thread.id.generation() + 1);
-        thread.renew(id);
-        (thread.domain, thread.space_id, thread.ttbr0) = (space.domain.into(), space.id, ttbr0);
-        (thread.space, thread.cpu, thread.priority) = (new.space, new.cpu, new.priority);
-        (thread.utcb_slot, thread.utcb_page) = (new.utcb_slot, utcb_page);
-        (thread.utcb_va, thread.utcb_pa) = (utcb_va, utcb_pa);
-        (thread.pager, thread.handler) = (new.pager, new.handler);
-        let utcb = self.utcb(t);
-        if !fresh {
-            self.hal.zero_words(utcb);
-        }
-        utcb[0].store(id.0, Ordering::Relaxed);
-        utcb[1].store(u64::from(new.cpu), Ordering::Relaxed);
+        let t = self.occupy(&new, None)?;
+        let cold = &mut self.cold[t as usize];
+        cold.generation += 1;
+        cold.moves = 0;
+        let id = ThreadId::new(self.cluster, t as u16, cold.generation);
+        self.threads[t as usize].renew(id);
+        self.settle_in(t, &new);
         Ok(id)
     }
 
-    /// Takes the first free slot for a thread of a space.
-    fn take_slot(&mut self, t: u32, space: u16) {
+    /// Takes what a thread needs of a space: a UTCB, and a slot of the thread table if it has none.
+    pub(crate) fn occupy(&mut self, new: &NewThread, home: Option<u32>) -> Result<u32, Error> {
+        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
+            return Err(Error::BadArgument);
+        }
+        let t = home.or(self.free_threads.head()).ok_or(Error::OutOfKernelMemory)?;
+        let (utcb_page, fresh) = match self.spaces[usize::from(new.space)].take_utcb(new.utcb_slot)? {
+            Slot::Present(page) => (page, false),
+            Slot::Missing => (self.add_utcb_page(new)?, true),
+        };
         let Self { links, members, spaces, free_threads, .. } = self;
-        free_threads.remove(links, t);
-        self.used_threads = self.used_threads.max(t + 1);
-        let space = &mut spaces[usize::from(space)];
+        if home.is_none() {
+            free_threads.remove(links, t);
+            self.used_threads = self.used_threads.max(t + 1);
+        }
+        let space = &mut spaces[usize::from(new.space)];
         space.members.push_front(members, t);
         space.threads += 1;
+        let thread = &mut self.threads[t as usize];
+        (thread.utcb_slot, thread.utcb_page) = (new.utcb_slot, utcb_page);
+        if !fresh {
+            self.hal.zero_words(self.utcb(t));
+        }
+        Ok(t)
+    }
+
+    /// Tells a thread that was just renewed where it is.
+    pub(crate) fn settle_in(&mut self, t: u32, new: &NewThread) {
+        let utcb_va = Tcb::utcb_address(new.utcb_slot);
+        let utcb_pa =
+            self.utcb_pa(self.threads[t as usize].utcb_page) + utcb_va % size_of::<UtcbPage>() as u64;
+        let ttbr0 = self.ttbr0(new.space);
+        let space = &self.spaces[usize::from(new.space)];
+        let thread = &mut self.threads[t as usize];
+        (thread.domain, thread.space_id, thread.ttbr0) = (space.domain.into(), space.id, ttbr0);
+        (thread.space, thread.cpu, thread.priority) = (new.space, new.cpu, new.priority);
+        (thread.utcb_va, thread.utcb_pa) = (utcb_va, utcb_pa);
+        (thread.pager, thread.handler) = (new.pager, new.handler);
+        let id = thread.id;
+        let utcb = self.utcb(t);
+        utcb[0].store(id.0, Ordering::Relaxed);
+        utcb[1].store(u64::from(new.cpu), Ordering::Relaxed);
     }
 
     /// Gives a slot back, if it has a generation left.
     pub(crate) fn free_slot(&mut self, t: u32) {
-        let Self { threads, links, free_threads, .. } = self;
-        let thread = &mut threads[t as usize];
-        thread.state = State::Free;
-        if thread.id.generation() < u32::MAX {
+        let Self { threads, cold, links, free_threads, .. } = self;
+        threads[t as usize].state = State::Free;
+        if cold[t as usize].generation < u32::MAX {
             free_threads.push_front(links, t);
         }
     }
@@ -282,7 +295,13 @@ impl<H: Hal> Kernel<'_, H> {
             State::Ready => self.make_unready(t),
             State::Sending => self.leave_sender_queue(t, dest),
             State::Controlling => self.leave_place(t),
+            // Its journey ends first.
+            State::Moving => {
+                self.doom(t);
+                return Ok(());
+            }
             State::Free
+            | State::Departed
             | State::Dying
             | State::Created
             | State::Receiving
@@ -307,7 +326,16 @@ impl<H: Hal> Kernel<'_, H> {
     /// Ends a thread that is in no queue but those of its wait, and that nobody else holds.
     pub(crate) fn reap(&mut self, t: u32) {
         self.leave_wait(t);
+        self.release_escort(t, Err(Error::NoSuchThread));
         self.detach_all(self.threads[t as usize].id);
+        self.leave_space(t);
+        self.threads[t as usize].state = State::Dying;
+        self.cold[t as usize].forwards = false;
+        self.hand_on(t);
+    }
+
+    /// Gives back what a thread has of its space.
+    pub(crate) fn leave_space(&mut self, t: u32) {
         let thread = &self.threads[t as usize];
         let (space, utcb_slot) = (thread.space, thread.utcb_slot);
         let cpu = usize::from(thread.cpu);
@@ -334,8 +362,6 @@ impl<H: Hal> Kernel<'_, H> {
                 self.make_ready(mourner);
             }
         }
-        self.bury(t);
-        self.work();
     }
 
     /// Takes a thread out of what it is in because it waits for a message: deadlines, expectations.

@@ -9,6 +9,11 @@
 //! | `Watch` | `Watched` or `Failed` | a receive from one thread of this cluster only; it is told when that thread ends |
 //! | `Cancel` | `Cancelled`, `Delivered`, `Waiting` or `Late` | the sender's time is over, or it is to be deleted |
 //! | `Notify` | none | notification bits |
+//! | `Move` (several packets) | `Arrived` or `Refused` to the last | a thread comes: [`crate::migrate`] |
+//! | `Located` | `Noted` | to its birth cluster: where a thread is now |
+//! | `Ended` | none | to its birth cluster: a thread is no more |
+//! | `Kill` | none | a thread is to be deleted |
+//! | `Redirect` | none | whom a queued send or a watch waits for has moved; as a response, `Moved`: try there |
 //!
 //! Every operation of a thread has a sequence number, so a packet that comes too late concerns nobody. A thread whose wait is to end
 //! goes on only when the other cluster has said how: `Cancelled` (in which phase), or `Late`, which means that what ends
@@ -23,10 +28,12 @@ mod answers;
 mod cancel;
 mod down;
 mod fast;
+mod journey;
 mod outgoing;
 mod requests;
 
 pub use cancel::Ending;
+pub use journey::Arrival;
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
@@ -43,6 +50,13 @@ pub(crate) mod kind {
     pub(crate) const WATCH: u64 = 5;
     pub(crate) const CANCEL: u64 = 6;
     pub(crate) const NOTIFY: u64 = 7;
+    pub(crate) const MOVE: u64 = 8;
+    pub(crate) const MOVE_UTCB: u64 = 9;
+    pub(crate) const MOVE_FP: u64 = 10;
+    pub(crate) const LOCATED: u64 = 11;
+    pub(crate) const ENDED: u64 = 12;
+    pub(crate) const KILL: u64 = 13;
+    pub(crate) const REDIRECT: u64 = 14;
     pub(crate) const DELIVERED: u64 = 16;
     pub(crate) const FAILED: u64 = 17;
     pub(crate) const DATA: u64 = 18;
@@ -51,6 +65,10 @@ pub(crate) mod kind {
     pub(crate) const WAITING: u64 = 21;
     pub(crate) const LATE: u64 = 22;
     pub(crate) const WATCHED: u64 = 23;
+    pub(crate) const ARRIVED: u64 = 24;
+    pub(crate) const REFUSED: u64 = 25;
+    pub(crate) const NOTED: u64 = 26;
+    pub(crate) const MOVED: u64 = 27;
 }
 
 /// Words of a packet's header: the kind in the low half, the sequence number in the high half;
@@ -90,6 +108,12 @@ pub enum Request {
     Watching,
     /// To end its wait.
     Cancel,
+    /// To take the thread itself.
+    Move,
+    /// To note where it has gone.
+    Located,
+    /// To note that it has ended.
+    Ended,
 }
 
 /// In which queue of a peer a thread is.
@@ -168,11 +192,6 @@ impl Head {
 }
 
 impl<'a, H: Hal> Kernel<'a, H> {
-    /// The cluster to ask for a thread that is not of this one.
-    pub(crate) fn elsewhere(&self, id: ThreadId) -> Option<usize> {
-        (id.cluster() != self.cluster).then(|| usize::from(id.cluster()))
-    }
-
     /// The slot for a request to a cluster, together with that of its response; `None`: no room.
     fn room(&self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
@@ -184,7 +203,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Whether requests to a cluster have to wait.
     #[cfg(test)]
     pub(crate) fn is_full(&self, cluster: usize) -> bool {
-        self.room(cluster).is_none()
+        let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
+        !self.has_room(cluster, needed)
     }
 
     /// The packet in the slot that was reserved last is complete.

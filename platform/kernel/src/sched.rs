@@ -170,8 +170,11 @@ impl<H: Hal> Kernel<'_, H> {
             self.leave_wait(t);
         }
         let thread = &mut self.threads[t as usize];
-        if thread.hold & hold::STOPPED != 0 {
+        if thread.hold & (hold::STOPPED | hold::MOVING) != 0 {
             thread.state = State::Stopped;
+            if thread.hold & hold::MOVING != 0 {
+                self.depart(t, State::Stopped);
+            }
             return;
         }
         thread.state = State::Ready;

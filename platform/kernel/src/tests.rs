@@ -10,6 +10,7 @@ mod ipc;
 mod items;
 mod lifecycle;
 mod memory;
+mod migrate;
 mod model;
 mod notify;
 mod remote;

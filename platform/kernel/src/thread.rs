@@ -2,7 +2,8 @@
 
 use crate::control::Place;
 use crate::kernel::UtcbPage;
-use crate::queue::Queue;
+use crate::migrate::Destination;
+use crate::queue::{NONE, Queue};
 use crate::remote::Remote;
 use crate::space::UTCBS_PER_PAGE;
 use core::mem::offset_of;
@@ -84,6 +85,10 @@ pub enum State {
     Stopped,
     /// Waits until a control call of its own has been carried out.
     Controlling,
+    /// On its way to another cluster, or from one.
+    Moving,
+    /// Born here, and in another cluster now: the slot says where.
+    Departed,
     /// Has ended: its slot stays until all who waited for it have been told.
     Dying,
 }
@@ -100,6 +105,8 @@ pub mod hold {
     pub const SLICED: u8 = 8;
     /// It was deleted while it ran on another CPU.
     pub const DOOMED: u8 = 16;
+    /// It goes to another cluster as soon as nothing holds it here.
+    pub const MOVING: u8 = 32;
 
     /// What ends with a wait.
     pub const WAIT: u8 = TIMED | EXPECTING;
@@ -340,7 +347,7 @@ impl Tcb {
     }
     /// Whether the slot holds a thread.
     pub fn is_live(&self) -> bool {
-        !matches!(self.state, State::Free | State::Dying)
+        !matches!(self.state, State::Free | State::Dying | State::Departed)
     }
     /// Whether it takes a message from `sender` of `sender_space` right now.
     pub fn accepts(&self, sender: ThreadId, sender_space: SpaceId) -> bool {
@@ -373,9 +380,47 @@ pub struct Cold {
     pub(crate) expecting: Queue,
     /// Where it waits while it is [`State::Controlling`].
     pub(crate) place: Place,
+    /// The generation of the last thread that was born in this slot.
+    pub(crate) generation: u32,
+    /// How often the thread has moved to another cluster.
+    pub(crate) moves: u32,
+    /// Where it is going.
+    pub(crate) to: Destination,
+    /// The thread that waits for its arrival, or `NONE`.
+    pub(crate) escort: u32,
+    /// It was never started, when it began to move.
+    pub(crate) created: bool,
+    /// It was in a receive phase then.
+    pub(crate) receives: bool,
+    /// Where it went.
+    pub(crate) at: u16,
+    /// Those who still wait for it here are to be sent after it.
+    pub(crate) forwards: bool,
+    /// Not all of them have been.
+    pub(crate) handing_on: bool,
+    /// First thread born elsewhere whose id has this slot's number as its hash, or `NONE`.
+    pub(crate) bucket: u32,
+    /// The next one of the same hash.
+    pub(crate) chain: u32,
 }
 
 impl Cold {
     /// Of a slot that was never used.
-    pub const FREE: Self = Self { slice: 0, slice_left: 0, expecting: Queue::EMPTY, place: Place::Space(0) };
+    pub const FREE: Self = Self {
+        slice: 0,
+        slice_left: 0,
+        expecting: Queue::EMPTY,
+        place: Place::Space(0),
+        generation: 0,
+        moves: 0,
+        to: Destination::NOWHERE,
+        escort: NONE,
+        created: false,
+        receives: false,
+        at: 0,
+        forwards: false,
+        handing_on: false,
+        bucket: NONE,
+        chain: NONE,
+    };
 }

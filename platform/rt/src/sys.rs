@@ -189,6 +189,22 @@ pub fn thread_exchange(thread: ThreadId, new: Exchange) -> Result<Exchanged, Err
     if x[0] == 0 { Ok(Exchanged { ip: x[1], sp: x[2], state: x[3] }) } else { Err(Error::from_code(x[0])) }
 }
 
+/// Privileged: moves a thread with all its state into a space of another cluster, onto a CPU there. Returns when it has arrived, or
+/// was refused and goes on where it was.
+///
+/// # Errors
+/// The kernel's, of either cluster; [`Error::Moved`] if it is not in this cluster any more.
+pub fn thread_migrate(
+    thread: ThreadId,
+    space: SpaceId,
+    cpu: CpuId,
+    pager: ThreadId,
+    handler: ThreadId,
+) -> Result<(), Error> {
+    let arguments = [thread_op::MIGRATE, thread.0, space.0, cpu.into(), pager.0, handler.0];
+    value::<{ syscall::THREAD_CONTROL }>(&arguments).map(drop)
+}
+
 /// Privileged: changes priority, time slice (in steps of the counter; 0 = none) or CPU of a thread; `None` leaves it as it is.
 ///
 /// # Errors

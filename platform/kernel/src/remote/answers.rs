@@ -15,12 +15,28 @@ impl<H: Hal> Kernel<'_, H> {
         if matches!(head.kind, kind::DATA | kind::GONE) {
             return self.pulled(head, slot);
         }
+        if matches!(head.kind, kind::ARRIVED | kind::REFUSED | kind::NOTED) {
+            return self.take_journey_answer(head);
+        }
         if head.kind == kind::DELIVERED {
             self.end_watch(head.sender, head.receiver);
         }
         let Some(t) = self.find_waiting(head) else { return };
         match head.kind {
             kind::DELIVERED => self.sent_remote(t),
+            kind::MOVED => {
+                let in_receive = head.argument & IN_RECEIVE != 0;
+                self.follow(t, head.receiver, head.argument as u16, in_receive);
+            }
+            kind::FAILED
+                if Error::from_code(head.argument) == Error::NoSuchThread
+                    && head.receiver.cluster() != self.threads[t as usize].remote.peer
+                    && head.receiver.cluster() != self.cluster =>
+            {
+                // The hint was wrong: its birth cluster knows better.
+                let in_receive = self.threads[t as usize].remote.delivered;
+                self.follow(t, head.receiver, head.receiver.cluster(), in_receive);
+            }
             kind::FAILED => {
                 let in_receive = self.threads[t as usize].remote.delivered;
                 self.end_remote(t, Some(Error::from_code(head.argument)), in_receive);

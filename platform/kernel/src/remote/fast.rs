@@ -38,6 +38,10 @@ impl<H: Hal> Kernel<'_, H> {
         if !(unhurried && free && is_plain(tag)) || dest.cluster() == self.cluster {
             return None;
         }
+        if self.immigrants != 0 && self.find(dest).is_some() {
+            // It was born there, but lives here.
+            return None;
+        }
         let cluster = usize::from(dest.cluster());
         let peer = self.peers.get(cluster)?;
         if peer.down || !peer.waiting.is_empty() {
@@ -79,7 +83,7 @@ impl<H: Hal> Kernel<'_, H> {
         } else if from.is_any() && me.senders.is_empty() && me.notified == 0 {
             let guest = self.guests.find(dest)?;
             let entry = self.guests.get(guest);
-            if entry.stay != Stay::Owed(me.space_id) {
+            if entry.stay != Stay::Owed(me.space_id) || usize::from(entry.at) != cluster {
                 return None;
             }
             let head =
@@ -123,7 +127,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let slot = ring.front(Lane::Requests)?;
         let t = match slot[KIND].load(Relaxed) & 0xffff_ffff {
-            kind::SEND => self.fast_accept(cpu, slot)?,
+            kind::SEND => self.fast_accept(cpu, cluster, slot)?,
             kind::REPLY => self.fast_reply(cpu, slot)?,
             _ => return None,
         };
@@ -145,7 +149,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// A call to a thread that waits for it with nothing else to be considered.
-    fn fast_accept(&mut self, cpu: usize, slot: Slot<'_>) -> Option<u32> {
+    fn fast_accept(&mut self, cpu: usize, from: usize, slot: Slot<'_>) -> Option<u32> {
         let head = Head::read(slot);
         let t = u32::from(head.receiver.slot());
         let thread = self.threads.get_mut(t as usize)?;
@@ -160,7 +164,7 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         let (space, owed) = (thread.space, Stay::Owed(thread.space_id));
-        let guest = self.guests.add(head.sender, head.seq, owed).ok()?;
+        let guest = self.guests.add(head.sender, from as u16, head.seq, owed).ok()?;
         thread.receive_packet(head.sender, head.argument as Domain, tag, slot);
         thread.reply_space = SpaceId::NIL;
         let index = self.threads.len() as u32 + guest;

@@ -59,7 +59,7 @@ impl<H: Hal> Kernel<'_, H> {
         let id = self.threads[t as usize].id;
         let entry = self.guests.get_mut(guest);
         entry.stay = Stay::Pulled(id);
-        let cluster = usize::from(entry.sender.cluster());
+        let cluster = usize::from(entry.at);
         let down = self.peers[cluster].down;
         match down {
             true => self.guests.remove(guest),
@@ -130,7 +130,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn bounce(&mut self, guest: u32, error: Error, in_receive: bool) {
         let entry = self.guests.get_mut(guest);
         entry.stay = Stay::Bounced { error, in_receive };
-        let cluster = usize::from(entry.sender.cluster());
+        let cluster = usize::from(entry.at);
         self.queue_guest(cluster, guest);
     }
 
@@ -150,7 +150,8 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let mut wanted = false;
         loop {
-            if self.room(cluster).is_none() {
+            let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
+            if !self.has_room(cluster, needed) {
                 if wanted {
                     return;
                 }
@@ -181,6 +182,8 @@ impl<H: Hal> Kernel<'_, H> {
             Stay::Bounced { error, in_receive } => {
                 (kind::BOUNCE, error.code() | if in_receive { IN_RECEIVE } else { 0 })
             }
+            Stay::Redirected { to, in_receive } => (kind::REDIRECT, Self::redirection(to, in_receive)),
+            Stay::Killed => (kind::KILL, 0),
             Stay::Notes { bits, rights } => {
                 slot[TAG].store(bits, Relaxed);
                 (kind::NOTIFY, rights)
@@ -198,6 +201,9 @@ impl<H: Hal> Kernel<'_, H> {
         thread.remote.place = Place::Nowhere;
         let request = thread.remote.request;
         match request {
+            Request::Move | Request::Located | Request::Ended => {
+                return self.send_journey(t, cluster, request);
+            }
             Request::Reply if self.reply_right(t).is_none() => {
                 // The caller has given up meanwhile.
                 return self.fail_send(t, Error::NotWaiting);
@@ -247,6 +253,7 @@ impl<H: Hal> Kernel<'_, H> {
             Request::Watch | Request::Watching => {
                 Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 }
             }
+            Request::Move | Request::Located | Request::Ended => return,
             Request::Cancel => {
                 let argument = self.phases_to_cancel(t);
                 Head { kind: kind::CANCEL, seq, sender: id, receiver: op.dest, argument }
@@ -292,7 +299,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             return Ok(());
         }
-        let guest = self.guests.add(dest, 0, Stay::Notes { bits, rights })?;
+        let guest = self.guests.add(dest, cluster as u16, 0, Stay::Notes { bits, rights })?;
         self.queue_guest(cluster, guest);
         Ok(())
     }

@@ -17,7 +17,11 @@ impl<H: Hal> Kernel<'_, H> {
     pub(super) fn take_request(&mut self, cluster: usize, slot: Slot<'_>) -> Option<Head> {
         let head = Head::read(slot);
         match head.kind {
-            kind::SEND => match self.accept(head, slot) {
+            kind::SEND | kind::WATCH if self.departed(head.receiver).is_some() => {
+                let to = self.departed(head.receiver)?;
+                Some(head.answer(kind::MOVED, Self::redirection(to, head.kind == kind::WATCH)))
+            }
+            kind::SEND => match self.accept(cluster, head, slot) {
                 Ok(answer) => answer,
                 Err(error) => Some(head.answer(kind::FAILED, error.code())),
             },
@@ -40,7 +44,7 @@ impl<H: Hal> Kernel<'_, H> {
                 None
             }
             kind::WATCH => match self.find(head.receiver) {
-                Some(t) => Some(self.add_watch(t, head)),
+                Some(t) => Some(self.add_watch(cluster, t, head)),
                 None => Some(head.answer(kind::FAILED, Error::NoSuchThread.code())),
             },
             kind::CANCEL => Some(self.take_cancel(head)),
@@ -50,11 +54,41 @@ impl<H: Hal> Kernel<'_, H> {
                     && (granted || head.argument as Domain == self.domain_of(t))
                 {
                     self.notify(t, slot[TAG].load(Relaxed));
+                } else if let Some(to) = self.departed(head.sender) {
+                    let bits = slot[TAG].load(Relaxed);
+                    self.forward(head.sender, to.into(), Stay::Notes { bits, rights: head.argument });
+                }
+                None
+            }
+            kind::MOVE | kind::MOVE_UTCB | kind::MOVE_FP => self.take_move(cluster, head, slot),
+            kind::LOCATED => {
+                self.note_place(head.sender, head.argument as u16, (head.argument >> 32) as u32);
+                Some(head.answer(kind::NOTED, 0))
+            }
+            kind::ENDED => {
+                self.note_end(head.sender);
+                None
+            }
+            kind::KILL => {
+                self.take_kill(head.sender);
+                None
+            }
+            kind::REDIRECT => {
+                if let Some(t) = self.find_waiting(head) {
+                    let in_receive = head.argument & IN_RECEIVE != 0;
+                    let op = &self.threads[t as usize].op;
+                    let partner = if in_receive { op.from } else { op.dest };
+                    self.follow(t, partner, head.argument as u16, in_receive);
                 }
                 None
             }
             _ => None,
         }
+    }
+
+    /// Where a thread that was born here has gone.
+    fn departed(&self, id: ThreadId) -> Option<u16> {
+        if id.cluster() != self.cluster { None } else { self.elsewhere(id).map(|cluster| cluster as u16) }
     }
 
     /// The thread whose operation a packet is about, if it still waits in it.
@@ -76,7 +110,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// A message: takes it, or remembers who wants to send it.
-    fn accept(&mut self, head: Head, slot: Slot<'_>) -> Result<Option<Head>, Error> {
+    fn accept(&mut self, cluster: usize, head: Head, slot: Slot<'_>) -> Result<Option<Head>, Error> {
         let t = self.find(head.receiver).ok_or(Error::NoSuchThread)?;
         let thread = &self.threads[t as usize];
         let space = thread.space;
@@ -89,7 +123,7 @@ impl<H: Hal> Kernel<'_, H> {
             && thread.op.from == head.sender;
         if watches || thread.accepts(head.sender, SpaceId::NIL) {
             if call {
-                self.add_reply_right(head, space)?;
+                self.add_reply_right(cluster, head, space)?;
             }
             if watches {
                 self.leave_peer(t);
@@ -101,22 +135,22 @@ impl<H: Hal> Kernel<'_, H> {
         if head.argument & POLL != 0 {
             return Err(Error::Timeout);
         }
-        let guest = self.guests.add(head.sender, head.seq, Stay::Queued(head.receiver))?;
+        let guest = self.guests.add(head.sender, cluster as u16, head.seq, Stay::Queued(head.receiver))?;
         let Self { threads, links, .. } = self;
         let index = threads.len() as u32 + guest;
         threads[t as usize].senders.push_back(links, index);
         Ok(None)
     }
 
-    fn add_reply_right(&mut self, head: Head, space: u16) -> Result<(), Error> {
+    fn add_reply_right(&mut self, cluster: usize, head: Head, space: u16) -> Result<(), Error> {
         let id = self.spaces[usize::from(space)].id;
-        let guest = self.guests.add(head.sender, head.seq, Stay::Owed(id))?;
+        let guest = self.guests.add(head.sender, cluster as u16, head.seq, Stay::Owed(id))?;
         self.join_space(guest, space);
         Ok(())
     }
 
-    fn add_watch(&mut self, t: u32, head: Head) -> Head {
-        match self.guests.add(head.sender, head.seq, Stay::Watches(head.receiver)) {
+    fn add_watch(&mut self, cluster: usize, t: u32, head: Head) -> Head {
+        match self.guests.add(head.sender, cluster as u16, head.seq, Stay::Watches(head.receiver)) {
             Ok(guest) => {
                 let Self { threads, cold, links, .. } = self;
                 cold[t as usize].expecting.push_back(links, threads.len() as u32 + guest);
@@ -150,7 +184,12 @@ impl<H: Hal> Kernel<'_, H> {
                     self.cold[t as usize].expecting.remove(self.links, index);
                 }
             }
-            Stay::Free | Stay::Pulled(_) | Stay::Bounced { .. } | Stay::Notes { .. } => {}
+            Stay::Free
+            | Stay::Pulled(_)
+            | Stay::Bounced { .. }
+            | Stay::Redirected { .. }
+            | Stay::Killed
+            | Stay::Notes { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use crate::deadline::Timer;
 use crate::guests::Guest;
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
+use crate::remote::Arrival;
 use crate::ring::{BELL_WORDS, Bells, RING_WORDS, Ring, SLOTS};
 use crate::sched::RunQueue;
 use crate::shootdown::TlbMode;
@@ -124,6 +125,7 @@ impl<'a> Memory<'a> {
                     limit: SLOTS,
                     down: false,
                     doorbell: (other * cpus) as CpuId,
+                    arrival: Arrival::NONE,
                 })
                 .collect(),
             info: fill(InfoPage::count(cpus), || InfoPage::ZERO),

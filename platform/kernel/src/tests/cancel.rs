@@ -430,7 +430,7 @@ fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     let filler = ThreadId::new(0, 9, 9);
-    while w[1].guests.add(filler, 0, Stay::Free).is_ok() {}
+    while w[1].guests.add(filler, 0, 0, Stay::Free).is_ok() {}
     ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
     settle(&mut w);
     assert_eq!(outcome(&w[0], client).1.error(), Some(Error::OutOfKernelMemory));

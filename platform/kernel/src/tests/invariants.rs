@@ -155,7 +155,7 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
     let cpu = usize::from(thread.cpu);
     let ok = match place {
         Place::Free => state == State::Free,
-        Place::Dying => state == State::Dying,
+        Place::Dying => matches!(state, State::Dying | State::Departed),
         Place::Visitors(_) | Place::Mourners(_) => state == State::Controlling,
         Place::Expecting(partner) => {
             let said = thread.hold & hold::EXPECTING != 0;
@@ -164,12 +164,12 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
         Place::Run(on) => state == State::Ready && on == cpu && k.cpus[on].current() != Some(t as u32),
         Place::Senders(partner) => state == State::Sending && k.threads[partner].id == dest,
         Place::Waiting(cluster) => {
-            state == State::AwaitingCredit
+            matches!(state, State::AwaitingCredit | State::Moving | State::Dying)
                 && thread.remote.place == crate::remote::Place::Waiting
                 && cluster == usize::from(thread.remote.peer)
         }
         Place::Pending(cluster) => {
-            matches!(state, State::AwaitingResponse | State::Pulling)
+            matches!(state, State::AwaitingResponse | State::Pulling | State::Moving)
                 && thread.remote.place == crate::remote::Place::Pending
                 && cluster == usize::from(thread.remote.peer)
         }
@@ -177,15 +177,16 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
         Place::Nowhere => match state {
             State::Ready => k.cpus[cpu].current() == Some(t as u32),
             // A slot whose generations are used up is in no list.
-            State::Free => thread.id.generation() == u32::MAX,
+            State::Free => k.cold[t].generation == u32::MAX,
+            State::Moving => k.peers.iter().any(|p| p.arrival.slot() == t as u32),
             State::Receiving => thread.hold & hold::EXPECTING == 0,
+            State::Controlling => k.cold.iter().any(|c| c.escort == t as u32),
             state => !matches!(
                 state,
                 State::Sending
                     | State::AwaitingCredit
                     | State::AwaitingResponse
                     | State::Pulling
-                    | State::Controlling
                     | State::Dying
             ),
         },
@@ -200,9 +201,10 @@ fn guest_place<H: Hal>(k: &Kernel<'_, H>, index: usize, place: Place) -> Result<
         (Place::Senders(t), Stay::Queued(receiver)) => k.threads[t].id == receiver,
         (Place::Guests(slot), Stay::Owed(space)) => k.spaces[slot].id == space,
         (Place::Expecting(t), Stay::Watches(thread)) => k.threads[t].id == thread,
-        (Place::Waiting(cluster), Stay::Bounced { .. } | Stay::Notes { .. }) => {
-            cluster == usize::from(guest.sender.cluster())
-        }
+        (
+            Place::Waiting(cluster),
+            Stay::Bounced { .. } | Stay::Redirected { .. } | Stay::Killed | Stay::Notes { .. },
+        ) => cluster == usize::from(guest.at),
         (Place::Nowhere, Stay::Free) => true,
         (Place::Nowhere, Stay::Pulled(receiver)) => k
             .find(receiver)

@@ -18,6 +18,7 @@ use skerry_kernel::deadline::Timer;
 use skerry_kernel::guests::Guest;
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
+use skerry_kernel::remote::Arrival;
 use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
 use skerry_kernel::sched::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
@@ -222,6 +223,7 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
         limit: SLOTS,
         down: false,
         doorbell: theirs.first_cpu,
+        arrival: Arrival::NONE,
     }
 }
 
