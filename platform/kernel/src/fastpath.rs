@@ -140,8 +140,8 @@ impl<H: Hal> Kernel<'_, H> {
         let me = self.threads.get(current as usize)?;
         let partner = u32::from(me.pager.slot());
         // part: walk
-        // Mapped meanwhile: nobody needs to hear of it.
-        if self.db.check(me.space, address, access) {
+        // Mapped meanwhile, or not with these rights: the general code looks into it.
+        if self.db.is_mapped(me.space, address) {
             return None;
         }
         // part: lookup

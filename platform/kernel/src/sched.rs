@@ -280,6 +280,17 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
+    /// The thread that ran on this CPU, if nothing has happened that the scheduler must look at: it goes on.
+    #[inline]
+    pub fn goes_on(&self) -> Option<u32> {
+        let queue = &self.cpus[usize::from(self.this_cpu)];
+        let current = queue.current()?;
+        let thread = &self.threads[current as usize];
+        let quiet = !self.parked && !self.chores.is_pending() && queue.visitors.is_empty();
+        let first = thread.state == State::Ready && !queue.attention && queue.floor as u8 <= thread.priority;
+        (quiet && first && !thread.doomed).then_some(current)
+    }
+
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
     pub fn pick(&mut self) -> Option<u32> {
         if self.parked {

@@ -110,6 +110,13 @@ impl MappingDb<'_> {
         }
     }
 
+    /// Whether there is an entry at an address, whatever it allows.
+    #[inline(always)]
+    pub fn is_mapped(&mut self, slot: u16, va: u64) -> bool {
+        let space = self.spaces.get_mut(usize::from(slot));
+        space.is_some_and(|space| self.tables.quick_leaf(space, va).is_some())
+    }
+
     fn leaf(&self, slot: u16, va: u64) -> Option<Place> {
         if va >= USER_END {
             return None;

@@ -12,7 +12,7 @@
 //! | [`measure`] | how long interrupts are off and the lock is held |
 //! | [`shootdown`] | TLB invalidation in other CPUs, by interrupt |
 //! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
-//! | [`words`] | copying between UTCBs |
+//! | [`words`], [`mem`] | copying between UTCBs; `memset` and `memcpy` |
 //! | [`heap`] | arenas out of the cluster's memory |
 //! | [`console`] | the last words of a panicking kernel |
 
@@ -27,6 +27,7 @@ mod ipc_fast;
 mod lock;
 mod machine;
 mod measure;
+mod mem;
 mod percpu;
 mod registers;
 mod shootdown;

@@ -131,6 +131,10 @@ pub(super) fn idle() -> *mut Context {
 
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
+    if let Some(t) = kernel.goes_on() {
+        timer::arm(kernel.next_timer());
+        return Some(&raw mut kernel.thread_mut(t).context);
+    }
     // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there. `pick` may let it leave this CPU, so
     // it is saved before.
     let loaded = percpu::with(|cpu| cpu.loaded);

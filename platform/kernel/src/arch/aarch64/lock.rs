@@ -62,6 +62,18 @@ impl<T> ClusterLock<T> {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Where the value is. The compiler shall forget that this is a constant: it would compute it anew for every field, and in
+    /// the kernel's paths instructions count.
+    #[inline(always)]
+    fn address(&self) -> *mut Option<T> {
+        let mut value = self.value.get();
+        // SAFETY: no instruction.
+        unsafe {
+            core::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
+        };
+        value
+    }
+
     /// Whether the cluster has several CPUs.
     pub(super) fn is_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed)
@@ -77,14 +89,8 @@ impl<T> ClusterLock<T> {
         if self.is_shared() {
             return None;
         }
-        let mut value = self.value.get();
-        // The compiler is not to know that this is a static: it would build the address of every field anew.
-        // SAFETY: nothing happens.
-        unsafe {
-            core::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
-        };
         // SAFETY: a single CPU with interrupts masked, and the caller's promise.
-        unsafe { (*value).as_mut() }
+        unsafe { (*self.address()).as_mut() }
     }
 
     /// Runs `f` on the value, alone.
@@ -124,7 +130,7 @@ impl<T> ClusterLock<T> {
     #[inline(always)]
     unsafe fn run<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: as the caller promises.
-        let value = unsafe { &mut *self.value.get() };
+        let value = unsafe { &mut *self.address() };
         f(value.as_mut().expect("no CPU enters the kernel before it is initialised"))
     }
 }
