@@ -24,9 +24,9 @@ impl Block {
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter as usize].load(Ordering::Relaxed)
     }
-    /// Where a counter is, for the assembly.
-    pub fn address(&self, counter: Counter) -> *mut u64 {
-        self.0[counter as usize].as_ptr()
+    /// Where the counters are, for the assembly.
+    pub fn address(&self) -> *mut u64 {
+        self.0[0].as_ptr()
     }
     /// Counts `n` events. Only the block's own CPU may call this.
     #[inline(always)]

@@ -32,36 +32,19 @@ pub struct FastPath {
     pub thread_count: usize,
     /// The CPU's run queue.
     pub queue: *mut RunQueue,
-    /// The counter of messages.
-    pub ipcs: *mut u64,
+    /// The CPU's counters.
+    pub counters: *mut u64,
 }
 
 impl FastPath {
     /// No fast path in assembly.
-    pub const OFF: Self = Self { threads: null_mut(), thread_count: 0, queue: null_mut(), ipcs: null_mut() };
-}
-
-/// The registers of an IPC system call that may be the answer to a page fault.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer {
-    /// x0.
-    pub dest: ThreadId,
-    /// x1.
-    pub from: ThreadId,
-    /// x2.
-    pub tag: Tag,
-    /// x3 and x4.
-    pub item: [u64; 2],
-    /// x12.
-    pub receive_timeout: Timeout,
-    /// x13.
-    pub window: u64,
+    pub const OFF: Self =
+        Self { threads: null_mut(), thread_count: 0, queue: null_mut(), counters: null_mut() };
 }
 
 /// Labels from here on are the kernel's own, or special in answers to it.
 const FIRST_SPECIAL_LABEL: u64 = 0xffff_0000;
 
-/// `ALONE` says that the cluster has one CPU: then no other can hold or change anything.
 impl<H: Hal> Kernel<'_, H> {
     /// What the assembly needs to do this for `cpu`, the only one of its cluster.
     pub fn fast_path(&mut self, cpu: usize) -> FastPath {
@@ -69,7 +52,7 @@ impl<H: Hal> Kernel<'_, H> {
             threads: self.threads.as_mut_ptr(),
             thread_count: self.threads.len(),
             queue: &raw mut self.cpus[cpu],
-            ipcs: self.counters.block(self.cpus[cpu].local).address(Counter::Ipcs),
+            counters: self.counters.block(self.cpus[cpu].local).address(),
         }
     }
 
@@ -126,8 +109,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// A page fault of the thread that runs on `cpu`, this one, to its pager. Returns the same as [`Kernel::fast_ipc`].
-    #[inline(always)]
-    pub fn fast_fault<const ALONE: bool>(
+    pub fn fast_fault(
         &mut self,
         cpu: usize,
         address: u64,
@@ -150,8 +132,7 @@ impl<H: Hal> Kernel<'_, H> {
         let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
         // part: priority
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
-        let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        // part: partner waits
+        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
         if !(waits && urgent && fresh) {
             return None;
         }
@@ -174,38 +155,27 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page to map, and an open receive. Returns the same
     /// as [`Kernel::fast_ipc`].
-    #[inline(always)]
-    pub fn fast_answer<const ALONE: bool>(
-        &mut self,
-        cpu: usize,
-        answer: &Answer,
-    ) -> Option<(&mut Tcb, &mut Tcb)> {
-        // part: lookup
+    pub fn fast_answer(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
-        let (current, partner) = (queue.current()?, u32::from(answer.dest.slot()));
-        // part: message check
-        let one_item = answer.tag.0 & 0xfff == 2 << 6 && answer.tag.0 >> 48 != FIRST_SPECIAL_LABEL >> 16;
-        let waits = answer.from.is_any() && answer.receive_timeout == Timeout::NEVER && answer.window == 0;
+        let current = queue.current()?;
+        let x = &self.threads.get(current as usize)?.context.x;
+        let (dest, tag, item) = (ThreadId(x[0]), Tag(x[2]), [x[3], x[4]]);
+        let partner = u32::from(dest.slot());
+        let one_item = tag.0 & 0xfff == 2 << 6 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
+        let waits = ThreadId(x[1]).is_any() && Timeout(x[12]) == Timeout::NEVER && x[13] == 0;
         if !(one_item && waits) {
             return None;
         }
         // part: lookup
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
-        // part: permission
-        let owed =
-            to.id == answer.dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
-        // part: priority
+        let owed = to.id == dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
         let urgent = to.standing().wrapping_sub(queue.floor) < 256;
-        let fresh = ALONE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        // part: permission
+        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
         if !(owed && urgent && fresh && me.senders.is_empty() && me.notified == 0) {
             return None;
         }
-        // part: message check
-        let page = Fpage::decode_page(answer.item[0])?;
-        // part: map
-        self.db.map_page(me.space, page, to.space, answer.item[1])?;
-        // part: TLB and barriers
+        let page = Fpage::decode_page(item[0])?;
+        self.db.map_page(me.space, page, to.space, item[1])?;
         self.hal.publish();
         // part: count
         self.counters.count(Counter::Maps);
@@ -220,28 +190,26 @@ impl<H: Hal> Kernel<'_, H> {
         Some((me, to))
     }
 
-    /// `UNMAP` of everything that was mapped on from one page of `space`, that of the thread that runs here. Returns x1.
+    /// The mapping of an answer to a page fault, in a cluster of one CPU. `false`: not the simple case, and nothing was done.
     #[inline(always)]
-    pub fn fast_unmap<const ALONE: bool>(&mut self, space: u16, fpage: u64) -> Option<u64> {
-        // part: message check
-        let page = Fpage::decode_page(fpage)?;
-        if !page.rights().contains(Rights::R) {
-            return None;
+    pub fn map_one(&mut self, from: u16, item: u64, to: u16, dest: u64) -> bool {
+        let mapped = Fpage::decode_page(item).and_then(|page| self.db.map_page(from, page, to, dest));
+        if mapped.is_some() {
+            self.hal.publish();
+            self.counters.count(Counter::Maps);
+            self.counters.count(Counter::Ipcs);
         }
-        if !ALONE && self.rings.is_on() {
-            return None;
-        }
-        // part: unmap
-        let status = if ALONE {
-            let counters = self.counters.here;
-            self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?
-        } else {
-            let (db, mut tlb) = self.db_and_tlb();
-            db.unmap_page(&mut tlb, space, page)?
-        };
-        // part: count
-        self.counters.add(Counter::Unmaps, status.touched.into());
-        // part: exit
+        mapped.is_some()
+    }
+
+    /// `UNMAP` of everything that was mapped on from one page of a space, in a cluster of one CPU: no other TLB can hold anything.
+    /// Returns x1.
+    #[inline(always)]
+    pub fn fast_unmap(&mut self, space: u16, fpage: u64) -> Option<u64> {
+        let page = Fpage::decode_page(fpage).filter(|page| page.rights().contains(Rights::R))?;
+        let counters = self.counters.here;
+        let status = self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?;
+        counters.add(Counter::Unmaps, status.touched.into());
         Some(status_word(page, status))
     }
 }

@@ -137,6 +137,26 @@ pub enum Kind {
     },
 }
 
+/// How [`Kind::Fault`] lies in memory, for the assembly: an enum with a primitive representation is a union of such structs (Rust
+/// reference, "type layout").
+#[repr(C)]
+pub struct FaultKind {
+    tag: u8,
+    /// The address.
+    pub address: u64,
+    /// The access.
+    pub access: Rights,
+    /// ESR_EL1.
+    pub esr: u64,
+}
+
+impl FaultKind {
+    /// The discriminant: `Fault` is the second variant.
+    pub const TAG: u8 = 1;
+}
+
+const _: () = assert!(size_of::<FaultKind>() == size_of::<Kind>() && offset_of!(FaultKind, tag) == 0);
+
 /// The IPC operation a thread is in: arguments of the system call, or the kernel's own for faults. The order is known to the
 /// assembly.
 #[repr(C)]

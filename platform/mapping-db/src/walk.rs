@@ -114,7 +114,7 @@ impl MappingDb<'_> {
     #[inline(always)]
     pub fn is_mapped(&mut self, slot: u16, va: u64) -> bool {
         let space = self.spaces.get_mut(usize::from(slot));
-        space.is_some_and(|space| self.tables.quick_leaf(space, va).is_some())
+        space.is_some_and(|space| self.tables.glance().leaf(space, va).is_some())
     }
 
     fn leaf(&self, slot: u16, va: u64) -> Option<Place> {

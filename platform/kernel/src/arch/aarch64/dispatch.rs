@@ -103,9 +103,12 @@ fn interrupt() -> Option<*mut Context> {
 /// The short way for a doorbell that woke the only CPU of its cluster.
 #[inline(always)]
 fn doorbell() -> Option<*mut Context> {
-    // SAFETY: interrupts are masked, and the reference is gone when this returns: before the interrupted code, which is user mode
-    // or `idle`, goes on.
-    let kernel = unsafe { KERNEL.alone() }?;
+    if KERNEL.is_shared() {
+        return None;
+    }
+    // SAFETY: one CPU, interrupts are masked, and the reference is gone when this returns: before the interrupted code, which is user
+    // mode or `idle`, goes on.
+    let kernel = unsafe { KERNEL.alone() };
     let (number, ready) = percpu::with(|cpu| (cpu.cpu, cpu.loaded));
     let thread = kernel.fast_doorbell(number.into())?;
     let (id, context) = (thread.id, &raw mut thread.context);
@@ -131,13 +134,15 @@ pub(super) fn idle() -> *mut Context {
 
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
-    if let Some(t) = kernel.goes_on() {
+    let loaded = percpu::with(|cpu| cpu.loaded);
+    if let Some(t) = kernel.goes_on()
+        && kernel.thread(t).id == loaded
+    {
         timer::arm(kernel.next_timer());
         return Some(&raw mut kernel.thread_mut(t).context);
     }
     // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there. `pick` may let it leave this CPU, so
     // it is saved before.
-    let loaded = percpu::with(|cpu| cpu.loaded);
     if let Some(t) = kernel.find_thread(loaded) {
         kernel.thread_mut(t).tls = read_sysreg!("tpidr_el0");
     }

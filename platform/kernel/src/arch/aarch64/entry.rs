@@ -6,9 +6,11 @@
 #![expect(unsafe_code, reason = "assembly")]
 
 use super::dispatch::class;
+use super::percpu::PerCpu;
 use core::arch::global_asm;
 use core::mem::offset_of;
 use skerry_abi::syscall::{NULL, UNMAP};
+use skerry_kernel::fastpath::FastPath;
 use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::{Context, Tcb};
 use skerry_kernel::unmap::ONE_FPAGE;
@@ -18,7 +20,7 @@ const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, psta
 
 global_asm!(
     r#"
-    // All but x16 and x17, which the vectors have saved.
+    // All but x16 and x17, which the vectors have saved. Leaves x19 = the context.
     .macro  save_context
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
@@ -34,6 +36,7 @@ global_asm!(
     stp     x24, x25, [sp, #16 * 12]
     stp     x26, x27, [sp, #16 * 13]
     stp     x28, x29, [sp, #16 * 14]
+    mov     x19, sp
     mrs     x21, sp_el0
     stp     x30, x21, [sp, #16 * 15]
     mrs     x22, elr_el1
@@ -83,17 +86,19 @@ exception_vectors:
     vector  kernel_fault
     .endr
 
-    // One page to unmap: no thread switch, so what functions preserve stays in the registers.
+    // One page to unmap, in a cluster of one CPU: no thread switch, so what functions preserve stays in the registers.
 unmap_fast:
 part_entry_2:
+    mrs     x14, tpidr_el1
     cmp     x0, #{one_fpage}
     b.ne    user_sync
+    ldr     x15, [x14, #{thread_count}]
+    cbz     x15, user_sync
     stp     x0, x1, [sp, #16 * 0]
     stp     x19, x30, [sp, #8 * 19]             // where x19 belongs; the place of x20 is free so far
     mov     x0, x1
     ldrh    w1, [sp, #{space}]
     mov     x19, sp
-    mrs     x14, tpidr_el1
     ldr     x14, [x14]
     mov     sp, x14
     bl      {unmap}
@@ -139,6 +144,8 @@ ipc_general:
     stp     x8, x9, [sp, #16 * 4]
     stp     x10, x11, [sp, #16 * 5]
     stp     x12, x13, [sp, #16 * 6]
+    .global ipc_general_saved
+ipc_general_saved:
     mrs     x15, sp_el0
     mrs     x16, elr_el1
     mrs     x17, spsr_el1
@@ -146,8 +153,6 @@ ipc_general:
     str     x17, [sp, #8 * 33]
     ldr     x14, [x14]
     mov     sp, x14
-    mov     x5, x12
-    mov     x6, x13
     bl      {ipc}
     b       resume_thread
 user_sync:
@@ -156,12 +161,10 @@ user_sync:
     mrs     x1, far_el1
     lsr     x2, x0, #26
     cmp     x2, #{data_abort}
-    b.eq    1f
+    b.eq    fault_fast
     cmp     x2, #{instruction_abort}
-    b.eq    1f
+    b.eq    fault_fast
     bl      {sync}
-    b       resume_thread
-1:  bl      {abort}
     b       resume_thread
 user_irq:
     save_context
@@ -216,13 +219,13 @@ resume_thread:
     ipc = sym super::fastpath::ipc,
     svc = const ESR_SVC64,
     null = const NULL,
-    abort = sym super::fastpath::abort,
     data_abort = const class::DATA_ABORT,
     instruction_abort = const class::INSTRUCTION_ABORT,
     space = const offset_of!(Tcb, space),
     unmap = sym super::fastpath::unmap,
     unmap_call = const UNMAP,
     one_fpage = const ONE_FPAGE,
+    thread_count = const offset_of!(PerCpu, fast) + offset_of!(FastPath, thread_count),
 );
 
 unsafe extern "C" {

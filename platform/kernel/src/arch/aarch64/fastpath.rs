@@ -5,36 +5,28 @@ use super::percpu::{self, PerCpu};
 use super::registers::{read_sysreg, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel};
 use super::{dispatch, fp, measure};
+use skerry_abi::ThreadId;
 use skerry_abi::syscall::IPC;
-use skerry_abi::{Rights, Tag, ThreadId, Timeout};
-use skerry_kernel::fastpath::Answer;
 use skerry_kernel::kernel::Event;
 use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::{Context, Tcb};
 
 /// `svc #IPC` in user mode that the assembly left to Rust. Returns the context to resume.
-pub(super) extern "C" fn ipc(
-    dest: ThreadId,
-    from: ThreadId,
-    tag: Tag,
-    item: u64,
-    item_dest: u64,
-    receive_timeout: Timeout,
-    window: u64,
-) -> *mut Context {
-    let answer = Answer { dest, from, tag, item: [item, item_dest], receive_timeout, window };
-    // SAFETY: the exception entry calls this with interrupts masked, once at a time.
-    let Some(kernel) = (unsafe { KERNEL.alone() }) else { return shared_ipc(&answer) };
-    if dest.cluster() != kernel.cluster() {
-        let sent = percpu::with(|cpu| kernel.fast_remote(cpu.cpu.into()));
-        return if sent { sleep() } else { general_ipc() };
+pub(super) extern "C" fn ipc(dest: ThreadId) -> *mut Context {
+    if KERNEL.is_shared() {
+        return shared_ipc().unwrap_or_else(general_ipc);
     }
-    // The assembly has been through the checks of `fast_ipc` already.
-    let fast = percpu::with(|cpu| {
-        let (from, to) = kernel.fast_answer::<true>(cpu.cpu.into(), &answer)?;
-        Some(switch(cpu, from, to))
-    });
-    fast.unwrap_or_else(general_ipc)
+    // SAFETY: the exception entry calls this with interrupts masked, once at a time.
+    let kernel = unsafe { KERNEL.alone() };
+    // Inside the cluster, the assembly has been through the checks already.
+    let remote = dest.cluster() != kernel.cluster();
+    let sent = remote && percpu::with(|cpu| kernel.fast_remote(cpu.cpu.into()));
+    if sent { sleep() } else { general_ipc() }
+}
+
+#[cold]
+fn general_ipc() -> *mut Context {
+    dispatch::user_sync(ESR_SVC64 | u64::from(IPC), 0)
 }
 
 /// Sleeps after the short way has left the CPU nothing to run. What belongs to the thread that ran last stays loaded: mostly it is the
@@ -47,68 +39,46 @@ fn sleep() -> *mut Context {
     next
 }
 
-#[inline(never)]
-fn shared_ipc(answer: &Answer) -> *mut Context {
-    let fast = shared(|kernel, cpu| {
+fn shared_ipc() -> Option<*mut Context> {
+    shared(|kernel, cpu| {
         let number = cpu.cpu.into();
         if let Some((from, to)) = kernel.fast_ipc(number) {
             return Some(switch(cpu, from, to));
         }
-        let (from, to) = kernel.fast_answer::<false>(number, answer)?;
+        let (from, to) = kernel.fast_answer(number)?;
         Some(switch(cpu, from, to))
-    });
-    fast.unwrap_or_else(general_ipc)
+    })
 }
 
-#[cold]
-fn general_ipc() -> *mut Context {
-    dispatch::user_sync(ESR_SVC64 | u64::from(IPC), 0)
-}
-
-/// An abort in user mode. Returns the context to resume.
+/// An abort in user mode that the assembly left to Rust. Returns the context to resume.
 pub(super) extern "C" fn abort(esr: u64, far: u64) -> *mut Context {
-    let Some(Event::PageFault { address, access, esr }) = dispatch::decode_abort(esr, far) else {
-        return dispatch::user_sync(esr, far);
+    let fault = dispatch::decode_abort(esr, far).filter(|_| KERNEL.is_shared());
+    let fast = match fault {
+        Some(Event::PageFault { address, access, esr }) => {
+            // See the assembly.
+            yield_cpu();
+            shared(|kernel, cpu| {
+                let (from, to) = kernel.fast_fault(cpu.cpu.into(), address, access, esr)?;
+                Some(switch(cpu, from, to))
+            })
+        }
+        _ => None,
     };
-    // Deterministic emulation runs one CPU at a time: pass the turn on, so that threads that touch fresh memory on several CPUs
-    // take it page by page, as they would in parallel. A hint without effect on hardware.
-    yield_cpu();
-    // SAFETY: as in `ipc`.
-    let Some(kernel) = (unsafe { KERNEL.alone() }) else { return shared_fault(address, access, esr) };
-    let fast = percpu::with(|cpu| {
-        let (from, to) = kernel.fast_fault::<true>(cpu.cpu.into(), address, access, esr)?;
-        Some(switch(cpu, from, to))
-    });
-    fast.unwrap_or_else(|| dispatch::user_sync(esr, address))
+    fast.unwrap_or_else(|| dispatch::user_sync(esr, far))
 }
 
-#[inline(never)]
-fn shared_fault(address: u64, access: Rights, esr: u64) -> *mut Context {
-    let fast = shared(|kernel, cpu| {
-        let (from, to) = kernel.fast_fault::<false>(cpu.cpu.into(), address, access, esr)?;
-        Some(switch(cpu, from, to))
-    });
-    fast.unwrap_or_else(|| dispatch::user_sync(esr, address))
+/// The one item of an answer to a page fault, between the spaces in these slots. Called by the assembly, so the cluster has one CPU.
+pub(super) extern "C" fn map_one(from: u16, item: u64, to: u16, dest: u64) -> bool {
+    // SAFETY: the exception entry calls this with interrupts masked, once at a time, and only where `FastPath` is set, which is
+    // in clusters of one CPU.
+    unsafe { KERNEL.alone() }.map_one(from, item, to, dest)
 }
 
-/// `svc #UNMAP` of one fpage without flush in user mode, in a thread of this space. Returns x1, or 0 if it was not the simple
-/// case.
+/// `svc #UNMAP` of one page, without flush, by a thread of the space in this slot. Returns x1, or 0 if it was not the simple case.
+/// Called by the assembly, so the cluster has one CPU.
 pub(super) extern "C" fn unmap(fpage: u64, space: u16) -> u64 {
-    // SAFETY: as in `ipc`.
-    match unsafe { KERNEL.alone() } {
-        Some(kernel) => kernel.fast_unmap::<true>(space, fpage).unwrap_or(0),
-        None => shared_unmap(fpage, space),
-    }
-}
-
-#[inline(never)]
-fn shared_unmap(fpage: u64, space: u16) -> u64 {
-    // The space of a thread that was deleted meanwhile may be another's by now.
-    let result = shared(|kernel, _| {
-        kernel.current()?;
-        kernel.fast_unmap::<false>(space, fpage)
-    });
-    result.unwrap_or(0)
+    // SAFETY: as in `map_one`.
+    unsafe { KERNEL.alone() }.fast_unmap(space, fpage).unwrap_or(0)
 }
 
 /// Runs `f` under the lock of a cluster of several CPUs.

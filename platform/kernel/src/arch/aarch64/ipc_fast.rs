@@ -1,29 +1,32 @@
-//! The IPC fast path of a cluster with one CPU, in assembly: the message never leaves the registers.
+//! The fast paths of a cluster with one CPU, in assembly: messages, page faults and their answers.
 //!
-//! It does what [`skerry_kernel::kernel::Kernel::fast_ipc`] does, which says why each check is there; here they are in the
-//! same order, each a branch with a label `ipc_check_…`, so that a test can take one out and see the hostile case succeed. Until the last check nothing is
-//! changed, and what is not the simple case goes to `ipc_general`, as if the fast path did not exist.
-//! Clusters of several CPUs need the lock: there `thread_count` is 0, and the Rust version runs.
+//! They do what [`skerry_kernel::kernel::Kernel`]'s `fast_ipc`, `fast_fault` and `fast_answer` do, which say why each check is
+//! there. Each check is a branch with a label `…_check_…`, so that a test can take one out and see the hostile case succeed.
+//! Until the last check nothing is changed, and what is not the simple case goes to the general code as if the fast path did
+//! not exist. Clusters of several CPUs need the lock: there `thread_count` is 0, and the Rust versions run.
 //!
 //! Labels `part_…` say in the ledger (`docs/kernel-ledger.md`) what the instructions behind them are for.
 //!
-//! On entry (from the exception vector): x0..x13 are the user's, x16 and x17 are saved already, SP_EL1 is the sender's TCB.
+//! On entry of `ipc_fast` (from the exception vector) x0..x13 are the user's, x16 and x17 are saved, SP_EL1 is the sender's TCB.
 //! The sender waits afterwards; of its registers only those that a function call preserves are kept. PSTATE is not: flags are
 //! the caller's to lose, and the rest is zero at EL0.
+//! On entry of `fault_fast` everything is saved; x0 = ESR_EL1, x1 = FAR_EL1, x2 = its exception class, x19 = the TCB.
 #![expect(unsafe_code, reason = "assembly")]
 
+use super::dispatch::class;
 use super::percpu::PerCpu;
 use core::arch::global_asm;
 use core::mem::offset_of;
-use skerry_abi::Tag;
-use skerry_abi::layout::PHYSMAP;
-use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, Utcb};
+use skerry_abi::layout::{PHYSMAP, USER_BITS};
+use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, Utcb, kernel_label};
+use skerry_abi::{Counter, Fpage, Rights, Tag};
 use skerry_kernel::fastpath::FastPath;
 use skerry_kernel::sched::RunQueue;
-use skerry_kernel::thread::{Context, Operation, State, Tcb};
+use skerry_kernel::thread::{Context, FaultKind, Operation, State, Tcb};
 
 const FAST: usize = offset_of!(PerCpu, fast);
 const OP: usize = offset_of!(Tcb, op);
+const FAULT: usize = OP + offset_of!(Operation, kind);
 
 // What `ldp` and `stp` take in pairs.
 const _: () =
@@ -34,12 +37,63 @@ const _: () = assert!(offset_of!(Tcb, reply_space) == offset_of!(Tcb, open_to) +
 const _: () = assert!(offset_of!(Tcb, notified) == offset_of!(Tcb, senders) + 8);
 const _: () = assert!(offset_of!(Tcb, granted) == offset_of!(Tcb, pager) + 8);
 const _: () = assert!(offset_of!(Operation, from) == offset_of!(Operation, dest) + 8);
+const _: () = assert!(offset_of!(Operation, receive_timeout) == offset_of!(Operation, send_timeout) + 8);
 const _: () = assert!(offset_of!(Operation, window) == offset_of!(Operation, receive_timeout) + 8);
 const _: () = assert!(offset_of!(FastPath, thread_count) == offset_of!(FastPath, threads) + 8);
 const _: () = assert!(offset_of!(PerCpu, ttbr0) == offset_of!(PerCpu, loaded) + 8);
 
 global_asm!(
     r#"
+    // Space, thread registers and floating-point trap of another thread; x14 = this CPU.
+    .macro  switch_thread, from, to, from_id, to_id
+part_switch_9\@:
+    mrs     x15, tpidr_el0
+    str     x15, [\from, #{tls}]
+    ldp     x15, x16, [\to, #{tls}]
+    ldr     x17, [\to, #{ttbr0}]
+    msr     tpidr_el0, x15
+    msr     tpidrro_el0, x16
+    msr     ttbr0_el1, x17                      // the kernel does not use it, and leaving synchronizes
+    stp     \to_id, x17, [x14, #{loaded}]
+    ldr     x15, [x14, #{fp_owner}]
+    cmp     x15, \from_id
+    ccmp    x15, \to_id, #4, ne
+    b.ne    99f
+    // The unit holds the registers of one of the two: trap unless they are the other's.
+    cmp     x15, \to_id
+    mov     x16, #{fp_on}
+    mov     x17, #{fp_trap}
+    csel    x16, x16, x17, eq
+    msr     cpacr_el1, x16
+99:
+    .endm
+
+    // Of a thread that waits in an IPC system call, all but the message: stack and instruction pointer, x19 to x30.
+    .macro  load_waiting
+part_exit_9\@:
+    ldp     x15, x16, [sp, #8 * 31]
+    msr     sp_el0, x15
+    msr     elr_el1, x16
+    msr     spsr_el1, xzr
+    ldp     x19, x20, [sp, #8 * 19]
+    ldp     x21, x22, [sp, #8 * 21]
+    ldp     x23, x24, [sp, #8 * 23]
+    ldp     x25, x26, [sp, #8 * 25]
+    ldp     x27, x28, [sp, #8 * 27]
+    ldp     x29, x30, [sp, #8 * 29]
+    // Nothing of the sender's or the kernel's but the message.
+part_scrub_9\@:
+    mov     x11, #0
+    mov     x12, #0
+    mov     x13, #0
+    mov     x14, #0
+    mov     x15, #0
+    mov     x16, #0
+    mov     x17, #0
+    mov     x18, #0
+part_exit_8\@:
+    .endm
+
     .pushsection .text.ipc_fast, "ax"
     .balign 64
     .global ipc_fast
@@ -73,7 +127,7 @@ part_partner_waits_1:
     cmp     x22, x24
     ccmn    x22, #1, #4, ne
 ipc_check_open:
-    b.ne    ipc_general
+    b.ne    answer_fast
 
     // On this CPU, and nobody is more urgent.
 part_priority_1:
@@ -113,10 +167,10 @@ part_permission_1:
     // Nothing can go wrong from here on.
 part_bookkeeping_1:
 2:  tbnz    x27, #6, 5f
-6:  ldr     x15, [x14, #{ipcs}]
-    ldr     x16, [x15]
+6:  ldr     x15, [x14, #{block}]
+    ldr     x16, [x15, #{ipcs}]
     add     x16, x16, #1
-    str     x16, [x15]
+    str     x16, [x15, #{ipcs}]
     stp     x0, x1, [sp, #{op_dest}]
     stp     x12, x13, [sp, #{op_receive_timeout}]
     str     x12, [sp, #{deadline}]              // none
@@ -129,50 +183,16 @@ part_bookkeeping_1:
     strb    w15, [x19, #{state}]
     str     w17, [x26, #{current}]
 
-    // The other's space, thread registers and stack.
-part_switch_1:
-    mrs     x15, tpidr_el0
-    str     x15, [sp, #{tls}]
-    ldp     x15, x16, [x19, #{tls}]
-    ldr     x17, [x19, #{ttbr0}]
-    msr     tpidr_el0, x15
-    msr     tpidrro_el0, x16
-    msr     ttbr0_el1, x17                      // the kernel does not use it, and leaving synchronizes
-    stp     x20, x17, [x14, #{loaded}]
-    ldr     x15, [x14, #{fp_owner}]
-    cmp     x15, x24
-    ccmp    x15, x20, #4, ne
-    b.eq    7f
+    switch_thread sp, x19, x24, x20
 part_exit_1:
-8:  mrs     x15, sp_el0
+    mrs     x15, sp_el0
     mrs     x16, elr_el1
     stp     x15, x16, [sp, #8 * 31]
     mov     sp, x19
-    ldp     x15, x16, [sp, #8 * 31]
-    msr     sp_el0, x15
-    msr     elr_el1, x16
-    msr     spsr_el1, xzr
-
     mov     x0, x24
     mov     x1, x25
     and     x2, x2, #{tag_mask}
-    ldp     x19, x20, [sp, #8 * 19]
-    ldp     x21, x22, [sp, #8 * 21]
-    ldp     x23, x24, [sp, #8 * 23]
-    ldp     x25, x26, [sp, #8 * 25]
-    ldp     x27, x28, [sp, #8 * 27]
-    ldp     x29, x30, [sp, #8 * 29]
-    // Nothing of the sender's or the kernel's but the message.
-part_scrub_1:
-    mov     x11, #0
-    mov     x12, #0
-    mov     x13, #0
-    mov     x14, #0
-    mov     x15, #0
-    mov     x16, #0
-    mov     x17, #0
-    mov     x18, #0
-part_exit_2:
+    load_waiting
     eret
 
     // A reply: then we wait for anybody, and nobody may wait for us already.
@@ -241,19 +261,218 @@ part_message_1:
     b.ne    53b
     b       6b
 
-    // The floating-point unit holds our registers or the other's: trap unless they are the other's.
-part_floating_point_1:
-7:  cmp     x15, x20
-    mov     x16, #{fp_on}
-    mov     x18, #{fp_trap}
-    csel    x16, x16, x18, eq
-    msr     cpacr_el1, x16
-    b       8b
+    // It does not wait for us by an IPC: is this the answer to its page fault? Our space was called by it,
+answer_fast:
+part_permission_9:
+    ldr     x15, [x19, #{reply_space}]
+    ldr     x16, [sp, #{space_id}]
+    cmp     x15, x16
+answer_check_owed:
+    b.ne    ipc_general
+    ldrb    w15, [x19, #{op_kind}]
+    cmp     w15, #{kind_fault}
+answer_check_fault:
+    b.ne    ipc_general
+part_priority_9:
+    ldr     x22, [x19, #{standing}]
+    ldr     x26, [x14, #{queue}]
+    ldr     x23, [x26, #{floor}]
+    sub     x22, x22, x23
+    cmp     x22, #255
+answer_check_standing:
+    b.hi    ipc_general
+    // we send one item and nothing else,
+part_message_check_9:
+    and     x27, x2, #0xfff
+    cmp     x27, #{one_item}
+    b.ne    ipc_general
+    asr     x28, x2, #48
+    cmn     x28, #1
+answer_check_label:
+    b.eq    ipc_general
+    // and wait for anybody, without a deadline and without a window, with nobody waiting.
+    and     x15, x1, x12
+    cmn     x15, #1
+    ccmp    x13, #0, #0, eq
+    b.ne    ipc_general
+    ldp     x15, x16, [sp, #{senders}]
+    cmn     w15, #1
+    ccmp    x16, #0, #0, eq
+answer_check_senders:
+    b.ne    ipc_general
+
+part_map_9:
+    stp     x0, x1, [sp, #16 * 0]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x8, x9, [sp, #16 * 4]
+    stp     x10, x11, [sp, #16 * 5]
+    stp     x12, x13, [sp, #16 * 6]
+    mov     x27, sp
+    mov     x28, x14
+    ldrh    w0, [sp, #{space}]
+    mov     x1, x3
+    ldrh    w2, [x19, #{space}]
+    mov     x3, x4
+    ldr     x14, [x14]
+    mov     sp, x14
+    bl      {map_one}
+    mov     sp, x27
+    mov     x14, x28
+    cbnz    w0, 10f
+    mov     x0, x20
+    b       ipc_general_saved
+
+part_bookkeeping_9:
+10: mov     x15, #-1                            // never, anybody
+    mov     w16, #{receiving}
+    stp     x20, x15, [sp, #{op_dest}]
+    stp     x15, xzr, [sp, #{op_receive_timeout}]
+    str     x15, [sp, #{deadline}]
+    strb    wzr, [sp, #{op_kind}]
+    strb    w16, [sp, #{state}]
+    stp     x15, xzr, [sp, #{open_to}]
+    mov     w16, #{ready}
+    and     w17, w20, #0xffff
+    strb    w16, [x19, #{state}]
+    str     xzr, [x19, #{reply_space}]
+    str     w17, [x26, #{current}]
+    switch_thread sp, x19, x24, x20
+part_exit_7:
+    mrs     x15, sp_el0
+    mrs     x16, elr_el1
+    stp     x15, x16, [sp, #8 * 31]
+    mov     x0, x19
+    b       resume_thread
+
+    .balign 64
+    .global fault_fast
+fault_fast:
+part_decode_9:
+    // No translation, at an address that can have one. With one CPU nobody can have mapped it meanwhile.
+    ubfx    w3, w0, #2, #4
+    cmp     w3, #1
+    b.ne    fault_general
+    lsr     x3, x1, #{user_bits}
+fault_check_address:
+    cbnz    x3, fault_general
+    // Deterministic emulation runs one CPU at a time: pass the turn on, so that threads that touch fresh memory on
+    // several CPUs take it page by page, as they would in parallel. A hint without effect on hardware.
+    yield
+
+    // The pager exists, waits for anybody or for us, on this CPU, and nobody is more urgent: x21 = its TCB.
+part_lookup_9:
+    mrs     x14, tpidr_el1
+    ldp     x15, x16, [x14, #{threads}]
+    ldr     x20, [x19, #{pager}]
+    and     x18, x20, #0xffff
+    cmp     x18, x16
+    b.hs    fault_general
+    add     x21, x15, x18, lsl #{tcb_shift}
+    ldr     x22, [x21, #{id}]
+    cmp     x22, x20
+fault_check_name:
+    b.ne    fault_general
+part_partner_waits_9:
+    ldp     x24, x25, [x19, #{id}]
+    ldr     x22, [x21, #{open_to}]
+    cmp     x22, x24
+    ccmn    x22, #1, #4, ne
+fault_check_open:
+    b.ne    fault_general
+part_priority_8:
+    ldr     x22, [x21, #{standing}]
+    ldr     x26, [x14, #{queue}]
+    ldr     x23, [x26, #{floor}]
+    sub     x22, x22, x23
+    cmp     x22, #255
+fault_check_standing:
+    b.hi    fault_general
+
+part_message_9:
+    // x4 = the access: WnR, but cache maintenance (CM) needs read permission only; or an instruction fetch.
+    bic     w3, w0, w0, lsr #2
+    mov     w4, #{read}
+    mov     w5, #{write}
+    tst     w3, #0x40
+    csel    w4, w5, w4, ne
+    mov     w5, #{execute}
+    cmp     x2, #{data_abort}
+    csel    w4, w4, w5, eq
+
+part_bookkeeping_8:
+    ldr     x15, [x14, #{block}]
+    ldr     x16, [x15, #{faults}]
+    ldr     x17, [x15, #{ipcs}]
+    add     x16, x16, #1
+    add     x17, x17, #1
+    str     x16, [x15, #{faults}]
+    str     x17, [x15, #{ipcs}]
+    mov     w15, #{kind_fault}
+    mov     x16, #-1                            // never
+    mov     w17, #{complete}
+    strb    w15, [x19, #{op_kind}]
+    str     x1, [x19, #{fault_address}]
+    strb    w4, [x19, #{fault_access}]
+    str     x0, [x19, #{fault_esr}]
+    stp     x20, x20, [x19, #{op_dest}]
+    stp     x16, x16, [x19, #{op_send_timeout}]
+    str     x17, [x19, #{op_window}]
+    str     x16, [x19, #{deadline}]
+    mov     w15, #{receiving}
+    ldr     x16, [x21, #{space_id}]
+    strb    w15, [x19, #{state}]
+    stp     xzr, x16, [x19, #{open_to}]
+    mov     w15, #{ready}
+    stp     xzr, xzr, [x21, #{open_to}]
+    strb    w15, [x21, #{state}]
+    str     w18, [x26, #{current}]
+    switch_thread x19, x21, x24, x20
+
+part_message_8:
+    ldr     x5, [x19, #{pc}]
+    mov     x3, x1
+    mov     x0, x24
+    mov     x1, x25
+    ldr     x2, ={fault_tag}
+    mov     x6, #0
+    mov     x7, #0
+    mov     x8, #0
+    mov     x9, #0
+    mov     x10, #0
+    mov     sp, x21
+    load_waiting
+    eret
+fault_general:
+    bl      {abort}
+    b       resume_thread
+    .ltorg
     .popsection
     "#,
     threads = const FAST + offset_of!(FastPath, threads),
     queue = const FAST + offset_of!(FastPath, queue),
-    ipcs = const FAST + offset_of!(FastPath, ipcs),
+    block = const FAST + offset_of!(FastPath, counters),
+    ipcs = const 8 * Counter::Ipcs as usize,
+    faults = const 8 * Counter::Faults as usize,
+    map_one = sym super::fastpath::map_one,
+    abort = sym super::fastpath::abort,
+    data_abort = const class::DATA_ABORT,
+    read = const Rights::R.bits(),
+    write = const Rights::W.bits(),
+    execute = const Rights::X.bits(),
+    user_bits = const USER_BITS,
+    complete = const Fpage::COMPLETE.word(),
+    fault_tag = const Tag::new(kernel_label::PAGE_FAULT, 3, 0).0,
+    one_item = const Tag::new(0, 0, 2).0,
+    kind_fault = const FaultKind::TAG,
+    fault_address = const FAULT + offset_of!(FaultKind, address),
+    fault_access = const FAULT + offset_of!(FaultKind, access),
+    fault_esr = const FAULT + offset_of!(FaultKind, esr),
+    pc = const offset_of!(Tcb, context) + offset_of!(Context, pc),
+    space = const offset_of!(Tcb, space),
+    op_send_timeout = const OP + offset_of!(Operation, send_timeout),
+    op_window = const OP + offset_of!(Operation, window),
     loaded = const offset_of!(PerCpu, loaded),
     fp_owner = const offset_of!(PerCpu, fp_owner),
     fp_on = const super::fp::NO_TRAP,

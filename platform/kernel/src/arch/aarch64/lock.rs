@@ -79,18 +79,16 @@ impl<T> ClusterLock<T> {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// The value, if the cluster has one CPU: nothing needs to be locked then.
+    /// The value, in a cluster of one CPU, where nothing needs to be locked.
     ///
     /// # Safety
-    /// The caller runs in an exception from user mode, and no other reference to the value exists until it returns.
+    /// The cluster has one CPU, which is in an exception from user mode, and no other reference to the value exists until the caller
+    /// returns.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the caller promises that it is the only one")]
-    pub(super) unsafe fn alone(&self) -> Option<&mut T> {
-        if self.is_shared() {
-            return None;
-        }
-        // SAFETY: a single CPU with interrupts masked, and the caller's promise.
-        unsafe { (*self.address()).as_mut() }
+    pub(super) unsafe fn alone(&self) -> &mut T {
+        // SAFETY: the caller's promise; user mode exists only after `init`.
+        unsafe { (*self.address()).as_mut().unwrap_unchecked() }
     }
 
     /// Runs `f` on the value, alone.
