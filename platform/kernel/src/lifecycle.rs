@@ -8,11 +8,13 @@ use crate::space::UtcbPage as Slot;
 use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
 use core::sync::atomic::Ordering;
-use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
+use skerry_abi::{Counter, CpuId, Domain, Error, SpaceId, ThreadId};
 use skerry_mapping_db::Quota;
 
 /// Threads of a space that one step of its destruction deletes.
 const THREADS_PER_STEP: usize = 8;
+/// Entries of page tables looked at in one step; removing a mapping counts as eight.
+const WORK_PER_STEP: u32 = 64;
 
 /// How far the deletion of a space's threads has come.
 enum Ending {
@@ -100,7 +102,15 @@ impl<H: Hal> Kernel<'_, H> {
         match self.end_threads(slot)? {
             // Callers of other clusters are still being told, a few per kernel entry.
             Ending::Over if !self.spaces[usize::from(slot)].guests.is_empty() => Ok(Done::Again),
-            Ending::Over => self.destroy_space(slot).map(|()| Done::NOTHING),
+            Ending::Over => {
+                let (db, mut tlb) = self.db_and_tlb();
+                if !db.space_destroy_step(slot, &mut tlb, WORK_PER_STEP) {
+                    self.counters.count(Counter::PreemptionPoints);
+                    return Ok(Done::Again);
+                }
+                self.retire_space(slot);
+                Ok(Done::NOTHING)
+            }
             Ending::More => Ok(Done::Again),
             Ending::RunsOn(cpu) => Ok(Done::Visit(cpu)),
             Ending::Held => {
@@ -152,13 +162,18 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let (db, mut tlb) = self.db_and_tlb();
         db.space_destroy(slot, &mut tlb);
+        self.retire_space(slot);
+        Ok(())
+    }
+
+    /// The slot of a space without threads and mappings is free again.
+    fn retire_space(&mut self, slot: u16) {
         let space = &mut self.spaces[usize::from(slot)];
         space.retire();
         // A slot whose generations are used up stays unused, so that a stale id never names a newer space.
         if space.id.generation() < u32::MAX {
             space.next_free = core::mem::replace(&mut self.free_space, slot);
         }
-        Ok(())
     }
 
     /// Creates a thread that has no instruction pointer yet.

@@ -65,6 +65,8 @@ pub struct SpaceTables {
     pub(crate) quota: Quota,
     /// Pages of the kernel's own that are the space's (UTCBs). They count as tables.
     pub(crate) pages: u32,
+    /// Of a space that is being destroyed: below this page nothing is mapped any more.
+    pub(crate) cleared: u32,
 }
 
 impl SpaceTables {
@@ -76,6 +78,7 @@ impl SpaceTables {
         used: Quota { tables: 0, nodes: 0 },
         quota: Quota { tables: 0, nodes: 0 },
         pages: 0,
+        cleared: 0,
     };
 }
 

@@ -143,7 +143,8 @@ impl MappingDb<'_> {
         let withheld = step.source.entry.rights().without(request.rights);
         let mut status = Status::default();
         if !withheld.is_empty() {
-            self.revoke_below(tlb, node, 0, 1 << bits, Op::Restrict(withheld), &mut status);
+            let mut work = u32::MAX;
+            self.revoke_below(tlb, node, 0..1 << bits, Op::Restrict(withheld), &mut status, &mut work);
         }
         self.tables.set_shadow(old.table, old.index, NIL);
         let entry = self.tables.take(old);

@@ -6,6 +6,7 @@ use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Quota, Slot, SpaceTables};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
+use crate::unmap::Task;
 use crate::walk::{PAGE_BITS, TOP_BITS};
 use crate::{MappingDb, Status, Tlb};
 
@@ -63,19 +64,56 @@ impl MappingDb<'_> {
     /// Ends a space: revokes everything that was mapped on from it, removes all its mappings (pinned ones too), and frees
     /// every table and node. No thread may run in the space any more. Nothing happens if there is no such space.
     pub fn space_destroy(&mut self, slot: u16, tlb: &mut impl Tlb) {
-        let Ok(root) = self.live_root(slot) else { return };
+        while !self.space_destroy_step(slot, tlb, u32::MAX) {}
+    }
+
+    /// A step towards that: `work` entries looked at, or an eighth as many mappings removed. Whether it was the last. In between nobody may map anything
+    /// into the space or from it.
+    pub fn space_destroy_step(&mut self, slot: u16, tlb: &mut impl Tlb, mut work: u32) -> bool {
+        let Ok(root) = self.live_root(slot) else { return true };
+        let cleared = self.clear(root, slot, tlb, &mut work);
+        if !cleared || !self.free_tables(root, slot, &mut work) {
+            tlb.sync();
+            return false;
+        }
+        self.free_table(slot, root);
+        let space = self.account(slot);
+        debug_assert_eq!(space.used, Quota::default(), "all of the space's memory came back");
+        *space = SpaceTables::default();
+        // No CPU walks the tables of a space without threads, so tables that were freed before this are not looked at.
+        tlb.invalidate_space(slot);
+        tlb.sync();
+        true
+    }
+
+    /// Removes mappings, from where it stopped last time. Whether none is left.
+    fn clear(&mut self, root: u32, slot: u16, tlb: &mut impl Tlb, work: &mut u32) -> bool {
         let mut others = Except { tlb, space: slot };
-        let mut va = 0;
+        let mut va = u64::from(self.account(slot).cleared) << PAGE_BITS;
         while va < layout::USER_END {
             let place = self.descend(root, va, PAGE_BITS);
             let end = place.end(va);
-            if place.is_mapping() {
-                self.revoke(&mut others, &place, va..end, Op::Remove, true, &mut Status::default());
-            } else if place.entry.is_valid() {
+            let mut done = *work != 0;
+            *work = work.saturating_sub(1);
+            if done && place.is_mapping() {
+                let status = &mut Status::default();
+                let task = Task { op: Op::Remove, own: true };
+                done = self.revoke(&mut others, &place, va..end, task, status, work);
+            } else if done && place.entry.is_valid() {
                 self.tables.store(place.slot, Entry::INVALID);
+            }
+            if !done {
+                self.account(slot).cleared = (va >> PAGE_BITS) as u32;
+                return false;
             }
             va = end;
         }
+        self.account(slot).cleared = (layout::USER_END >> PAGE_BITS) as u32;
+        true
+    }
+
+    /// Frees the tables below the root, which are empty. Whether none is left.
+    fn free_tables(&mut self, root: u32, slot: u16, work: &mut u32) -> bool {
         for top in 0..ENTRIES {
             let entry = self.tables.load(root, top);
             if !entry.is_valid() {
@@ -85,6 +123,10 @@ impl MappingDb<'_> {
             for index in 0..ENTRIES {
                 let entry = self.tables.load(middle, index);
                 if entry.is_valid() {
+                    if *work == 0 {
+                        return false;
+                    }
+                    *work = work.saturating_sub(4);
                     self.tables.store(Slot { table: middle, index, bits: 21 }, Entry::INVALID);
                     self.free_table(slot, self.tables.index(entry));
                 }
@@ -92,13 +134,7 @@ impl MappingDb<'_> {
             self.tables.store(Slot { table: root, index: top, bits: TOP_BITS }, Entry::INVALID);
             self.free_table(slot, middle);
         }
-        self.free_table(slot, root);
-        let space = self.account(slot);
-        debug_assert_eq!(space.used, Quota::default(), "all of the space's memory came back");
-        *space = SpaceTables::default();
-        // Freed memory is not reused before this: the caller holds the cluster's lock.
-        tlb.invalidate_space(slot);
-        tlb.sync();
+        true
     }
 
     /// Makes a root of a mapping tree: memory that the space has by itself, at boot. It stays until the space is destroyed.

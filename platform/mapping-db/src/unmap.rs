@@ -21,6 +21,15 @@ use crate::arena::NIL;
 use crate::walk::{PAGE_BITS, Place};
 use crate::{MappingDb, Status, Tlb};
 
+/// What a mapping counts when work is limited, if looking at an entry counts one.
+const MAPPING_WORK: u32 = 8;
+
+/// What to do with the descendants of a mapping, and whether with the mapping too.
+pub(crate) struct Task {
+    pub(crate) op: Op,
+    pub(crate) own: bool,
+}
+
 impl MappingDb<'_> {
     /// Takes away from all mappings derived from `fpage` of the space the rights it carries; with `flush` from the space's own
     /// mappings as well. R takes everything (no access works without it); no rights at all only reads and
@@ -61,7 +70,8 @@ impl MappingDb<'_> {
             let end = place.end(va).min(fpage.end());
             if place.is_mapping() {
                 let own = flush && !self.nodes.get(place.node).is_root();
-                self.revoke(tlb, &place, va..end, op, own, &mut status);
+                let mut work = u32::MAX;
+                self.revoke(tlb, &place, va..end, Task { op, own }, &mut status, &mut work);
             }
             va = end;
         }
@@ -71,27 +81,28 @@ impl MappingDb<'_> {
         status
     }
 
-    /// Does `op` to all that was derived from `range` of the leaf `place`, and to that leaf itself if `own`.
+    /// Does `op` to all that was derived from `range` of the leaf `place`, and then, if `own`, to that leaf itself. `work` and the
+    /// result are those of [`MappingDb::revoke_below`].
     #[inline]
     pub(crate) fn revoke(
         &mut self,
         tlb: &mut impl Tlb,
         place: &Place,
         range: Range<u64>,
-        op: Op,
-        own: bool,
+        Task { op, own }: Task,
         status: &mut Status,
-    ) {
+        work: &mut u32,
+    ) -> bool {
         let node = *self.nodes.get(place.node);
         let (low, high) = (range.start - node.va(), range.end - node.va());
         let mut found = Status::default();
-        self.revoke_below(tlb, place.node, low, high, op, &mut found);
+        let done = self.revoke_below(tlb, place.node, low..high, op, &mut found, work);
         found.seen = found.seen | place.entry.history();
-        if own {
+        if own && done {
             self.apply(tlb, place.node, low, high, op, &mut found);
         }
         let seen = found.seen;
-        let removed = own && matches!(op, Op::Remove);
+        let removed = own && done && matches!(op, Op::Remove);
         if removed && !seen.is_empty() {
             let (low, high) = (node.offset() + low, node.offset() + high);
             self.apply(tlb, node.parent, low, high, Op::Note(seen), &mut Status::default());
@@ -101,18 +112,21 @@ impl MappingDb<'_> {
         }
         status.seen = status.seen | found.seen;
         status.touched += found.touched;
+        done
     }
 
-    /// Does `op` to all descendants of `top` that were derived from its offsets `low..high`.
+    /// Does `op` to all descendants of `top` that were derived from its offsets `low..high`, but not to more than
+    /// `work` allows. Whether
+    /// that was all of them; a removal that was not complete goes on where it stopped when it is begun again.
     pub(crate) fn revoke_below(
         &mut self,
         tlb: &mut impl Tlb,
         top: u32,
-        low: u64,
-        high: u64,
+        Range { start: low, end: high }: Range<u64>,
         op: Op,
         status: &mut Status,
-    ) {
+        work: &mut u32,
+    ) -> bool {
         // `base`: where the present node begins, as an offset in `top`.
         let (mut node, mut base) = (top, 0);
         let mut child = self.nodes.first_child(&self.tables, top, low, high);
@@ -121,7 +135,7 @@ impl MappingDb<'_> {
                 node = child;
                 base += self.nodes.get(node).offset();
             } else if node == top {
-                return;
+                return true;
             }
             let here = *self.nodes.get(node);
             let within = |base: u64, size: u64| (low.max(base) - base, high.min(base + size) - base);
@@ -136,6 +150,10 @@ impl MappingDb<'_> {
             base -= here.offset();
             let (first, last) = within(base, self.nodes.get(here.parent).size());
             child = self.nodes.next_child(&self.tables, node, first, last);
+            if *work == 0 {
+                return false;
+            }
+            *work = work.saturating_sub(MAPPING_WORK);
             self.apply(tlb, node, from, to, op, status);
             node = here.parent;
         }

@@ -238,3 +238,38 @@ fn spaces_come_and_go_without_a_trace() {
         assert_eq!(k.db.stats(), before);
     }
 }
+
+#[test]
+fn a_large_space_ends_in_steps() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (giver, taker) = giver_and_taker(k);
+    send(k, giver, taker, &[]).unwrap();
+    let privileged = k.create_space(1, true).unwrap();
+    let boss = thread(k, privileged, 0, ThreadId::NIL);
+    let before = k.db.stats();
+    let (space, _) = program(k, 20);
+    let from = space_of(k, giver);
+    for page in 0..200 {
+        let fpage = Fpage::new(FRAME + ((page % 8) << 12), 12, Rights::RW).unwrap();
+        let (db, mut tlb) = k.db_and_tlb();
+        db.map(&mut tlb, from, fpage, space.slot(), PAGE + (page << 12), Attr::Normal).unwrap();
+    }
+    let mut steps = 0;
+    let pc = k.thread(k.find(boss).unwrap()).context.pc;
+    loop {
+        let t = run(k, boss);
+        k.thread_mut(t).context.x[..2].copy_from_slice(&[space_op::DESTROY, space.0]);
+        k.handle(Event::Syscall(SPACE_CONTROL));
+        steps += 1;
+        let context = &mut k.thread_mut(t).context;
+        if context.pc == pc {
+            assert_eq!(context.x[0], 0);
+            break;
+        }
+        // It executes the call again.
+        context.pc = pc;
+    }
+    assert!(steps > 20, "{steps}");
+    assert_eq!(k.db.stats(), before);
+}

@@ -115,7 +115,11 @@ impl World<'_> {
         self.mmu.add_root(space, self.db.root_table(space));
     }
     fn destroy(&mut self, space: u16) {
-        self.db.space_destroy(space, &mut self.mmu);
+        // In steps of several sizes; in between nothing that is gone is cached, and what is left is whole.
+        let mut work = u32::from(space);
+        while !self.db.space_destroy_step(space, &mut self.mmu, work) {
+            work += 1;
+        }
         self.naive.unmap(space, Fpage::COMPLETE, true, true);
         self.pinned.retain(|&(owner, _)| owner != space);
         assert_eq!(self.db.used(space), Quota::default());
