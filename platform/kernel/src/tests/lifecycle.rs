@@ -11,7 +11,7 @@ fn creating_and_destroying_returns_every_byte() {
     let k = &mut w[0];
     let before = k.db.stats();
     let mut last = SpaceId::NIL;
-    for _ in 0..10_000 {
+    for _ in 0..100_000 {
         let (space, first) = program(k, 20);
         thread(k, space, 9, first);
         k.destroy_space(space.slot()).unwrap();
@@ -157,4 +157,104 @@ fn a_caller_is_told_when_the_last_thread_that_could_answer_ends() {
     assert_eq!(state(k, client), State::Receiving, "the colleague may answer");
     k.delete_thread(k.find(colleague).unwrap()).unwrap();
     assert_eq!(outcome(k, client).1.error(), Some(Error::Cancelled));
+}
+
+#[test]
+fn a_slot_whose_generations_are_used_up_is_retired() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let space = k.create_space(20, false).unwrap();
+    let first = thread(k, space, 0, ThreadId::NIL);
+    let t = k.find(first).unwrap();
+    k.delete_thread(t).unwrap();
+    k.cold[t as usize].generation = u32::MAX - 1;
+    let last = thread(k, space, 0, ThreadId::NIL);
+    assert_eq!((last.slot(), last.generation()), (t as u16, u32::MAX));
+    k.delete_thread(t).unwrap();
+    let next = thread(k, space, 0, ThreadId::NIL);
+    assert_ne!(next.slot(), t as u16, "the slot is out of use");
+    super::invariants::check(k).unwrap();
+    for stale in [first, last] {
+        assert_eq!(k.find(stale), None);
+    }
+    k.destroy_space(space.slot()).unwrap();
+    // And the same for spaces.
+    k.spaces[usize::from(space.slot())].id = SpaceId::new(0, space.slot(), u32::MAX - 1);
+    let last = k.create_space(20, false).unwrap();
+    assert_eq!((last.slot(), last.generation()), (space.slot(), u32::MAX));
+    k.destroy_space(last.slot()).unwrap();
+    let next = k.create_space(20, false).unwrap();
+    assert_ne!(next.slot(), space.slot());
+    assert_eq!((k.find_space(space), k.find_space(last)), (None, None));
+}
+
+#[test]
+fn a_thread_can_be_deleted_whatever_it_does() {
+    let mut w = world(2, 1);
+    let (_, far) = program(&mut w[1], 20);
+    let (_, partner) = program(&mut w[0], 20);
+    let space = w[0].create_space(20, false).unwrap();
+    let before = w[0].db.stats();
+    for what in 0..9 {
+        let new = NewThread {
+            space: space.slot(),
+            cpu: 0,
+            pager: ThreadId::NIL,
+            handler: ThreadId::NIL,
+            utcb_slot: 0,
+            priority: 100,
+        };
+        let id = w[0].create_thread(new).unwrap();
+        let t = w[0].find(id).unwrap();
+        if what != 0 {
+            w[0].start_thread(t, 0x1000, 0x2000, 0).unwrap();
+        }
+        let timed = skerry_abi::Timeout(1 << 40);
+        let expected = match what {
+            0 => State::Created,
+            1 => State::Ready,
+            2 => {
+                ipc(&mut w[0], id, Ipc { wait: false, send_timeout: timed, ..Ipc::send(partner, 0, &[]) });
+                State::Sending
+            }
+            3 => {
+                ipc(&mut w[0], id, Ipc { receive_timeout: timed, ..Ipc::receive(ThreadId::ANY) });
+                State::Receiving
+            }
+            4 => {
+                ipc(&mut w[0], id, Ipc::receive(partner));
+                State::Receiving
+            }
+            5 => {
+                w[0].peers[1].limit = 0;
+                ipc(&mut w[0], id, Ipc::send(far, 0, &[]));
+                w[0].peers[1].limit = crate::ring::SLOTS;
+                State::AwaitingCredit
+            }
+            6 => {
+                ipc(&mut w[0], id, Ipc::call(far, 0, &[]));
+                settle(&mut w);
+                State::AwaitingResponse
+            }
+            7 => {
+                ipc(&mut w[1], far, Ipc::send(id, 0, &[]));
+                settle(&mut w);
+                ipc(&mut w[0], id, Ipc::receive(ThreadId::ANY));
+                State::Pulling
+            }
+            _ => {
+                run(&mut w[0], id);
+                w[0].handle(Event::PageFault { address: 0, access: skerry_abi::Rights::R, esr: 0 });
+                w[0].pick();
+                State::Halted
+            }
+        };
+        assert_eq!(state(&w[0], id), expected, "{what}");
+        w[0].delete_thread(t).unwrap();
+        settle(&mut w);
+        super::invariants::check(&w[0]).unwrap();
+        assert_eq!((w[0].find(id), w[0].deadline(), w[0].db.stats()), (None, u64::MAX, before), "{what}");
+        assert_eq!(w[0].threads[t as usize].state, State::Free, "{what}");
+        assert_eq!(w[1].guests.used(), 0, "{what}");
+    }
 }
