@@ -20,6 +20,7 @@ use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
 use skerry_abi::{Counter, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::Tlb;
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
@@ -69,25 +70,29 @@ impl<H: Hal> Kernel<'_, H> {
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let words = tag.0 & 0xfff;
         // The partner is the thread that is meant, waits here for this sender, and nobody else is to run next.
-        let waits = to.id == dest && (to.open_to.is_any() || to.open_to == me.id);
-        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        let waits = passes(Check::FastIdentity, to.id == dest)
+            && passes(Check::FastReady, to.open_to.is_any() || to.open_to == me.id);
+        let urgent = passes(Check::FastStanding, to.standing().wrapping_sub(queue.floor) < 256);
         // Plain words only, and a label that is not the kernel's affair.
-        let plain = words <= MAX_WORDS as u64 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
+        let plain = passes(Check::FastPlain, words <= MAX_WORDS as u64)
+            && passes(Check::FastLabel, u64::from(tag.label()) < FIRST_SPECIAL_LABEL);
         // This CPU's TLB may hold nothing outdated of its space.
         let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        if !(waits && urgent && plain && fresh) {
+        if !(waits && urgent && plain && passes(Check::FastTlb, fresh)) {
             return None;
         }
         // Own receive phase: closed to the partner, which does not send now, or open, with nobody waiting.
         let is_call = from == dest;
-        let is_server = from.is_any() && me.senders.is_empty() && me.notified == 0;
+        let is_server = from.is_any()
+            && passes(Check::FastQueue, me.senders.is_empty())
+            && passes(Check::FastNotified, me.notified == 0);
         let unhurried = receive_timeout == Timeout::NEVER && window == 0;
         if !((is_call || is_server) && unhurried) {
             return None;
         }
         let known = to.id == me.pager || to.id == me.granted;
         let permitted = to.domain == me.domain || to.reply_space == me.space_id || known;
-        if !permitted {
+        if !passes(Check::FastPermission, permitted) {
             return None;
         }
         if words > REGISTER_WORDS as u64 {
@@ -129,11 +134,12 @@ impl<H: Hal> Kernel<'_, H> {
         // part: lookup
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         // part: partner waits
-        let waits = to.id == me.pager && (to.open_to.is_any() || to.open_to == me.id);
+        let waits = passes(Check::FastPagerIdentity, to.id == me.pager)
+            && passes(Check::FastPagerReady, to.open_to.is_any() || to.open_to == me.id);
         // part: priority
-        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        let urgent = passes(Check::FastPagerStanding, to.standing().wrapping_sub(queue.floor) < 256);
         let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        if !(waits && urgent && fresh) {
+        if !(waits && urgent && passes(Check::FastPagerTlb, fresh)) {
             return None;
         }
         // part: count
@@ -161,17 +167,23 @@ impl<H: Hal> Kernel<'_, H> {
         let x = &self.threads.get(current as usize)?.context.x;
         let (dest, tag, item) = (ThreadId(x[0]), Tag(x[2]), [x[3], x[4]]);
         let partner = u32::from(dest.slot());
-        let one_item = tag.0 & 0xfff == 2 << 6 && u64::from(tag.label()) < FIRST_SPECIAL_LABEL;
+        let one_item = passes(Check::FastAnswerItem, tag.0 & 0xfff == 2 << 6)
+            && passes(Check::FastAnswerLabel, u64::from(tag.label()) < FIRST_SPECIAL_LABEL);
         let waits = ThreadId(x[1]).is_any() && Timeout(x[12]) == Timeout::NEVER && x[13] == 0;
         if !(one_item && waits) {
             return None;
         }
         // part: lookup
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
-        let owed = to.id == dest && to.reply_space == me.space_id && matches!(to.op.kind, Kind::Fault { .. });
-        let urgent = to.standing().wrapping_sub(queue.floor) < 256;
+        let owed = passes(Check::FastAnswerIdentity, to.id == dest)
+            && passes(Check::FastAnswerRight, to.reply_space == me.space_id)
+            && passes(Check::FastAnswerFault, matches!(to.op.kind, Kind::Fault { .. }));
+        let urgent = passes(Check::FastAnswerStanding, to.standing().wrapping_sub(queue.floor) < 256);
         let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
-        if !(owed && urgent && fresh && me.senders.is_empty() && me.notified == 0) {
+        let fresh = passes(Check::FastAnswerTlb, fresh);
+        let alone = passes(Check::FastAnswerQueue, me.senders.is_empty())
+            && passes(Check::FastAnswerNotified, me.notified == 0);
+        if !(owed && urgent && fresh && alone) {
             return None;
         }
         let page = Fpage::decode_page(item[0])?;
@@ -206,7 +218,8 @@ impl<H: Hal> Kernel<'_, H> {
     /// Returns x1.
     #[inline(always)]
     pub fn fast_unmap(&mut self, space: u16, fpage: u64) -> Option<u64> {
-        let page = Fpage::decode_page(fpage).filter(|page| page.rights().contains(Rights::R))?;
+        let whole = |page: &Fpage| passes(Check::FastUnmapAll, page.rights().contains(Rights::R));
+        let page = Fpage::decode_page(fpage).filter(whole)?;
         let counters = self.counters.here;
         let status = self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?;
         counters.add(Counter::Unmaps, status.touched.into());

@@ -12,6 +12,7 @@ use crate::thread::{Kind, State, hold};
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Counter, Domain, Error, SpaceId, Tag, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 
 #[cfg(doc)]
 use crate::thread::Tcb;
@@ -55,7 +56,11 @@ impl<H: Hal> Kernel<'_, H> {
         let (id, op, tag) = (thread.id, thread.op, thread.tag());
         // Faults, exceptions and notifications are the kernel's word: nobody else may speak like it.
         let forged = op.kind == Kind::Ipc && kernel_label::is_reserved(tag.label());
-        if forged || tag.words() > MAX_WORDS || tag.typed() % 2 != 0 || op.dest.is_any() || op.dest == id {
+        let sound = passes(Check::ReservedLabel, !forged)
+            && passes(Check::MessageLength, tag.words() <= MAX_WORDS)
+            && tag.typed().is_multiple_of(2)
+            && passes(Check::SendToSelf, op.dest != id);
+        if !sound || op.dest.is_any() {
             return Err(Error::BadArgument);
         }
         if let Some(cluster) = self.elsewhere(op.dest) {
@@ -97,7 +102,7 @@ impl<H: Hal> Kernel<'_, H> {
         if from.domain == to.domain || receiver.awaits_reply_of(from.id) {
             return Ok(());
         }
-        if !self.is_granted(t, dest) {
+        if !passes(Check::Permission, self.is_granted(t, dest)) {
             return Err(Error::NotPermitted);
         }
         if from.is_partner(dest) {

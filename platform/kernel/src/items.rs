@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Counter, Error, Fpage, Item, Tag};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::{Attr, Transfer};
 use skerry_trace::Event;
 
@@ -43,11 +44,14 @@ impl<H: Hal> Kernel<'_, H> {
         while !typed.is_empty() {
             let (item, used) = Item::decode(typed)?;
             typed = &typed[used..];
-            if window.is_nil() || item.dest < window.base() || item.dest + item.fpage.size() > window.end() {
+            let inside = !window.is_nil()
+                && item.dest >= window.base()
+                && item.dest + item.fpage.size() <= window.end();
+            if !passes(Check::Window, inside) {
                 return Err(Error::WindowTooSmall);
             }
             if let Some(guard) = item.guard
-                && self.read_guard(from, guard)? != guard.expected
+                && !passes(Check::Guard, self.read_guard(from, guard)? == guard.expected)
             {
                 continue;
             }

@@ -19,6 +19,7 @@ use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::MappingDb;
 use skerry_trace::Event as Traced;
 
@@ -389,7 +390,16 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// The slot of a live space of this cluster.
     pub(crate) fn find_space(&self, id: SpaceId) -> Option<u16> {
         let space = self.spaces.get(usize::from(id.slot()))?;
-        (space.id == id && space.live).then_some(id.slot())
+        (passes(Check::SpaceGeneration, space.id == id) && space.live).then_some(id.slot())
+    }
+
+    /// The slot of a live space of this cluster whose end has not begun.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSpace`].
+    pub(crate) fn usable_space(&self, id: SpaceId) -> Result<u16, Error> {
+        let slot = self.find_space(id).filter(|&slot| !self.spaces[usize::from(slot)].ending);
+        slot.ok_or(Error::NoSuchSpace)
     }
 
     /// Takes a UTCB page from the arena.

@@ -9,6 +9,7 @@ use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::{Counter, CpuId, Domain, Error, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::Quota;
 
 /// Threads of a space that one step of its destruction deletes.
@@ -95,10 +96,11 @@ impl<H: Hal> Kernel<'_, H> {
     /// # Errors
     /// [`Error::Refused`] for the caller's own space and for the cluster's root space.
     pub(crate) fn destroy_space_for(&mut self, caller: u32, slot: u16) -> Result<Done, Error> {
-        let space = &self.spaces[usize::from(slot)];
+        let space = &mut self.spaces[usize::from(slot)];
         if self.threads[caller as usize].space == slot || space.id == SpaceId::root(self.cluster) {
             return Err(Error::Refused);
         }
+        space.ending = true;
         match self.end_threads(slot)? {
             // Callers of other clusters are still being told, a few per kernel entry.
             Ending::Over if !self.spaces[usize::from(slot)].guests.is_empty() => Ok(Done::Again),
@@ -194,7 +196,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Takes what a thread needs of a space: a UTCB, and a slot of the thread table if it has none.
     pub(crate) fn occupy(&mut self, new: &NewThread, home: Option<u32>) -> Result<u32, Error> {
-        if !self.owns_cpu(new.cpu) || (!new.pager.is_nil() && new.pager.cluster() != self.cluster) {
+        let own_pager = new.pager.is_nil() || new.pager.cluster() == self.cluster;
+        if !passes(Check::OwnCpu, self.owns_cpu(new.cpu)) || !passes(Check::OwnPager, own_pager) {
             return Err(Error::BadArgument);
         }
         let t = home.or(self.free_threads.head()).ok_or(Error::OutOfKernelMemory)?;
@@ -274,7 +277,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::WrongState`] if it has run before.
     pub fn start_thread(&mut self, t: u32, pc: u64, sp: u64, argument: u64) -> Result<(), Error> {
         let thread = &mut self.threads[t as usize];
-        if thread.state != State::Created {
+        if !passes(Check::StartOnce, thread.state == State::Created) {
             return Err(Error::WrongState);
         }
         thread.context.x[0] = argument;
@@ -291,7 +294,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn delete_thread(&mut self, t: u32) -> Result<(), Error> {
         let thread = &self.threads[t as usize];
         let (id, dest) = (thread.id, thread.op.dest);
-        if id == ThreadId::root(self.cluster) {
+        if !passes(Check::RootThread, id != ThreadId::root(self.cluster)) {
             return Err(Error::Refused);
         }
         if let Some(cpu) = self.runs_elsewhere(t) {

@@ -207,7 +207,7 @@ impl<H: Hal> Kernel<'_, H> {
         utcb_slot: u16,
         priority: u8,
     ) -> Result<u32, Error> {
-        let space = self.find_space(to.space).ok_or(Error::NoSuchSpace)?;
+        let space = self.usable_space(to.space)?;
         if self.spaces[usize::from(space)].privileged {
             return Err(Error::Refused);
         }

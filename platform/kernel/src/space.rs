@@ -4,6 +4,7 @@ use crate::queue::Queue;
 use crate::shootdown::CpuSet;
 use skerry_abi::layout::UTCB_SLOTS;
 use skerry_abi::{Domain, Error, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 
 /// Threads that a privileged thread may name as partners of one space.
 pub const MAX_PARTNERS: usize = 8;
@@ -20,6 +21,8 @@ pub struct Space {
     pub id: SpaceId,
     /// Whether the slot is in use.
     pub live: bool,
+    /// Its end has begun: nothing may come into it any more, so that the steps towards it ([`crate::lifecycle`]) come to an end.
+    pub ending: bool,
     /// Threads of one domain may talk to each other.
     pub domain: Domain,
     /// May use the privileged system calls.
@@ -58,6 +61,7 @@ impl Space {
     pub const FREE: Self = Self {
         id: SpaceId::NIL,
         live: false,
+        ending: false,
         domain: 0,
         privileged: false,
         threads: 0,
@@ -103,7 +107,7 @@ impl Space {
     pub fn take_utcb(&mut self, slot: u16) -> Result<UtcbPage, Error> {
         let (page, bit) = (usize::from(slot) / UTCBS_PER_PAGE, 1u8 << (usize::from(slot) % UTCBS_PER_PAGE));
         match self.utcb_used.get_mut(page) {
-            Some(used) if *used & bit == 0 => *used |= bit,
+            Some(used) if passes(Check::UtcbFree, *used & bit == 0) => *used |= bit,
             _ => return Err(Error::BadArgument),
         }
         Ok(match self.utcb_pages[page] {
@@ -127,7 +131,7 @@ impl Space {
     /// Empties the slot for its next use, under the next generation. Its threads are gone, and so are their UTCBs.
     pub fn retire(&mut self) {
         debug_assert!(self.threads == 0 && self.utcb_used.iter().all(|&used| used == 0));
-        self.live = false;
+        (self.live, self.ending) = (false, false);
         // What other CPUs owe its ASID they still owe.
         self.ran_on = CpuSet::EMPTY;
         self.partners = [ThreadId::NIL; MAX_PARTNERS];

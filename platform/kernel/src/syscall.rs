@@ -10,6 +10,7 @@ use skerry_abi::syscall::{
     space_op,
 };
 use skerry_abi::{Error, Fpage, SpaceId, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 use skerry_mapping_db::Status;
 
 /// ESR_EL1 of an `svc` in AArch64 state, without its immediate (ARM ARM D24.2.40: EC 0x15, IL).
@@ -83,7 +84,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     pub(crate) fn privileged(&self, t: u32) -> Result<(), Error> {
         let space = self.threads[t as usize].space;
-        if self.spaces[usize::from(space)].privileged { Ok(()) } else { Err(Error::NotPrivileged) }
+        let privileged = self.spaces[usize::from(space)].privileged;
+        if passes(Check::Privileged, privileged) { Ok(()) } else { Err(Error::NotPrivileged) }
     }
 
     fn ipc(&mut self, t: u32) {
@@ -101,7 +103,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     pub(crate) fn decode_create(&self, x: &[u64; 9]) -> Result<NewThread, Error> {
-        let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
+        let space = self.usable_space(SpaceId(x[1]))?;
         let pager = ThreadId(x[3]);
         Ok(NewThread {
             space,
@@ -119,9 +121,12 @@ impl<H: Hal> Kernel<'_, H> {
             let created = self.create_space_within(domain, x[2] & 1 != 0, quota(x[3]));
             return created.map(|id| Done::value(id.0));
         }
-        let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
+        if x[0] == space_op::DESTROY {
+            let space = self.find_space(SpaceId(x[1])).ok_or(Error::NoSuchSpace)?;
+            return self.destroy_space_for(caller, space);
+        }
+        let space = self.usable_space(SpaceId(x[1]))?;
         match x[0] {
-            space_op::DESTROY => self.destroy_space_for(caller, space),
             space_op::SET_QUOTA => self.db.set_quota(space, quota(x[2])).map(|()| Done::NOTHING),
             space_op::GRANT_PARTNER => {
                 self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| Done::NOTHING)

@@ -2,6 +2,7 @@
 
 mod arenas;
 mod cancel;
+mod checks;
 mod control;
 mod fastpath;
 mod interrupt;

@@ -11,6 +11,7 @@ use core::sync::atomic::AtomicU64;
 use skerry_abi::layout::{UTCB_BASE, UTCB_SIZE};
 use skerry_abi::message::{EXCEPTION_WORDS, kernel_label};
 use skerry_abi::{CpuId, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 
 /// The general registers of a thread in user mode. The exception entry saves them here and restores them from here, so
 /// the offsets are known to the assembly.
@@ -372,7 +373,9 @@ impl Tcb {
     /// Whether it takes a message from `sender` of `sender_space` right now.
     pub fn accepts(&self, sender: ThreadId, sender_space: SpaceId) -> bool {
         self.state == State::Receiving
-            && (self.op.from.is_any() || self.op.from == sender || self.awaits_reply_of(sender_space))
+            && (self.op.from.is_any()
+                || passes(Check::ClosedReceive, self.op.from == sender)
+                || self.awaits_reply_of(sender_space))
     }
     /// Whether it takes notifications right now.
     pub fn accepts_notifications(&self) -> bool {
@@ -384,7 +387,8 @@ impl Tcb {
     }
     /// Whether `space` holds the right to answer its call.
     pub fn awaits_reply_of(&self, space: SpaceId) -> bool {
-        self.state == State::Receiving && self.reply_space != SpaceId::NIL && self.reply_space == space
+        let held = self.reply_space != SpaceId::NIL && self.reply_space == space;
+        self.state == State::Receiving && passes(Check::ReplyRight, held)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::syscall::{CLOBBERED, status_word};
 use skerry_abi::{Counter, Error, Fpage};
+use skerry_checks::{Check, passes};
 use skerry_trace::Event;
 
 /// x0 of UNMAP for one fpage, without flush.
@@ -15,7 +16,8 @@ impl<H: Hal> Kernel<'_, H> {
         let (x, space) = (thread.context.x, thread.space);
         let (flush, count) = (x[0] & 1 != 0, (x[0] >> 8 & 0xf) as usize);
         let mut results = [0; 8];
-        let mut outcome = if (1..=results.len()).contains(&count) { Ok(()) } else { Err(Error::BadArgument) };
+        let few = passes(Check::UnmapCount, (1..=results.len()).contains(&count));
+        let mut outcome = if few { Ok(()) } else { Err(Error::BadArgument) };
         if outcome.is_ok() && x[1..=count].iter().any(|&word| Fpage::decode(word).is_none()) {
             outcome = Err(Error::BadArgument);
         }

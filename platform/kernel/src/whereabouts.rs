@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::queue::NONE;
 use crate::thread::State;
 use skerry_abi::ThreadId;
+use skerry_checks::{Check, passes};
 
 /// What a cluster remembers about threads of others, at most.
 const HINTS: usize = 64;
@@ -53,7 +54,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let t = u32::from(id.slot());
         let thread = self.threads.get(t as usize)?;
-        (thread.id == id && thread.state != State::Free).then_some(t)
+        (passes(Check::ThreadGeneration, thread.id == id) && thread.state != State::Free).then_some(t)
     }
 
     /// The cluster to ask for a thread that is not in this one.

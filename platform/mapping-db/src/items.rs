@@ -5,6 +5,7 @@
 //! what the first pass saw is what the second one finds, no item may touch another.
 
 use skerry_abi::{Error, Fpage, Rights, layout};
+use skerry_checks::{Check, passes};
 
 use crate::apply::Op;
 use crate::arena::{NIL, Need, Quota, Slot};
@@ -98,6 +99,7 @@ impl MappingDb<'_> {
         let &Transfer { src, dest, attr, grant } = item;
         let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
         let pinned = dest < layout::PINNED_END && end > layout::PINNED_BASE;
+        let pinned = !passes(Check::MapPinned, !pinned);
         if src.rights().is_empty() || dest & (src.size() - 1) != 0 || end > layout::USER_END || pinned {
             return Err(Error::BadArgument);
         }

@@ -4,6 +4,7 @@
 //! is taken: see [`crate::items`]. A page to a hole, the common request, takes a shorter way: see [`crate::fast`].
 
 use skerry_abi::{Error, Fpage, Rights};
+use skerry_checks::{Check, passes};
 
 use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Slot};
@@ -169,6 +170,13 @@ impl MappingDb<'_> {
         }
     }
 
+    /// The rights that the request may give away of what it found.
+    #[inline]
+    fn limit(request: &Request, source: &Place) -> Rights {
+        let all = passes(Check::MapRights, false);
+        if all { request.rights } else { request.rights & source.entry.rights() }
+    }
+
     /// There is a leaf at the destination: is it what the request would make?
     fn same(&self, request: &Request, source: &Place, place: &Place, at: u64) -> Result<Target, Error> {
         if place.node == NIL {
@@ -178,7 +186,8 @@ impl MappingDb<'_> {
         let parent_offset = request.src.base() + at - self.nodes.get(source.node).va();
         let frame = there.offset() + (request.dest + at - there.va());
         let attr = request.attr.max(source.entry.attr());
-        if there.parent == source.node && frame == parent_offset && attr == place.entry.attr() {
+        let same = there.parent == source.node && frame == parent_offset && attr == place.entry.attr();
+        if passes(Check::MapOccupied, same) {
             Ok(Target::Same(place.node))
         } else {
             Err(Error::AlreadyMapped)
@@ -230,7 +239,7 @@ impl MappingDb<'_> {
             match step.target {
                 Target::Same(node) => {
                     let low = dest - self.nodes.get(node).va();
-                    let op = Op::Widen(request.rights & step.source.entry.rights());
+                    let op = Op::Widen(Self::limit(request, &step.source));
                     self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
                 }
                 Target::Free(slot) | Target::EmptyTable(slot) => {
@@ -271,7 +280,7 @@ impl MappingDb<'_> {
         let entry = Entry::leaf(
             step.source.entry.pa() + inside,
             step.bits,
-            request.rights & step.source.entry.rights(),
+            Self::limit(request, &step.source),
             request.attr.max(step.source.entry.attr()),
         );
         let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());

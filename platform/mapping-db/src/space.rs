@@ -67,7 +67,8 @@ impl MappingDb<'_> {
         while !self.space_destroy_step(slot, tlb, u32::MAX) {}
     }
 
-    /// A step towards that: `work` entries looked at, or an eighth as many mappings removed. Whether it was the last. In between nobody may map anything
+    /// A step towards that: `work` entries looked at, or an eighth as many mappings removed. Whether it was the last. In between
+    /// nobody may map anything
     /// into the space or from it.
     pub fn space_destroy_step(&mut self, slot: u16, tlb: &mut impl Tlb, mut work: u32) -> bool {
         let Ok(root) = self.live_root(slot) else { return true };

@@ -10,12 +10,13 @@ use crate::ring::{HEADER, Lane, Slot};
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Counter, Error, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 
 impl<H: Hal> Kernel<'_, H> {
     /// The send phase of `t` to a thread of another cluster.
     pub(crate) fn send_remote(&mut self, t: u32, cluster: usize) -> Result<Sent, Error> {
         let thread = &self.threads[t as usize];
-        if thread.tag().typed() != 0 {
+        if !passes(Check::RemoteItems, thread.tag().typed() == 0) {
             return Err(Error::ItemAcrossClusters);
         }
         let right = self.reply_right(t);
@@ -81,7 +82,8 @@ impl<H: Hal> Kernel<'_, H> {
         let thread = &self.threads[t as usize];
         let guest = self.guests.find(thread.op.dest)?;
         let space = self.spaces[usize::from(thread.space)].id;
-        (self.guests.get(guest).stay == Stay::Owed(space)).then_some(guest)
+        let owed = self.guests.get(guest).stay == Stay::Owed(space);
+        passes(Check::RemoteReplyRight, owed).then_some(guest)
     }
 
     /// Begins a wait for another cluster.

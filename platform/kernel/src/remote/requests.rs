@@ -11,6 +11,7 @@ use crate::ring::{Lane, Slot};
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Domain, Error, SpaceId, Tag, ThreadId};
+use skerry_checks::{Check, passes};
 
 impl<H: Hal> Kernel<'_, H> {
     /// Handles a request. Returns the response, if there is one and it is not written already.
@@ -114,7 +115,8 @@ impl<H: Hal> Kernel<'_, H> {
         let t = self.find(head.receiver).ok_or(Error::NoSuchThread)?;
         let thread = &self.threads[t as usize];
         let space = thread.space;
-        if head.argument as Domain != self.domain_of(t) && head.argument & GRANTED == 0 {
+        let permitted = head.argument as Domain == self.domain_of(t) || head.argument & GRANTED != 0;
+        if !passes(Check::RemotePermission, permitted) {
             return Err(Error::NotPermitted);
         }
         let call = head.argument & CALL != 0;

@@ -6,7 +6,7 @@ use crate::lifecycle::NewThread;
 use crate::space::Space;
 use crate::thread::State;
 use skerry_abi::item::{Cacheability, Guard};
-use skerry_abi::syscall::{SPACE_CONTROL, space_op};
+use skerry_abi::syscall::{SPACE_CONTROL, THREAD_CONTROL, space_op, thread_op};
 use skerry_abi::{Error, Fpage, Item, MapItem, Rights, SpaceId, Tag, ThreadId, layout};
 use skerry_mapping_db::Attr;
 use std::vec::Vec;
@@ -259,16 +259,16 @@ fn a_large_space_ends_in_steps() {
     let pc = k.thread(k.find(boss).unwrap()).context.pc;
     loop {
         let t = run(k, boss);
-        k.thread_mut(t).context.x[..2].copy_from_slice(&[space_op::DESTROY, space.0]);
-        k.handle(Event::Syscall(SPACE_CONTROL));
+        let result = syscall_step(k, boss, SPACE_CONTROL, &[space_op::DESTROY, space.0]);
         steps += 1;
-        let context = &mut k.thread_mut(t).context;
-        if context.pc == pc {
-            assert_eq!(context.x[0], 0);
+        if k.thread(t).context.pc == pc {
+            assert_eq!(result[0], 0);
             break;
         }
-        // It executes the call again.
-        context.pc = pc;
+        // It executes the call again. Nothing comes into the space meanwhile.
+        k.thread_mut(t).context.pc = pc;
+        let create = [thread_op::CREATE, space.0, 0, boss.0, 0, 9, 1];
+        assert_eq!(syscall(k, boss, THREAD_CONTROL, &create)[0], Error::NoSuchSpace.code());
     }
     assert!(steps > 20, "{steps}");
     assert_eq!(k.db.stats(), before);

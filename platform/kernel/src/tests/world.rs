@@ -207,6 +207,20 @@ pub(super) fn ipc(k: &mut TestKernel, id: ThreadId, call: Ipc) {
 
 /// Any other system call; returns x0..x8.
 pub(super) fn syscall(k: &mut TestKernel, id: ThreadId, number: u16, args: &[u64]) -> [u64; 9] {
+    let t = k.find(id).expect("the thread lives");
+    let pc = k.thread(t).context.pc;
+    loop {
+        let x = syscall_step(k, id, number, args);
+        // Long calls end in the middle, to be executed again.
+        if k.thread(t).context.pc == pc {
+            return x;
+        }
+        k.thread_mut(t).context.pc = pc;
+    }
+}
+
+/// Enters the kernel once for a system call, which may want to be executed again: then the program counter is on the `svc` again.
+pub(super) fn syscall_step(k: &mut TestKernel, id: ThreadId, number: u16, args: &[u64]) -> [u64; 9] {
     let t = run(k, id);
     k.thread_mut(t).context.x[..args.len()].copy_from_slice(args);
     k.handle(Event::Syscall(number));

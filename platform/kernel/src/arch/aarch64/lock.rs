@@ -66,12 +66,12 @@ impl<T> ClusterLock<T> {
     /// the kernel's paths instructions count.
     #[inline(always)]
     fn address(&self) -> *mut Option<T> {
-        let mut value = self.value.get();
+        let mut address = self.value.get().expose_provenance();
         // SAFETY: no instruction.
         unsafe {
-            core::arch::asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
+            core::arch::asm!("/* {} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags))
         };
-        value
+        core::ptr::with_exposed_provenance_mut(address)
     }
 
     /// Whether the cluster has several CPUs.

@@ -1,0 +1,523 @@
+//! Every named check ([`skerry_checks::Check`]) is removed in turn: a hostile case that is refused as things are succeeds then.
+//!
+//! A case returns whether the attack worked. A kernel that panics, or ends the run, counts as one that was attacked well.
+
+use super::world::*;
+use crate::lifecycle::NewThread;
+use crate::shootdown::CpuSet;
+use crate::space::Space;
+use crate::thread::{Kind, State};
+use skerry_abi::message::kernel_label;
+use skerry_abi::syscall::{NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
+use skerry_abi::{Error, Fpage, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout, layout};
+use skerry_checks::{Check, without};
+use skerry_mapping_db::Attr;
+use std::panic::catch_unwind;
+use std::vec;
+
+/// Somewhere in user space.
+const HERE: u64 = 0x4000_0000;
+
+#[test]
+fn every_check_stops_somebody() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(std::boxed::Box::new(|_| {}));
+    let verdicts: vec::Vec<_> = Check::ALL
+        .iter()
+        .map(|&check| {
+            let attack = case(check);
+            // Only the attack runs without the check: `Setting` is made with all of them.
+            let guarded = catch_unwind(|| attack(&|step| step())).unwrap_or(true);
+            let bare = catch_unwind(|| attack(&|step| without(check, step))).unwrap_or(true);
+            (check, guarded, bare)
+        })
+        .collect();
+    std::panic::set_hook(quiet);
+    for (check, guarded, bare) in verdicts {
+        assert!(!guarded, "{check:?} does not stop its hostile case");
+        assert!(bare, "{check:?} is not what stops its hostile case");
+    }
+}
+
+/// Runs the hostile step, with the check or without it.
+type Run<'r> = &'r dyn Fn(&mut dyn FnMut() -> bool) -> bool;
+
+/// Two strangers: `(victim, attacker)`, in spaces of different domains.
+fn strangers(k: &mut TestKernel) -> (ThreadId, ThreadId) {
+    let ((_, victim), (_, attacker)) = (program(k, 20), program(k, 21));
+    (victim, attacker)
+}
+
+/// A thread that may use the privileged calls.
+fn privileged(k: &mut TestKernel) -> ThreadId {
+    let space = k.create_space(1, true).expect("room");
+    thread(k, space, 0, ThreadId::NIL)
+}
+
+fn sends(k: &mut TestKernel, attacker: ThreadId, call: Ipc, run: Run<'_>) -> bool {
+    let mut call = Some(call);
+    run(&mut || {
+        ipc(k, attacker, call.take().expect("once"));
+        state(k, attacker) == State::Ready && outcome(k, attacker).1.error().is_none()
+    })
+}
+
+fn controls(k: &mut TestKernel, attacker: ThreadId, number: u16, args: &[u64], run: Run<'_>) -> bool {
+    run(&mut || syscall(k, attacker, number, args)[0] == 0)
+}
+
+/// Tries the fast path alone.
+fn fast(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> bool {
+    let t = super::world::run(k, attacker);
+    let x = &mut k.thread_mut(t).context.x;
+    (x[0], x[1], x[2], x[12], x[13]) = (call.dest.0, call.from.0, call.tag.0, u64::MAX, 0);
+    let cpu = usize::from(k.this_cpu);
+    run(&mut || k.fast_ipc(cpu).is_some())
+}
+
+fn case(check: Check) -> fn(Run<'_>) -> bool {
+    match check {
+        Check::ThreadGeneration => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            let stale = ThreadId::new(0, victim.slot(), victim.generation() + 1);
+            sends(k, attacker, Ipc::send(stale, 1, &[]), run)
+        },
+        Check::SpaceGeneration => |run| {
+            let k = &mut world(1, 1)[0];
+            let (space, _) = program(k, 20);
+            let stale = SpaceId::new(0, space.slot(), space.generation() + 1);
+            let attacker = privileged(k);
+            controls(k, attacker, SPACE_CONTROL, &[space_op::DESTROY, stale.0], run)
+        },
+        Check::Permission => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = strangers(k);
+            controls(k, attacker, NOTIFY, &[victim.0, 1], run) || {
+                ipc(k, victim, Ipc::receive(ThreadId::ANY));
+                sends(k, attacker, Ipc::send(victim, 1, &[]), run)
+            }
+        },
+        Check::ReplyRight => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = strangers(k);
+            let (_, server) = program(k, 20);
+            ipc(k, server, Ipc::receive(ThreadId::ANY));
+            ipc(k, victim, Ipc::call(server, 1, &[]));
+            sends(k, attacker, Ipc::send(victim, 666, &[]), run)
+        },
+        Check::ClosedReceive => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker, friend) = (program(k, 20).1, program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(friend));
+            sends(k, attacker, Ipc { wait: false, ..Ipc::send(victim, 1, &[]) }, run)
+        },
+        Check::ReservedLabel => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            sends(k, attacker, Ipc::send(victim, kernel_label::PAGE_FAULT, &[1, 2, 3]), run)
+        },
+        Check::MessageLength => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            let space = k.thread(k.find(attacker).expect("lives")).space;
+            k.db.map_root(space, HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+            ipc(k, victim, Ipc { window: Fpage::COMPLETE, ..Ipc::receive(ThreadId::ANY) });
+            let mut words = vec![0; 62];
+            words.extend(MapItem { fpage: Fpage::new(HERE, 12, Rights::RWX).unwrap(), dest: HERE }.words());
+            sends(k, attacker, Ipc { tag: Tag::new(1, 62, 2), words, ..Ipc::send(victim, 1, &[]) }, run)
+        },
+        Check::SendToSelf => |run| {
+            let k = &mut world(1, 1)[0];
+            let (_, attacker) = program(k, 20);
+            run(&mut || {
+                ipc(k, attacker, Ipc::call(attacker, 1, &[]));
+                state(k, attacker) == State::Sending
+            })
+        },
+        Check::Window => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            let space = k.thread(k.find(attacker).expect("lives")).space;
+            k.db.map_root(space, HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+            ipc(
+                k,
+                victim,
+                Ipc { window: Fpage::new(0x2000, 12, Rights::RWX).unwrap(), ..Ipc::receive(ThreadId::ANY) },
+            );
+            let item = MapItem { fpage: Fpage::new(HERE, 12, Rights::RWX).unwrap(), dest: 0x8000 };
+            let call =
+                Ipc { tag: Tag::new(0, 0, 2), words: item.words().into(), ..Ipc::send(victim, 0, &[]) };
+            sends(k, attacker, call, run)
+        },
+        Check::Guard => |run| {
+            let k = &mut world(1, 1)[0];
+            let (client, pager) = (program(k, 20).1, program(k, 20).1);
+            let spaces = [client, pager].map(|id| k.thread(k.find(id).expect("lives")).space);
+            k.db.map_root(spaces[1], HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+            ipc(k, client, Ipc { window: Fpage::COMPLETE, ..Ipc::receive(ThreadId::ANY) });
+            k.hal.memory.insert((Space::asid(spaces[1]), HERE), 0x555);
+            // A map that comes late: the guard word has changed meanwhile.
+            let fpage = Fpage::new(HERE, 12, Rights::RW).unwrap();
+            let words = vec![fpage.word(), HERE | 2, HERE, 0x666];
+            let call = Ipc { tag: Tag::new(0, 0, 4), words, ..Ipc::send(client, 0, &[]) };
+            sends(k, pager, call, run) && k.db.lookup(spaces[0], HERE).is_some()
+        },
+        Check::RemotePermission => |run| {
+            let mut w = world(2, 1);
+            let (_, victim) = program(&mut w[1], 20);
+            let (_, attacker) = program(&mut w[0], 21);
+            ipc(&mut w[1], victim, Ipc::receive(ThreadId::ANY));
+            run(&mut || {
+                ipc(&mut w[0], attacker, Ipc::send(victim, 1, &[]));
+                settle(&mut w);
+                outcome(&w[0], attacker).1.error().is_none()
+            })
+        },
+        Check::RemoteReplyRight => |run| {
+            let mut w = world(2, 1);
+            let (_, victim) = program(&mut w[1], 20);
+            let (_, server) = program(&mut w[0], 20);
+            let (_, attacker) = program(&mut w[0], 21);
+            ipc(&mut w[0], server, Ipc::receive(ThreadId::ANY));
+            ipc(&mut w[1], victim, Ipc::call(server, 1, &[]));
+            settle(&mut w);
+            run(&mut || {
+                ipc(&mut w[0], attacker, Ipc::send(victim, 666, &[]));
+                settle(&mut w);
+                state(&w[1], victim) == State::Ready && outcome(&w[1], victim).1.label() == 666
+            })
+        },
+        Check::RemoteItems => |run| {
+            let mut w = world(2, 1);
+            let (_, victim) = program(&mut w[1], 20);
+            let (_, attacker) = program(&mut w[0], 20);
+            ipc(&mut w[1], victim, Ipc::receive(ThreadId::ANY));
+            run(&mut || {
+                ipc(&mut w[0], attacker, Ipc { tag: Tag::new(0, 0, 2), ..Ipc::send(victim, 0, &[1, 2]) });
+                settle(&mut w);
+                outcome(&w[0], attacker).1.error().is_none()
+            })
+        },
+        Check::FastIdentity => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            let stale = ThreadId::new(0, victim.slot(), victim.generation() + 1);
+            fast(k, attacker, &Ipc::call(stale, 1, &[]), run)
+        },
+        Check::FastReady => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            waits_for_an_answer(k, victim);
+            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
+        },
+        Check::FastStanding => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            // It runs again, and its registers are its own.
+            ipc(k, attacker, Ipc::send(victim, 1, &[]));
+            fast(k, attacker, &Ipc::call(victim, 2, &[]), run)
+        },
+        Check::FastPlain => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            fast(k, attacker, &Ipc { tag: Tag::new(0, 0, 1), ..Ipc::call(victim, 0, &[]) }, run)
+        },
+        Check::FastLabel => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            fast(k, attacker, &Ipc::call(victim, kernel_label::PAGE_FAULT, &[]), run)
+        },
+        Check::FastPermission => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = strangers(k);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
+        },
+        Check::FastQueue => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, server, client) = (program(k, 20).1, program(k, 20).1, program(k, 20).1);
+            ipc(k, server, Ipc::receive(ThreadId::ANY));
+            ipc(k, client, Ipc::call(server, 1, &[]));
+            // It waits first, and would be passed over.
+            ipc(k, victim, Ipc::call(server, 1, &[]));
+            fast(k, server, &Ipc { from: ThreadId::ANY, ..Ipc::call(client, 1, &[]) }, run)
+        },
+        Check::FastNotified => |run| {
+            let k = &mut world(1, 1)[0];
+            let (server, client) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, server, Ipc::receive(ThreadId::ANY));
+            ipc(k, client, Ipc::call(server, 1, &[]));
+            let t = k.find(server).expect("lives");
+            k.notify(t, 1);
+            fast(k, server, &Ipc { from: ThreadId::ANY, ..Ipc::call(client, 1, &[]) }, run)
+        },
+        Check::FastTlb => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            forget_runs(k, victim);
+            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
+        },
+        Check::FastPagerTlb => |run| {
+            let k = &mut world(1, 1)[0];
+            let (pager, client) = paged(k);
+            ipc(k, pager, Ipc::receive(ThreadId::ANY));
+            forget_runs(k, pager);
+            faults(k, client, run)
+        },
+        Check::FastPagerIdentity => |run| {
+            let k = &mut world(1, 1)[0];
+            let (space, old) = program(k, 2);
+            let client_space = k.create_space(20, false).unwrap();
+            let client = thread(k, client_space, 0, old);
+            let t = k.find(old).expect("lives");
+            k.delete_thread(t).unwrap();
+            // Somebody else's thread in the old pager's slot.
+            let new = thread(k, space, 0, ThreadId::NIL);
+            assert_eq!(new.slot(), old.slot());
+            ipc(k, new, Ipc::receive(ThreadId::ANY));
+            faults(k, client, run)
+        },
+        Check::FastPagerReady => |run| {
+            let k = &mut world(1, 1)[0];
+            let (pager, client) = paged(k);
+            waits_for_an_answer(k, pager);
+            faults(k, client, run)
+        },
+        Check::FastPagerStanding => |run| {
+            let k = &mut world(1, 1)[0];
+            let (pager, client) = paged(k);
+            let friend = program(k, 2).1;
+            ipc(k, pager, Ipc::receive(ThreadId::ANY));
+            let t = k.find(pager).expect("lives");
+            k.thread_mut(t).open_to = ThreadId::ANY;
+            ipc(k, friend, Ipc::send(pager, 1, &[]));
+            k.thread_mut(t).open_to = ThreadId::ANY;
+            faults(k, client, run)
+        },
+        Check::FastAnswerItem => |run| {
+            let k = &mut world(1, 1)[0];
+            answers(k, |_, _, answer| answer.tag = Tag::new(0, 1, 2), run)
+        },
+        Check::FastAnswerLabel => |run| {
+            let k = &mut world(1, 1)[0];
+            answers(k, |_, _, answer| answer.tag = Tag::new(kernel_label::REJECT_FAULT, 0, 2), run)
+        },
+        Check::FastAnswerIdentity => |run| {
+            let k = &mut world(1, 1)[0];
+            let stale = |_: &mut TestKernel, client: ThreadId, answer: &mut Answer| {
+                answer.dest = ThreadId::new(0, client.slot(), client.generation() + 1);
+            };
+            answers(k, stale, run)
+        },
+        Check::FastAnswerRight => |run| {
+            let k = &mut world(1, 1)[0];
+            let other = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
+                let t = k.find(client).expect("lives");
+                k.thread_mut(t).reply_space = SpaceId::root(0);
+            };
+            answers(k, other, run)
+        },
+        Check::FastAnswerFault => |run| {
+            let k = &mut world(1, 1)[0];
+            let exception = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
+                let t = k.find(client).expect("lives");
+                k.thread_mut(t).op.kind = Kind::Exception { esr: 0, far: 0 };
+            };
+            answers(k, exception, run)
+        },
+        Check::FastAnswerStanding => |run| {
+            let k = &mut world(1, 1)[0];
+            let urgent = |k: &mut TestKernel, _: ThreadId, _: &mut Answer| {
+                let space = k.create_space(20, false).expect("room");
+                let new = NewThread { space: space.slot(), priority: 200, ..new_thread() };
+                let id = k.create_thread(new).expect("room");
+                k.start_thread(k.find(id).expect("lives"), 0, 0, 0).expect("new");
+            };
+            answers(k, urgent, run)
+        },
+        Check::FastAnswerTlb => |run| {
+            let k = &mut world(1, 1)[0];
+            answers(k, |k, client, _| forget_runs(k, client), run)
+        },
+        Check::FastAnswerQueue => |run| {
+            let k = &mut world(1, 1)[0];
+            let queued = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
+                let pager = k.thread(k.find(client).expect("lives")).pager;
+                let (_, other) = program(k, 2);
+                ipc(k, other, Ipc::call(pager, 1, &[]));
+            };
+            answers(k, queued, run)
+        },
+        Check::FastAnswerNotified => |run| {
+            let k = &mut world(1, 1)[0];
+            let notified = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
+                let pager = k.thread(k.find(client).expect("lives")).pager;
+                let t = k.find(pager).expect("lives");
+                k.notify(t, 1);
+            };
+            answers(k, notified, run)
+        },
+        Check::FastUnmapAll => |run| {
+            let k = &mut world(1, 1)[0];
+            let space = program(k, 20).0.slot();
+            k.db.map_root(space, HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+            let page = Fpage::new(HERE, 12, Rights::W).unwrap();
+            run(&mut || k.fast_unmap(space, page.word()).is_some())
+        },
+        Check::Privileged => |run| {
+            let k = &mut world(1, 1)[0];
+            let (victim, attacker) = strangers(k);
+            controls(k, attacker, THREAD_CONTROL, &[thread_op::DELETE, victim.0], run)
+                || controls(k, attacker, SPACE_CONTROL, &[space_op::CREATE, 1, 1], run)
+                || controls(k, attacker, SYSTEM_EXIT, &[0], run)
+        },
+        Check::UnmapCount => |run| {
+            let k = &mut world(1, 1)[0];
+            let (_, attacker) = program(k, 20);
+            let mut args = vec![Fpage::COMPLETE.word(); 17];
+            args[0] = 15 << 8;
+            controls(k, attacker, UNMAP, &args, run)
+        },
+        Check::OwnCpu => |run| creates(NewThread { cpu: 1, ..new_thread() }, run),
+        Check::OwnPager => |run| creates(NewThread { pager: ThreadId::new(1, 0, 1), ..new_thread() }, run),
+        Check::UtcbFree => |run| creates(NewThread { utcb_slot: 0, ..new_thread() }, run),
+        Check::StartOnce => |run| {
+            let k = &mut world(1, 1)[0];
+            let (_, victim) = program(k, 20);
+            let attacker = privileged(k);
+            controls(k, attacker, THREAD_CONTROL, &[thread_op::START, victim.0, 0x666, 0, 0], run)
+        },
+        Check::RootThread => |run| {
+            let k = &mut world(1, 1)[0];
+            let attacker = privileged(k);
+            controls(k, attacker, THREAD_CONTROL, &[thread_op::DELETE, ThreadId::root(0).0], run)
+        },
+        Check::MapRights => |run| {
+            maps(Rights::R, HERE, Attr::NonCacheable, run, |k, space| k.db.check(space, HERE, Rights::W))
+        },
+        Check::FastMapRights => {
+            |run| maps(Rights::R, HERE, Attr::Normal, run, |k, space| k.db.check(space, HERE, Rights::W))
+        }
+        Check::FastMapPinned => |run| {
+            // The second page of UTCBs, whose table is there already.
+            maps(Rights::RW, layout::UTCB_BASE + 4096, Attr::Normal, run, |_, _| true)
+        },
+        Check::FastMapOccupied => |run| occupies(Attr::Normal, run),
+        Check::MapOccupied => |run| occupies(Attr::NonCacheable, run),
+        Check::MapPinned => {
+            |run| maps(Rights::RW, layout::UTCB_BASE + 4096, Attr::NonCacheable, run, |_, _| true)
+        }
+    }
+}
+
+/// Slot 1 of the first space that [`creates`] makes.
+fn new_thread() -> NewThread {
+    NewThread { space: 1, cpu: 0, pager: ThreadId::NIL, handler: ThreadId::NIL, utcb_slot: 1, priority: 1 }
+}
+
+fn creates(new: NewThread, run: Run<'_>) -> bool {
+    let k = &mut world(2, 1)[0];
+    assert_eq!(program(k, 20).0.slot(), new.space);
+    let mut new = Some(new);
+    run(&mut || k.create_thread(new.take().expect("once")).is_ok())
+}
+
+/// A pager and its client.
+fn paged(k: &mut TestKernel) -> (ThreadId, ThreadId) {
+    let (_, pager) = program(k, 2);
+    let space = k.create_space(20, false).expect("room");
+    (pager, thread(k, space, 0, pager))
+}
+
+/// What the hostile cases change of an answer to a fault.
+struct Answer {
+    dest: ThreadId,
+    tag: Tag,
+}
+
+/// Tries the fast answer to a fault alone, after `change`.
+fn answers(
+    k: &mut TestKernel,
+    change: impl FnOnce(&mut TestKernel, ThreadId, &mut Answer),
+    run: Run<'_>,
+) -> bool {
+    let (pager, client) = paged(k);
+    let spaces = [pager, client].map(|id| k.thread(k.find(id).expect("lives")).space);
+    k.db.map_root(spaces[0], HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+    k.db.map_root(spaces[1], HERE + 4096, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+    ipc(k, pager, Ipc::receive(ThreadId::ANY));
+    assert!(faults(k, client, &|step| step()));
+    let mut answer = Answer { dest: client, tag: Tag::new(0, 0, 2) };
+    change(k, client, &mut answer);
+    let item = MapItem { fpage: Fpage::new(HERE, 12, Rights::RW).unwrap(), dest: HERE }.words();
+    let t = super::world::run(k, pager);
+    let x = &mut k.thread_mut(t).context.x;
+    (x[0], x[1], x[2], x[3], x[4]) = (answer.dest.0, ThreadId::ANY.0, answer.tag.0, item[0], item[1]);
+    (x[12], x[13]) = (Timeout::NEVER.0, 0);
+    let cpu = usize::from(k.this_cpu);
+    run(&mut || k.fast_answer(cpu).is_some())
+}
+
+/// Calls somebody else, on the fast path.
+fn waits_for_an_answer(k: &mut TestKernel, id: ThreadId) {
+    let domain = k.thread(k.find(id).expect("lives")).domain as u32;
+    let (_, friend) = program(k, domain);
+    ipc(k, friend, Ipc::receive(ThreadId::ANY));
+    assert!(fast(k, id, &Ipc::call(friend, 1, &[]), &|step| step()));
+}
+
+/// As after an unmap that spared the CPUs where the space does not run.
+fn forget_runs(k: &mut TestKernel, id: ThreadId) {
+    let space = k.thread(k.find(id).expect("lives")).space;
+    k.spaces[usize::from(space)].ran_on = CpuSet::EMPTY;
+}
+
+/// Tries the fast path of faults alone.
+fn faults(k: &mut TestKernel, client: ThreadId, run: Run<'_>) -> bool {
+    super::world::run(k, client);
+    let cpu = usize::from(k.this_cpu);
+    run(&mut || k.fast_fault(cpu, HERE, Rights::R, 0).is_some())
+}
+
+/// Maps a page that the source has with `rights` to `dest` with all rights, in a region where a table is there already.
+fn maps(
+    rights: Rights,
+    dest: u64,
+    attr: Attr,
+    run: Run<'_>,
+    worked: fn(&mut TestKernel, u16) -> bool,
+) -> bool {
+    let k = &mut world(1, 1)[0];
+    let (from, to) = (program(k, 20).0.slot(), program(k, 20).0.slot());
+    k.db.map_root(from, HERE, HERE, 12, rights, Attr::Normal).expect("room");
+    k.db.map_root(to, HERE + 4096, HERE, 12, rights, Attr::Normal).expect("room");
+    run(&mut || {
+        let (db, mut tlb) = k.db_and_tlb();
+        let fpage = Fpage::new(HERE, 12, Rights::RW).unwrap();
+        db.map(&mut tlb, from, fpage, to, dest, attr).is_ok() && worked(k, to)
+    })
+}
+
+/// Maps a page where another one is.
+fn occupies(attr: Attr, run: Run<'_>) -> bool {
+    let k = &mut world(1, 1)[0];
+    let (from, to) = (k.create_space(20, false).unwrap(), k.create_space(20, false).unwrap());
+    for page in [HERE, HERE + 4096] {
+        k.db.map_root(from.slot(), page, page, 12, Rights::RW, Attr::Normal).expect("room");
+    }
+    let mut map = |page: u64| {
+        let (db, mut tlb) = k.db_and_tlb();
+        let fpage = Fpage::new(page, 12, Rights::RW).unwrap();
+        db.map(&mut tlb, from.slot(), fpage, to.slot(), HERE, attr)
+    };
+    map(HERE).expect("free");
+    run(&mut || map(HERE + 4096) != Err(Error::AlreadyMapped))
+}
