@@ -127,7 +127,7 @@ impl Parts {
 
     /// The nearest comment `// part: name` above, without leaving the function.
     fn comment(&self, frame: &Frame) -> Option<String> {
-        let at = frame.file.find("platform/")?;
+        let at = frame.file.rfind("platform/")?;
         let file = &frame.file[at..];
         let mut sources = self.sources.borrow_mut();
         let lines = sources.entry(file.to_owned()).or_insert_with(|| {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use kernel_bench::{CASES, SAMPLES};
 use libtest_mimic::Trial;
-use skerry::bench::KernelBench;
+use skerry::bench::{KernelBench, met};
 use skerry::ending::Ending;
+use skerry::ledger::{self, Ledger};
 use skerry::qemu::{Boot, Pace};
 use skerry::record::series;
 use skerry::supervisor::{Finished, Quiet, supervise};
@@ -16,6 +17,8 @@ use crate::harness::{Outcome, SILENCE, ensure, machine, session, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("kernel::every-case-is-measured", every_case),
+        trial("kernel::bars", bars),
+        trial("kernel::ledger", ledger),
         trial("kernel::unknown-case", || refused("root=kernel-bench -- nosuch", "nosuch")),
         trial("kernel::unknown-root-program", || refused("root=nosuch", "nosuch")),
         trial("kernel::malformed-root-program", || refused("root=modules.txt", "modules.txt")),
@@ -32,6 +35,50 @@ fn every_case() -> Outcome {
         ensure(series.min().as_f64() > Some(0.0), || format!("{name}: nothing was counted"))?;
     }
     ensure(series.len() == CASES.len(), || format!("{} cases of {}", series.len(), CASES.len()))
+}
+
+/// Bars that are not met yet; the ledger shows where the instructions go.
+const OPEN: [&str; 4] =
+    ["ipc.roundtrip.cross-cluster", "fault.roundtrip", "thread.create-start", "thread.migrate.cluster"];
+
+/// Every path stays below its bar; one that is said to be open must be, so that the list cannot outlive its reason.
+fn bars() -> Outcome {
+    let bench = KernelBench::new(&[], SILENCE)?;
+    let run = bench.run(session()?, &Quiet)?.passed()?;
+    for series in series(&[run]) {
+        let Some(case) = kernel_bench::find(&series.measurement.case) else { continue };
+        let Some(met) = met(case, &series) else { continue };
+        let open = OPEN.contains(&case.name);
+        ensure(met != open, || {
+            let (max, bar) = (series.max(), case.bar.unwrap_or(0));
+            let what = if open { "is met, but said to be open (OPEN)" } else { "is not met" };
+            format!("{}: {max} instructions, the bar of {bar} {what}", case.name)
+        })?;
+    }
+    Ok(())
+}
+
+/// The committed ledger is what this source makes.
+fn ledger() -> Outcome {
+    let session = session()?;
+    let ledger = Ledger::make(session, &KernelBench::new(&[], SILENCE)?, &Quiet)?;
+    let path = skerry::session::workspace()?.join(ledger::FILE);
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    if !committed.contains(&format!("Compiler of the guest: {}\n", ledger.compiler)) {
+        // Another compiler makes other instructions: then only the bars count, which `kernel::bars` looks at.
+        eprintln!("{} was made with another compiler than {}", ledger::FILE, ledger.compiler);
+        return Ok(());
+    }
+    let lines = ledger::difference(&committed, &ledger.render());
+    ensure(lines.is_empty(), || {
+        format!(
+            "the kernel executes other instructions than {} says:\n{}\nmake it anew with `cargo run -q -- bench kernel \
+             --ledger > {}`, and explain the change in the commit",
+            ledger::FILE,
+            lines.join("\n"),
+            ledger::FILE
+        )
+    })
 }
 
 /// A line that the guest refuses with a reason that names `what`.
