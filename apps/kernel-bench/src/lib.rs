@@ -45,7 +45,7 @@ impl Case {
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 18] = [
     case("syscall.null", [30, 0, 14], "the system call that does nothing")
         .between("bench_null_call", "bench_null_back"),
     case(
@@ -111,6 +111,12 @@ pub const CASES: [Case; 17] = [
         [0, 0, 0],
         "the same where the thread is the first in its page of UTCBs",
     ),
+    case(
+        "thread.migrate.cluster",
+        [1800, 0, 0],
+        "move a thread with floating-point state to another cluster, to its first instruction there; both CPUs summed",
+    )
+    .between("bench_migrate_call", "bench_migrant_first"),
     case("page.copy", [0, 0, 642], "copy 4 KiB in user mode (ldp/stp)"),
     case("page.zero", [0, 0, 146], "clear 4 KiB in user mode (dc zva)"),
 ];

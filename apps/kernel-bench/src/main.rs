@@ -1,7 +1,7 @@
 //! kernel-bench: counts the instructions of the kernel's paths.
 //!
 //! It runs as the root program (`root=kernel-bench`), on every cluster, with nothing but the kernel below it. On cluster 0 it makes
-//! spaces and threads, lets them measure, and sends every sample as a record; on the others it answers messages. The count is the
+//! spaces and threads, lets them measure, and sends every sample as a record; on the others it lends a hand. The count is the
 //! cycle counter's, which in deterministic emulation is exactly the instructions of all CPUs together; whoever takes no
 //! part sleeps in WFI.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -10,6 +10,7 @@
 mod guest {
     mod cases;
     mod loops;
+    mod service;
     mod shared;
     mod world;
 
@@ -30,7 +31,7 @@ mod guest {
 
     fn main(cluster: u64) -> ! {
         if cluster != 0 {
-            loops::serve()
+            service::run(cluster as u16)
         }
         let mut uart = Uart::new(start::boot_info());
         let wanted = start::boot_info().app_arguments();
@@ -46,7 +47,7 @@ mod guest {
 
     /// Runs the cases that `wanted` names, or all.
     fn run_all(uart: &mut Uart, wanted: &str) -> Result<(), (&'static str, Trouble)> {
-        let mut world = World::new(start::boot_info()).map_err(|trouble| ("start", trouble))?;
+        let mut world = World::new(start::boot_info(), 0).map_err(|trouble| ("start", trouble))?;
         let empty = cases::empty(&mut world).map_err(|trouble| ("empty", trouble))?;
         let overhead = middle(&empty);
         let is_wanted = |name| wanted.is_empty() || wanted.split_ascii_whitespace().any(|word| word == name);

@@ -94,7 +94,7 @@ impl Symbols {
 }
 
 /// A demangled name without its hash, generic arguments and `impl` blocks: the last two parts of its path.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let mut depth = 0;
     let outside: String = name
         .replace("->", "")

@@ -1,10 +1,11 @@
 //! The cases: who does what to whom while the counter is looked at.
 
-use kernel_bench::SAMPLES;
+use kernel_bench::{SAMPLES, WARM_UP};
 use skerry_abi::fpage::PAGE_BITS;
-use skerry_abi::{Fpage, Rights, Tag, ThreadId};
+use skerry_abi::{Error, Fpage, Rights, Tag, ThreadId};
 
 use super::loops::{self, Loop};
+use super::service;
 use super::shared::{self, Params, RUN};
 use super::world::{Space, Trouble, World, failed, settle};
 use skerry_rt::sys;
@@ -38,6 +39,7 @@ pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Troub
         "unmap.nothing" => unmap(world, 0, 0),
         "thread.create-start" => create_start(world, 1),
         "thread.create-start.new-utcb-page" => create_start(world, 4),
+        "thread.migrate.cluster" => migrate(world),
         "page.copy" => alone(world, Loop::Copy),
         "page.zero" => alone(world, Loop::Zero),
         _ => return None,
@@ -90,13 +92,13 @@ fn same_space(world: &mut World) -> Result<Samples, Trouble> {
     call(world, &mut space, server, EIGHT)
 }
 
-/// The server is the first thread of cluster 1's root space, which sleeps in its kernel but for this.
+/// The server is of cluster 1, whose CPU sleeps but for this.
 fn cross_cluster(world: &mut World) -> Result<Samples, Trouble> {
     if world.clusters < 2 {
         return Err(Trouble::Alone);
     }
     let mut client = world.space()?;
-    let server = ThreadId::root(1);
+    let server = service::remote_echo()?;
     sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
     call(world, &mut client, server, EIGHT)
 }
@@ -165,4 +167,34 @@ fn create_start(world: &mut World, slot: u64) -> Result<Samples, Trouble> {
         0 => Ok(shared::samples()),
         wrong => Err(Trouble::Wrong("creating threads", wrong)),
     }
+}
+
+/// A thread of cluster 0 that owns the floating-point unit moves to cluster 1, whose CPU sleeps.
+fn migrate(world: &mut World) -> Result<Samples, Trouble> {
+    if world.clusters < 2 {
+        return Err(Trouble::Alone);
+    }
+    let mut space = world.space()?;
+    let (dest, cpu, pager) = (service::remote_space()?, world.first_cpu_of_next, ThreadId::root(1));
+    sys::grant_partner(space.id, world.me).map_err(failed("granting a partner"))?;
+    let mut samples = [0; RUN];
+    for sample in &mut samples {
+        let thread = world.start_alone(&mut space, Loop::Migrant, Params::default())?;
+        world.expect(thread, loops::READY)?;
+        let params =
+            Params { dest: dest.0, tag: cpu.into(), address: thread.0, step: pager.0, ..Params::default() };
+        let block = world.params(params);
+        let code = loops::migrate_thread(block);
+        if code != 0 {
+            return Err(Trouble::Call("moving a thread", Error::from_code(code)));
+        }
+        let before = shared::first();
+        let [wrong, after] = world.expect(thread, loops::DONE)?;
+        if wrong != 0 {
+            return Err(Trouble::Wrong("floating-point state of a thread that moved", 1));
+        }
+        *sample = after.wrapping_sub(before);
+        sys::thread_delete(thread).map_err(failed("deleting a thread that has moved"))?;
+    }
+    Ok(core::array::from_fn(|index| samples[WARM_UP + index]))
 }

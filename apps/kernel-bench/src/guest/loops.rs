@@ -16,12 +16,15 @@ use skerry_abi::syscall::{IPC, NOTIFY, NULL, THREAD_CONTROL, UNMAP, thread_op};
 /// What a finished loop sends: one word, the number of wrong answers.
 pub(crate) const DONE: u32 = 0xbe2c;
 
+/// What a loop sends that waits to be moved.
+pub(crate) const READY: u32 = 0xbe2d;
+
 global_asm!(
     r#"
     .pushsection .text.bench, "ax"
     .balign 4096
     .global bench_empty, bench_null, bench_notify, bench_listener, bench_touch, bench_client, bench_server, bench_faulter, bench_pager
-    .global bench_unmap, bench_create, bench_newborn, bench_copy, bench_zero
+    .global bench_migrate, bench_migrant, bench_unmap, bench_create, bench_newborn, bench_copy, bench_zero
 
     // x19, x20: the counter before and after; x22: wrong answers; x25: next sample; x24: samples to come
     .macro  load_params
@@ -284,6 +287,58 @@ bench_newborn:
     str     x1, [x0]
     b       sleep
 
+    // Called, with a stack: moves the thread ADDRESS to the space DEST of another cluster, CPU TAG, pager STEP. Leaves the counter in
+    // the first sample, and returns the error.
+bench_migrate:
+    stp     x19, x28, [sp, #-16]!
+    mov     x28, x0
+    mov     x0, #{migrate}
+    ldr     x1, [x28, #{address}]
+    ldr     x2, [x28, #{dest}]
+    ldr     x3, [x28, #{tag}]
+    ldr     x4, [x28, #{step}]
+    mov     x5, xzr
+    .global bench_migrate_call
+bench_migrate_call:
+    begin
+    svc     #{thread_control}
+    ldr     x1, [x28, #{samples}]
+    str     x19, [x1]
+    ldp     x19, x28, [sp], #16
+    ret
+
+    // The thread that bench_migrate moves: has floating-point state, says so, and is moved before its next instruction. Then it
+    // says when that was, and whether the state is still there. Behind the move it has no parameters: they are the other cluster's.
+bench_migrant:
+    load_params
+    ldr     x24, [x28, #{main}]
+    .arch_extension fp
+    fmov    d8, x24
+    .arch_extension nofp
+    mov     x0, x24
+    mov     x1, xzr
+    ldr     x2, ={ready_label} << 32
+    mov     x11, #-1
+    mov     x12, xzr
+    mov     x13, xzr
+    svc     #{ipc}
+    .global bench_migrant_first
+bench_migrant_first:
+    mrs     x20, pmccntr_el0
+    .arch_extension fp
+    fmov    x21, d8
+    .arch_extension nofp
+    mov     x0, x24
+    mov     x1, xzr
+    ldr     x2, =({done_label} << 32) | 2
+    eor     x3, x21, x24
+    mov     x4, x20
+    mov     x11, #-1
+    mov     x12, xzr
+    mov     x13, xzr
+    svc     #{ipc}
+    b       sleep
+
     // Copies the page at ADDRESS to the one at DEST.
 bench_copy:
     load_params
@@ -363,7 +418,7 @@ sleep:
     address = const ADDRESS, step = const STEP,
     ipc = const IPC, null = const NULL, notify = const NOTIFY, unmap = const UNMAP, thread_control = const THREAD_CONTROL,
     create = const thread_op::CREATE, start = const thread_op::START, delete = const thread_op::DELETE,
-    item = const Tag::new(0, 0, 2).0, done_label = const DONE,
+    item = const Tag::new(0, 0, 2).0, done_label = const DONE, ready_label = const READY, migrate = const thread_op::MIGRATE,
 );
 
 macro_rules! loops {
@@ -401,6 +456,8 @@ loops! {
     Faulter = bench_faulter;
     /// Answers faults.
     Pager = bench_pager;
+    /// Is moved to another cluster.
+    Migrant = bench_migrant;
     /// Unmaps pages.
     Unmap = bench_unmap;
     /// Copies a page.
@@ -411,6 +468,7 @@ loops! {
 
 unsafe extern "C" {
     fn bench_create(params: u64) -> u64;
+    fn bench_migrate(params: u64) -> u64;
 }
 
 /// Creates, starts and deletes threads as the block at `params` says; returns how many of the calls failed.
@@ -419,8 +477,8 @@ pub(crate) fn create_threads(params: u64) -> u64 {
     unsafe { bench_create(params) }
 }
 
-/// Becomes the echo server.
-pub(crate) fn serve() -> ! {
-    // SAFETY: the loop needs neither stack nor arguments and never returns.
-    unsafe { core::arch::asm!("b bench_server", options(noreturn)) }
+/// Moves a thread as the block at `params` says. Returns the kernel's error code, 0 for none.
+pub(crate) fn migrate_thread(params: u64) -> u64 {
+    // SAFETY: as for `create_threads`.
+    unsafe { bench_migrate(params) }
 }

@@ -76,3 +76,8 @@ pub(crate) fn set(index: usize, params: Params, main: ThreadId) -> u64 {
 pub(crate) fn samples() -> [u64; COUNTED] {
     core::array::from_fn(|index| SHARED.samples[WARM_UP + index].load(Relaxed))
 }
+
+/// The first word of the samples, where a single look at the counter is left.
+pub(crate) fn first() -> u64 {
+    SHARED.samples[0].load(Relaxed)
+}

@@ -29,7 +29,7 @@ pub(crate) enum Trouble {
     Wrong(&'static str, u64),
     /// A thread did something that it must not.
     Message(ThreadId, u32, [u64; 4]),
-    /// The pool of cluster 0 is too small.
+    /// The cluster's pool is too small.
     NoRoom,
     /// There is only one cluster.
     Alone,
@@ -43,7 +43,7 @@ impl fmt::Display for Trouble {
             Self::Message(from, label, words) => {
                 write!(f, "unexpected message {label:#x} of {from:?}: {words:x?}")
             }
-            Self::NoRoom => f.write_str("no 8 MiB of contiguous free memory on node 0"),
+            Self::NoRoom => f.write_str("no 8 MiB of contiguous free memory on the cluster's node"),
             Self::Alone => f.write_str("the case needs two clusters: boot a machine with two nodes"),
         }
     }
@@ -70,9 +70,9 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    fn find(boot: &BootInfo) -> Option<Self> {
+    fn find(boot: &BootInfo, cluster: u16) -> Option<Self> {
         let block = 1 << BLOCK_BITS;
-        let base = boot.pools().iter().filter(|pool| pool.cluster == 0).find_map(|pool| {
+        let base = boot.pools().iter().filter(|pool| pool.cluster == cluster).find_map(|pool| {
             let base = pool.range.base.next_multiple_of(block);
             (base + 4 * block <= pool.range.end()).then_some(base)
         })?;
@@ -87,19 +87,22 @@ pub(crate) struct World {
     pub(crate) cpu: CpuId,
     pub(crate) frames: Frames,
     pub(crate) clusters: u32,
+    /// The first CPU of cluster 1, if there is one.
+    pub(crate) first_cpu_of_next: CpuId,
     next_domain: u32,
     next_block: usize,
     next_region: u64,
 }
 
 impl World {
-    /// For the main thread of cluster 0.
-    pub(crate) fn new(boot: &BootInfo) -> Result<Self, Trouble> {
+    /// For the main thread of a cluster.
+    pub(crate) fn new(boot: &BootInfo, cluster: u16) -> Result<Self, Trouble> {
         Ok(Self {
             me: utcb::my_id(),
             cpu: utcb::cpu(),
-            frames: Frames::find(boot).ok_or(Trouble::NoRoom)?,
+            frames: Frames::find(boot, cluster).ok_or(Trouble::NoRoom)?,
             clusters: boot.cluster_count,
+            first_cpu_of_next: boot.clusters().get(1).map_or(0, |cluster| cluster.first_cpu),
             next_domain: domain::FIRST_TASK,
             next_block: 0,
             next_region: 0x10_0000_0000,
@@ -181,6 +184,31 @@ impl World {
         self.pager_until_done(case, thread)
     }
 
+    /// Starts a loop and does not wait for it.
+    pub(crate) fn start_alone(
+        &mut self,
+        space: &mut Space,
+        what: Loop,
+        params: Params,
+    ) -> Result<ThreadId, Trouble> {
+        let thread = self.create(space, self.me, PRIORITY)?;
+        self.start(thread, what, params)?;
+        Ok(thread)
+    }
+
+    /// Waits for a message of `thread`, and gives its first two words.
+    pub(crate) fn expect(&mut self, thread: ThreadId, label: u32) -> Result<[u64; 2], Trouble> {
+        let mut message = Message::new();
+        let from =
+            ipc::receive(thread, &mut message, Timeout::NEVER).map_err(failed("waiting for a thread"))?;
+        let mut words = [0; 4];
+        words.iter_mut().zip(message.words()).for_each(|(to, from)| *to = *from);
+        match message.tag.label() {
+            found if found == label => Ok([words[0], words[1]]),
+            other => Err(Trouble::Message(from.thread, other, words)),
+        }
+    }
+
     /// Starts a loop that waits for messages.
     pub(crate) fn serve(
         &mut self,
@@ -216,7 +244,7 @@ impl World {
     }
 
     /// What a space that touched `address` gets: the same address of this space.
-    fn item(&self, address: u64) -> Option<MapItem> {
+    pub(crate) fn item(&self, address: u64) -> Option<MapItem> {
         let program = Range { base: PROGRAM_BASE, size: UTCB_BASE - PROGRAM_BASE };
         let bits = match address {
             a if program.contains(a) || self.frames.pages.contains(a) => PAGE_BITS,

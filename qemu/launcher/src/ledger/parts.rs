@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::symbols::{Frame, Symbols};
+use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 50] = [
+const FUNCTIONS: [(&str, &str, &str); 52] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
     ("arch/aarch64/dispatch.rs", "", "entry"),
@@ -27,6 +27,8 @@ const FUNCTIONS: [(&str, &str, &str); 50] = [
     ("arch/aarch64/measure.rs", "", "count"),
     ("arch/aarch64/words.rs", "", "copy and clear"),
     ("arch/aarch64/machine.rs", "kick", "interrupt"),
+    ("arch/aarch64/machine.rs", "zero_words", "copy and clear"),
+    ("arch/aarch64/machine.rs", "copy_words", "copy and clear"),
     ("arch/aarch64/machine.rs", "begin_slice", "timer"),
     ("arch/aarch64/machine.rs", "", "TLB and barriers"),
     ("arch/aarch64/shootdown.rs", "", "TLB and barriers"),
@@ -68,13 +70,14 @@ const FUNCTIONS: [(&str, &str, &str); 50] = [
 ];
 
 /// (beginning of a label, part).
-const LABELS: [(&str, &str); 8] = [
+const LABELS: [(&str, &str); 9] = [
     ("resume_thread", "exit"),
     ("exception_vectors", "entry"),
     ("user_", "entry"),
     ("ipc_general", "entry"),
     ("ipc_check", "lookup"),
     ("ipc_fast", "lookup"),
+    ("fp_", "floating point"),
     ("mem", "copy and clear"),
     ("__", "copy and clear"),
 ];
@@ -100,6 +103,13 @@ impl Parts {
 
     /// The part of a kernel instruction, and the function that it is shown under.
     pub fn of(&self, kernel: &Symbols, address: u64) -> (String, String) {
+        // The compiler gives some instructions no source line: they are for what those before them are for.
+        let near = (0..4).map(|back| self.exactly(kernel, address - 4 * back));
+        let known = near.into_iter().find(|(part, _)| part != OTHER);
+        known.unwrap_or_else(|| self.exactly(kernel, address))
+    }
+
+    fn exactly(&self, kernel: &Symbols, address: u64) -> (String, String) {
         let frames = kernel.frames(address);
         for (depth, frame) in frames.iter().enumerate() {
             if let Some(part) = self.comment(frame).or_else(|| by_function(frame).map(str::to_owned)) {
@@ -119,7 +129,11 @@ impl Parts {
             }
             (None, Some(label)) => match label.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('_')) {
                 Some((part, _)) => (part.replace('_', " "), "assembly".to_owned()),
-                None => (by_label(label).unwrap_or(OTHER).to_owned(), label.to_owned()),
+                None => {
+                    let path = addr2line::demangle_auto(label.into(), None);
+                    let part = by_label(label).or_else(|| by_module(&path)).unwrap_or(OTHER);
+                    (part.to_owned(), plain(&path))
+                }
             },
             (None, None) => (OTHER.to_owned(), "?".to_owned()),
         }
@@ -159,6 +173,15 @@ fn by_function(frame: &Frame) -> Option<&'static str> {
     FUNCTIONS.iter().find(matches).map(|rule| rule.2)
 }
 
+/// For a function without debug information: its module names its file.
+fn by_module(path: &str) -> Option<&'static str> {
+    let is_module = |file: &str| {
+        let module = file.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
+        module.is_some_and(|module| path.contains(&format!("::{module}::")))
+    };
+    FUNCTIONS.iter().find(|(file, name, _)| name.is_empty() && is_module(file)).map(|rule| rule.2)
+}
+
 fn by_label(label: &str) -> Option<&'static str> {
     LABELS.iter().find(|(start, _)| label.starts_with(start)).map(|rule| rule.1)
 }
@@ -179,6 +202,8 @@ mod tests {
         assert_eq!(part("/x/platform/kernel/src/remote/send.rs", "send"), Some("ring"));
         assert_eq!(part("/x/library/core/src/option.rs", "Option::map"), None);
         assert_eq!(by_label("ipc_fast"), Some("lookup"));
+        assert_eq!(by_module("<skerry_kernel::queue::Queue>::remove"), Some("schedule"));
+        assert_eq!(by_module("core::option::unwrap_failed"), None);
     }
 
     #[test]

@@ -85,10 +85,10 @@ impl<'a> Stepper<'a> {
         Ok(Self { gdb, first, next, instructions: HashMap::new(), trace: Trace::new() })
     }
 
-    /// Goes on until the first CPU is at `last`, and gives what was executed.
+    /// Goes on until a CPU is at `last`, and gives what was executed.
     fn until(mut self, last: u64) -> Result<Trace> {
         let mut cpu = self.first;
-        while self.next[self.first as usize] != last {
+        while !self.next.contains(&last) {
             if self.instruction(cpu)? == WFI {
                 // Who is awake moves, and goes on.
                 self.gdb.step()?;
