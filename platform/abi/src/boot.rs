@@ -14,7 +14,7 @@ pub const MAX_RANGES: usize = 1024;
 /// Modules in the archive at most.
 pub const MAX_MODULES: usize = 32;
 /// [`BootInfo::magic`].
-pub const MAGIC: u64 = 0x534b_4552_5259_0002;
+pub const MAGIC: u64 = 0x534b_4552_5259_0003;
 
 /// One CPU.
 #[repr(C)]
@@ -79,12 +79,33 @@ pub struct Segment {
     pub rights: u64,
 }
 
+/// Kinds of kernel object: indices of [`Cluster::arenas`].
+pub mod arena {
+    /// Thread control blocks.
+    pub const TCBS: usize = 0;
+    /// UTCB pages.
+    pub const UTCBS: usize = 1;
+    /// Page tables of spaces.
+    pub const PAGE_TABLES: usize = 2;
+    /// Nodes of mapping trees.
+    pub const MAP_NODES: usize = 3;
+    /// How many kinds there are.
+    pub const COUNT: usize = 4;
+    /// Which part of a kernel's memory suffices for its objects of each kind: the kernel cuts its heap accordingly.
+    pub const SHARE: [u64; COUNT] = [4, 4, 2, 2];
+}
+
 /// One cluster: the memory of its kernel, and its root pager.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// All memory of the kernel instance (image, stacks, tables, rings, heap); no user mapping ever covers it.
+    /// The memory of the kernel instance (image, stacks, tables, rings, heap), but for what `image` and `arenas` name. No user mapping
+    /// ever covers any of it.
     pub kernel: Range,
+    /// The kernel's image, if the command line placed it elsewhere; else of size 0.
+    pub image: Range,
+    /// Per kind of object ([`arena`]) the memory for it, if the command line placed it elsewhere; else of size 0.
+    pub arenas: [Range; arena::COUNT],
     /// The unused rest of it: the kernel's heap.
     pub heap: Range,
     /// Inbound rings: the ring from cluster *s* lies at `rings.base + s * RING_SIZE`.
@@ -101,6 +122,14 @@ pub struct Cluster {
     pub node: u16,
     /// The node its kernel memory comes from (another than `node` where that one has no memory).
     pub memory_node: u16,
+}
+
+impl Cluster {
+    /// All memory of the kernel instance.
+    pub fn kernel_memory(&self) -> impl Iterator<Item = Range> + '_ {
+        let elsewhere = self.arenas.iter().copied().chain([self.image]).filter(|range| range.size != 0);
+        core::iter::once(self.kernel).chain(elsewhere)
+    }
 }
 
 /// A file of the archive.

@@ -43,6 +43,15 @@ pub enum Error {
         /// The values it can have.
         values: [&'static str; 2],
     },
+    /// An option that places something has a malformed value.
+    Where(&'static str),
+    /// An option names a node without memory.
+    NoMemory {
+        /// The option.
+        option: &'static str,
+        /// The node.
+        node: usize,
+    },
     /// RAM or a device lies where the kernels cannot reach it.
     OutOfReach {
         /// Its end.
@@ -101,6 +110,12 @@ impl fmt::Display for Error {
             }
             Self::Switch { option, values: [off, on] } => {
                 write!(f, "unknown value of {option}=: use {off} or {on}")
+            }
+            Self::Where(option) => {
+                write!(f, "unknown value of {option}=: use home, next or the number of a node")
+            }
+            Self::NoMemory { option, node } => {
+                write!(f, "{option}={node}: node {node} has no memory, or does not exist")
             }
             Self::OutOfReach { end, limit } => write!(
                 f,

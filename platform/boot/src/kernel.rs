@@ -63,7 +63,7 @@ impl Kernel {
 
         let rings = take(cluster.rings.size)?; // first: `Cluster::rings` of all kernels was set on this premise
         let boot_info = take(size_of::<BootInfo>() as u64)?;
-        let image_at = take(image.size())?;
+        let image_at = if cluster.image.size == 0 { take(image.size())? } else { cluster.image };
         let stacks = take(u64::from(cluster.cpu_count) * KERNEL_STACK_SIZE)?;
         memory.zero(rings);
         memory.zero(stacks);
@@ -130,12 +130,13 @@ const fn stack_top(cpu: usize) -> u64 {
     KERNEL_STACKS + (cpu as u64 + 1) * KERNEL_STACK_STRIDE
 }
 
-/// RAM that a kernel sees: all of its own, of the others only their rings.
+/// RAM that a kernel sees through `PHYSMAP`: its own but for an image that lies apart, of the others only their rings.
 fn visible(info: &BootInfo, number: usize) -> impl Iterator<Item = Range> + '_ {
     let part = move |(other, cluster): (usize, &Cluster)| {
         if other == number { cluster.kernel } else { cluster.rings }
     };
-    info.clusters().iter().enumerate().map(part)
+    let arenas = info.clusters[number].arenas.into_iter().filter(|arena| arena.size != 0);
+    info.clusters().iter().enumerate().map(part).chain(arenas)
 }
 
 /// The devices a kernel drives, as whole pages.

@@ -1,12 +1,13 @@
 //! The whole boot but for the instructions: from topology and archive to kernels that are ready to be entered.
 
 use heapless::Vec;
-use skerry_abi::boot::{self, BootInfo, MAX_CLUSTERS, PoolRange, RING_SIZE, Range, Segment};
+use skerry_abi::boot::{self, BootInfo, MAX_CLUSTERS, PoolRange, RING_SIZE, Range, Segment, arena};
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::layout::{PROGRAM_BASE, UTCB_BASE};
 use skerry_topology::{Clusters, FreeRanges, Topology, kernel_memory, pools};
 
 use crate::kernel::{IMAGE_WINDOW, Kernel, REACH, Start, cpus, devices};
+use crate::options::{PLACED, Where};
 use crate::registers::Features;
 use crate::tables::BLOCK_SIZE;
 use crate::{Archive, Error, Image, Memory, Options};
@@ -59,7 +60,7 @@ impl Loaded {
         info.clusters().iter().flat_map(|cluster| {
             let kernel = Range { base: cluster.kernel.base, size: cluster.heap.base - cluster.kernel.base };
             let root = cluster.root.iter().map(|part| Range { base: part.pa, size: part.size });
-            core::iter::once(kernel).chain(root).filter(|range| range.size != 0)
+            [kernel, cluster.image].into_iter().chain(root).filter(|range| range.size != 0)
         })
     }
 }
@@ -85,7 +86,7 @@ pub fn load(input: &Input<'_>, memory: &mut impl Memory, info: &mut BootInfo) ->
     let root = program(options.root.as_str(), PROGRAM_WINDOW, ROOT_SEGMENTS)?;
 
     let clusters = Clusters::new(input.topology, options.mode)?;
-    place(input, &clusters, image.size(), &root, info)?;
+    place(input, &clusters, &options, image.size(), &root, info)?;
 
     let mut loaded = Loaded { features: input.features, kernels: Vec::new() };
     for number in 0..clusters.list().len() {
@@ -138,6 +139,7 @@ fn reach(topology: &Topology, info: &BootInfo) -> Option<u64> {
 fn place(
     input: &Input<'_>,
     clusters: &Clusters,
+    options: &Options,
     image: u64,
     root: &Image<'_>,
     info: &mut BootInfo,
@@ -167,6 +169,30 @@ fn place(
             ..Default::default()
         };
         info.cluster_count += 1;
+    }
+    for (number, cluster) in clusters.list().iter().enumerate() {
+        for ((&place, option), kind) in options.places.iter().zip(PLACED).zip(0..) {
+            let home = cluster.memory_node;
+            let node = match place {
+                Where::Home => home,
+                Where::Next => topology.next_memory(home).unwrap_or(home),
+                Where::Node(node) if topology.ram_of(node) == 0 => {
+                    return Err(Error::NoMemory { option, node });
+                }
+                Where::Node(node) => node,
+            };
+            if node == home {
+                continue;
+            }
+            let described = &mut info.clusters[number];
+            match described.arenas.get_mut(kind) {
+                Some(place) => {
+                    let size = (described.kernel.size / arena::SHARE[kind]).next_multiple_of(BLOCK_SIZE);
+                    *place = free.alloc_top(node, size, BLOCK_SIZE, "a kernel's objects")?;
+                }
+                None => described.image = free.alloc_top(node, image, PAGE_SIZE, "a kernel's image")?,
+            }
+        }
     }
     // Behind all kernels, so that those of one node lie without gaps.
     for (number, cluster) in clusters.list().iter().enumerate() {

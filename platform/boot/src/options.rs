@@ -1,7 +1,7 @@
 //! The loader's own words on the kernel command line. All others belong to somebody else and are left alone.
 
 use heapless::String;
-use skerry_abi::boot::{BootInfo, kernel_switch};
+use skerry_abi::boot::{BootInfo, arena, kernel_switch};
 use skerry_topology::Mode;
 
 use crate::Error;
@@ -38,6 +38,39 @@ pub const DEFAULT_TICK_NS: u64 = 10_000_000;
 /// Longer periods are a typing error.
 const MAX_TICK_NS: u64 = 10_000_000_000;
 
+/// On which node something is to lie: `home`, `next` or a node's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Where {
+    /// Where the rest of the kernel's memory is.
+    #[default]
+    Home,
+    /// On the next node that has memory, by number; behind the last comes the first.
+    Next,
+    /// On this node.
+    Node(usize),
+}
+
+impl core::str::FromStr for Where {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "home" => Ok(Self::Home),
+            "next" => Ok(Self::Next),
+            // `parse` would take a sign.
+            _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().map(Self::Node).map_err(|_| ())
+            }
+            _ => Err(()),
+        }
+    }
+}
+
+/// The parts of a kernel that can be placed: [`boot::arena`]'s kinds by their index, and the image.
+///
+/// [`boot::arena`]: skerry_abi::boot::arena
+pub(crate) const PLACED: [&str; arena::COUNT + 1] = ["tcbs", "utcbs", "page-tables", "map-nodes", "image"];
+
 /// What the command line asks the loader to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -49,6 +82,8 @@ pub struct Options {
     pub root: Name,
     /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, as [`kernel_switch`] bits.
     pub kernel_switches: u64,
+    /// `tcbs=`, `utcbs=`, `page-tables=`, `map-nodes=`, `image=home|next|<node>`, in this order.
+    pub places: [Where; PLACED.len()],
 }
 
 /// The switches: option, value that leaves the bit clear, value that sets it, bit.
@@ -62,7 +97,8 @@ impl Options {
     /// Reads the command line that `info` holds.
     ///
     /// # Errors
-    /// [`Error::Clusters`], [`Error::Tick`], [`Error::Root`] or [`Error::Switch`] if a value is not one of those that can exist.
+    /// [`Error::Clusters`], [`Error::Tick`], [`Error::Root`], [`Error::Switch`] or [`Error::Where`] if a value is not one of those that can
+    /// exist.
     pub fn read(info: &BootInfo) -> Result<Self, Error> {
         let mode = match info.option("clusters") {
             Some(value) => value.parse().map_err(|()| Error::Clusters)?,
@@ -83,7 +119,13 @@ impl Options {
                 _ => {}
             }
         }
-        Ok(Self { mode, tick_ns, root, kernel_switches })
+        let mut places = [Where::Home; PLACED.len()];
+        for (place, option) in places.iter_mut().zip(PLACED) {
+            if let Some(value) = info.option(option) {
+                *place = value.parse().map_err(|()| Error::Where(option))?;
+            }
+        }
+        Ok(Self { mode, tick_ns, root, kernel_switches, places })
     }
 }
 

@@ -25,7 +25,7 @@ impl<H: Hal> Kernel<'_, H> {
             let mut rest = memory.range;
             // What the kernels own is left out; the kernel ranges inside one memory range come in any order.
             while rest.size != 0 {
-                let kernels = info.clusters().iter().map(|c| c.kernel);
+                let kernels = info.clusters().iter().flat_map(|c| c.kernel_memory());
                 let next =
                     kernels.filter(|k| k.base < rest.end() && k.end() > rest.base).min_by_key(|k| k.base);
                 let end = next.map_or(rest.end(), |k| k.base.max(rest.base));

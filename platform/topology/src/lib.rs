@@ -122,4 +122,10 @@ impl Topology {
             .filter(|&other| self.ram_of(other) != 0)
             .min_by_key(|&other| (other != node, self.distances[node][other], other))
     }
+
+    /// The node with memory that follows `node` by number, cyclically: itself only if no other has memory.
+    pub fn next_memory(&self, node: usize) -> Option<usize> {
+        let following = (node + 1..self.node_count).chain(0..=node.min(self.node_count));
+        following.into_iter().find(|&other| self.ram_of(other) != 0)
+    }
 }

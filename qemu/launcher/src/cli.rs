@@ -9,6 +9,7 @@ use crate::app::ArrayWalk;
 use crate::machine::{self, Overrides};
 use crate::size;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
+use crate::tuning::{Place, Tlb, Tuning};
 
 /// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
 ///
@@ -117,6 +118,8 @@ pub struct RunArgs {
     #[command(flatten)]
     system: SystemArgs,
     #[command(flatten)]
+    tuning: TuningArgs,
+    #[command(flatten)]
     walk: WalkArgs,
     /// Multi-threaded emulation: faster, but counts are no longer exact
     #[arg(long)]
@@ -173,6 +176,18 @@ struct SystemArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Inside the kernels")]
+struct TuningArgs {
+    /// How a kernel reaches the TLBs of its other CPUs [default: broadcast]
+    #[arg(long, value_enum)]
+    tlb: Option<Tlb>,
+    /// Put a part of every kernel on another node; PART: image, tcbs, utcbs, page-tables or map-nodes; WHERE: home, next (the
+    /// next node with memory) or a node's number. Can be given once per part
+    #[arg(long, value_name = "PART=WHERE")]
+    kernel_memory: Vec<Place>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "array-walk")]
 struct WalkArgs {
     /// Part of its array that a thread shares with the next one, 0 to 1
@@ -204,6 +219,11 @@ impl RunArgs {
             space: self.system.space.unwrap_or(named.space),
             placement: self.system.placement.unwrap_or(named.placement),
         }
+    }
+
+    /// What differs from the kernels' defaults.
+    pub fn tuning(&self) -> Tuning {
+        Tuning { tlb: self.tuning.tlb, places: self.tuning.kernel_memory.clone() }
     }
 
     /// The parameters of array-walk; `None` if no option of it was given.

@@ -92,6 +92,7 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
     let silence = Duration::from_secs(args.timeout);
     let mut experiment = Experiment::new(machine, system, app, walk, silence)?;
     experiment.pace = if args.fast { Pace::Fast } else { Pace::Deterministic };
+    experiment.tuning = args.tuning().check(&experiment.machine)?;
     experiment.app_args.clone_from(&args.app_args);
     // Refuse a bad line before anything is built.
     experiment.command_line()?;

@@ -16,6 +16,7 @@ use crate::session::Session;
 use crate::size;
 use crate::supervisor::{Finished, Observer, supervise};
 use crate::system::System;
+use crate::tuning::Tuning;
 
 /// Room for the guest's command line in its `BootInfo`, with the final zero.
 const COMMAND_LINE_SIZE: usize = 1024;
@@ -37,6 +38,8 @@ pub struct Experiment {
     pub pace: Pace,
     /// How long without output is too long.
     pub silence: Duration,
+    /// What differs from the kernels' defaults.
+    pub tuning: Tuning,
     /// Guest options that come before all others, so that they win: for tests of bad command lines.
     pub options: Vec<String>,
     /// Another archive than the session's: for tests of bad archives.
@@ -78,6 +81,7 @@ impl Experiment {
             app_args: Vec::new(),
             pace: Pace::Deterministic,
             silence,
+            tuning: Tuning::default(),
             options: Vec::new(),
             modules: None,
         })
@@ -90,6 +94,7 @@ impl Experiment {
     pub fn command_line(&self) -> Result<String> {
         let mut words = self.options.clone();
         words.extend(self.system.options().map(|(key, value)| format!("{key}={value}")));
+        words.extend(self.tuning.words());
         words.push(format!("tick={}", self.pace.tick_option()));
         words.push(format!("app={}", self.app.name));
         words.push("--".into());
@@ -145,6 +150,9 @@ impl Experiment {
         put("kernel", json!(self.system.kernel.to_string()));
         put("space", json!(self.system.space.to_string()));
         put("placement", json!(self.system.placement.to_string()));
+        if self.tuning != Tuning::default() {
+            put("tuning", json!(self.tuning.words().join(" ")));
+        }
         if let Some(walk) = &self.walk {
             put("overlap", json!(walk.overlap));
             put("iterations", json!(walk.iterations));
@@ -173,6 +181,9 @@ impl Experiment {
             size::format(machine.mem()),
             system.name()
         );
+        for word in self.tuning.words() {
+            line += &format!(", {word}");
+        }
         if let Some(walk) = &self.walk {
             let size = size::format(walk.size);
             let write = if walk.write { ", writing" } else { "" };

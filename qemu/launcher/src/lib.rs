@@ -46,3 +46,4 @@ pub mod symbols;
 pub mod system;
 pub mod table;
 pub mod toolchain;
+pub mod tuning;

@@ -1,7 +1,5 @@
 //! What is compared: the kernel's, the task space's and the placement's structure, as independent switches.
 
-use std::fmt;
-
 use clap::ValueEnum;
 
 use crate::error::{Error, Result};
@@ -107,13 +105,14 @@ impl System {
 
 macro_rules! display_as_typed {
     ($($type:ty),*) => {$(
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
             }
         }
     )*};
 }
+pub(crate) use display_as_typed;
 display_as_typed!(Kernel, Space, Placement, SystemName);
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The loader on the host: real device trees, made-up programs, and then a look at what it wrote, through the page tables.
 
 use crate::fake::{Ram, archive, blank_info, program, walk};
-use skerry_abi::boot::kernel_switch;
-use skerry_abi::boot::{BootInfo, Range};
+use skerry_abi::boot::{BootInfo, Cluster, Range, arena, kernel_switch};
 use skerry_abi::layout::*;
 use skerry_boot::registers::Features;
 use skerry_boot::{Archive, Error, Input, Loaded, Memory as _, load};
@@ -79,8 +78,9 @@ fn boot(tree: &[u8], line: &str) -> Result<Booted, Error> {
 
 /// Every machine in every mode.
 fn all() -> impl Iterator<Item = Booted> {
-    let modes = ["", "clusters=one", "clusters=per-cpu tick=100us"];
-    MACHINES.into_iter().flat_map(move |tree| modes.map(|line| boot(tree, line).unwrap()))
+    let elsewhere = "tcbs=next utcbs=next page-tables=next map-nodes=next image=next";
+    let modes = ["", "clusters=one", "clusters=per-cpu tick=100us", elsewhere];
+    MACHINES.into_iter().flat_map(move |tree| modes.into_iter().map(move |line| boot(tree, line).unwrap()))
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn nothing_is_written_but_kernel_memory_and_root_pagers() {
         for cluster in booted.info.clusters() {
             assert_eq!(cluster.heap.end(), cluster.kernel.end());
             assert!(cluster.heap.size >= 4 << 20, "{:?}", cluster.heap);
-            ranges.push(cluster.kernel);
+            ranges.extend(cluster.kernel_memory());
             let parts = cluster.root.iter().filter(|part| part.size != 0);
             ranges.extend(parts.map(|part| Range { base: part.pa, size: part.size }));
         }
@@ -127,11 +127,20 @@ fn every_cpu_enters_its_own_copy_of_the_kernel_on_its_own_stack() {
             }
             assert!(walk(ram, root, sp).is_none() && walk(ram, root, sp - KERNEL_STACK_SIZE - 1).is_none());
 
-            // Its image is in its own kernel memory: contents, zeros and rights.
+            // Its image is in its own memory: contents, zeros and rights.
+            let home = Range {
+                size: if info.clusters()[description.cluster as usize].image.size == 0 {
+                    kernel.size
+                } else {
+                    0
+                },
+                ..kernel
+            };
+            let image = [home, info.clusters()[description.cluster as usize].image];
             let at = |va| walk(ram, root, va).unwrap();
             let rights = |va| (at(va).1 >> 7 & 1, at(va).1 >> 53 & 1); // read-only, never executed at EL1
             for (va, byte) in [(KERNEL_BASE, b'c'), (ENTRY, 0x5a), (KERNEL_BASE + 4 * PAGE + 16, b'd')] {
-                assert!(kernel.contains(at(va).0));
+                assert!(image.iter().any(|part| part.contains(at(va).0)));
                 assert_eq!(ram.byte(at(va).0), byte);
             }
             assert_eq!(ram.byte(at(KERNEL_BASE + 6 * PAGE).0), 0);
@@ -156,7 +165,8 @@ fn a_kernel_sees_its_own_memory_all_rings_and_devices_only() {
             for ram_range in info.memory() {
                 for pa in (ram_range.range.base..ram_range.range.end()).step_by(PAGE as usize) {
                     let ring = info.clusters().iter().any(|other| other.rings.contains(pa));
-                    let expected = (cluster.kernel.contains(pa) || ring).then_some(pa);
+                    let own = core::iter::once(&cluster.kernel).chain(&cluster.arenas);
+                    let expected = (own.into_iter().any(|own| own.contains(pa)) || ring).then_some(pa);
                     let found = walk(ram, root, PHYSMAP + pa);
                     assert_eq!(found.map(|(pa, _)| pa), expected, "cluster {number}, {pa:#x}");
                     // Writable, never executable by anybody, inner shareable, write-back.
@@ -190,6 +200,37 @@ fn rings_are_empty_and_root_pagers_loaded() {
             assert_eq!(home.node, cluster.memory_node);
         }
     }
+}
+
+#[test]
+fn kernel_objects_lie_where_the_command_line_says() {
+    // Nodes 0 and 1 have memory.
+    let node = |booted: &Booted, range: Range| {
+        let home = booted.info.memory().iter().find(|piece| piece.range.contains(range.base));
+        home.map(|piece| (piece.node, piece.range.end() >= range.end()))
+    };
+    let booted = boot(MACHINES[1], "tcbs=next page-tables=0 utcbs=home").unwrap();
+    let [first, second] = booted.info.clusters() else { panic!("two clusters") };
+    let places = |cluster: &Cluster| cluster.arenas.map(|arena| node(&booted, arena));
+    assert_eq!(places(first), [Some((1, true)), None, None, None]);
+    assert_eq!(places(second), [Some((0, true)), None, Some((0, true)), None]);
+    assert_eq!((first.image.size, second.image.size), (0, 0));
+    let booted = boot(MACHINES[1], "map-nodes=1 image=next").unwrap();
+    let clusters = booted.info.clusters();
+    assert_eq!(node(&booted, clusters[0].arenas[arena::MAP_NODES]), Some((1, true)));
+    assert_eq!(clusters[1].arenas, [Range::default(); arena::COUNT]);
+    assert_eq!([0, 1].map(|c| node(&booted, clusters[c].image)), [Some((1, true)), Some((0, true))]);
+    // One node with memory is its own next one.
+    let booted = boot(MACHINES[0], "tcbs=next").unwrap();
+    assert_eq!(booted.info.clusters()[0].arenas, [Range::default(); arena::COUNT]);
+
+    let line = |line| boot(MACHINES[1], line).err().unwrap();
+    for (word, option) in
+        [("tcbs=", "tcbs"), ("utcbs=far", "utcbs"), ("image=-1", "image"), ("map-nodes=+1", "map-nodes")]
+    {
+        assert_eq!(line(word), Error::Where(option), "{word}");
+    }
+    assert_eq!(line("page-tables=2").to_string(), "page-tables=2: node 2 has no memory, or does not exist");
 }
 
 #[test]

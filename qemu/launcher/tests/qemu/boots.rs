@@ -1,11 +1,12 @@
 //! Machines of all shapes come up, and bad ones are refused by the guest in words.
 
 use libtest_mimic::Trial;
-use skerry::app::App;
+use skerry::app::{App, ArrayWalk};
 use skerry::ending::Ending;
 use skerry::experiment::Experiment;
 use skerry::size::MIB;
 use skerry::system::SystemName;
+use skerry::tuning::Tuning;
 
 use crate::harness::{Outcome, SILENCE, archive_without, ensure, expect, machine, nodes, selftest, trial};
 
@@ -34,6 +35,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             expect(&selftest(machine(name)?, "ok")?, Ending::Pass).map(drop)
         }));
     }
+    for name in [SystemName::Numa, SystemName::SingleSpace] {
+        trials.push(trial(format!("boot::kernel-parts-elsewhere-{name}"), move || {
+            kernel_parts_elsewhere(name)
+        }));
+    }
     trials.push(trial("boot::minimum-memory-per-node", minimum_memory));
     trials.push(trial("boot::bad-command-line", bad_command_line));
     trials.push(trial("boot::out-of-memory", out_of_memory));
@@ -53,6 +59,16 @@ fn minimum_memory() -> Outcome {
         Some(experiment) => expect(&experiment, Ending::Pass).map(drop),
         None => Err("the launcher refuses every size".into()),
     }
+}
+
+/// A kernel works wherever its image and its objects lie.
+fn kernel_parts_elsewhere(name: SystemName) -> Outcome {
+    let places = ["image=next", "tcbs=next", "utcbs=0", "page-tables=2", "map-nodes=next"];
+    let places = places.iter().map(|place| place.parse()).collect::<Result<_, String>>()?;
+    let walk = ArrayWalk { overlap: 0.5, size: 4 * MIB, ..ArrayWalk::default() };
+    let mut experiment = Experiment::array_walk(nodes(3, 3, 384 * MIB)?, name.system(), walk, SILENCE)?;
+    experiment.tuning = Tuning { tlb: None, places }.check(&experiment.machine)?;
+    expect(&experiment, Ending::Pass).map(drop)
 }
 
 fn bad_command_line() -> Outcome {

@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::registers::{isb, read_sysreg, wfi, write_sysreg};
 use super::{dispatch, entry, gic, measure, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range, kernel_switch};
+use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range, arena, kernel_switch};
 use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
 use skerry_kernel::counters::InfoPage;
@@ -138,12 +138,14 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let me = &boot.clusters()[usize::from(cluster)];
     // SAFETY: the boot loader left this range to this kernel, and this is the only call.
     let mut heap = unsafe { Heap::new(me.heap) };
+    // SAFETY: the same of each of these ranges; they lie apart.
+    let mut elsewhere = me.arenas.map(|arena| (arena.size != 0).then(|| unsafe { Heap::new(arena) }));
     let threads = (heap.left() / (16 << 10)).clamp(64, 4096) as usize;
     let spaces = (threads / 4).clamp(32, 1024);
     let utcb_pages = threads / 2;
     let cpus = boot.cpu_count as usize;
 
-    let tcbs = heap.slice(threads, || Tcb::FREE).0;
+    let tcbs = elsewhere[arena::TCBS].as_mut().unwrap_or(&mut heap).slice(threads, || Tcb::FREE).0;
     let cold = heap.slice(threads, || Cold::FREE).0;
     let timers = heap.slice(threads, || Timer::IDLE).0;
     let members = heap.slice(threads, || Link::UNLINKED).0;
@@ -151,7 +153,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let guests = heap.slice(threads, || Guest::UNUSED).0;
     let links = heap.slice(2 * threads, || Link::UNLINKED).0;
     let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
-    let (utcbs, utcbs_pa) = heap.slice(utcb_pages, zero);
+    let (utcbs, utcbs_pa) = elsewhere[arena::UTCBS].as_mut().unwrap_or(&mut heap).slice(utcb_pages, zero);
     let utcb_links = heap.slice(utcb_pages, || Link::UNLINKED).0;
     let mut number = 0..;
     let run_queues = heap.slice(cpus, || RunQueue::new(number.next().unwrap_or(u16::MAX))).0;
@@ -171,10 +173,12 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     // nodes. One third for tables serves both.
     let table_bytes = size_of::<HwTable>() + size_of::<[u32; 512]>();
     let tables = heap.left() as usize / 3 / table_bytes;
-    let (hw, hw_pa) = heap.slice(tables, HwTable::default);
-    let shadow = heap.slice(tables, || [0u32; 512]).0;
-    let nodes = (heap.left() as usize - align_of::<Node>()) / size_of::<Node>();
-    let nodes = heap.slice(nodes, Node::default).0;
+    let table_heap = elsewhere[arena::PAGE_TABLES].as_mut().unwrap_or(&mut heap);
+    let (hw, hw_pa) = table_heap.slice(tables, HwTable::default);
+    let shadow = table_heap.slice(tables, || [0u32; 512]).0;
+    let node_heap = elsewhere[arena::MAP_NODES].as_mut().unwrap_or(&mut heap);
+    let nodes = (node_heap.left() as usize - align_of::<Node>()) / size_of::<Node>();
+    let nodes = node_heap.slice(nodes, Node::default).0;
     let db = MappingDb::new(hw, hw_pa, shadow, nodes, space_tables);
 
     let arenas = Arenas {

@@ -1,0 +1,156 @@
+//! Options of the kernels that a user may try: how TLBs are reached, and on which node a kernel's parts lie.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+
+/// How a kernel reaches the TLBs of its other CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tlb {
+    /// By the architecture's broadcast to all CPUs.
+    Broadcast,
+    /// By an interrupt to those that can hold an entry.
+    Interrupt,
+}
+
+/// A part of a kernel that can be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Code and data.
+    Image,
+    /// Thread control blocks.
+    Tcbs,
+    /// User thread control blocks, with the message registers.
+    Utcbs,
+    /// Page tables of address spaces.
+    PageTables,
+    /// Nodes of mapping trees.
+    MapNodes,
+}
+
+/// Where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// With the rest of its kernel.
+    Home,
+    /// On the next node with memory.
+    Next,
+    /// On this node.
+    Node(usize),
+}
+
+/// `PART=WHERE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    part: Part,
+    at: Where,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (part, at) = text.split_once('=').ok_or("use PART=WHERE, for example tcbs=next")?;
+        let part = Part::from_str(part, false).map_err(|_| {
+            let known: Vec<String> = Part::value_variants().iter().map(ToString::to_string).collect();
+            format!("unknown part `{part}`: use {}", known.join(", "))
+        })?;
+        let digits = at.bytes().all(|byte| byte.is_ascii_digit());
+        let at = match at {
+            "home" => Where::Home,
+            "next" => Where::Next,
+            _ => match at.parse() {
+                Ok(node) if digits => Where::Node(node),
+                _ => return Err(format!("unknown place `{at}`: use home, next or the number of a node")),
+            },
+        };
+        Ok(Self { part, at })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.at {
+            Where::Home => write!(f, "{}=home", self.part),
+            Where::Next => write!(f, "{}=next", self.part),
+            Where::Node(node) => write!(f, "{}={node}", self.part),
+        }
+    }
+}
+
+/// What differs from the kernels' defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// How TLBs are reached.
+    pub tlb: Option<Tlb>,
+    /// What lies where.
+    pub places: Vec<Place>,
+}
+
+impl Tuning {
+    /// Refuses what this machine cannot give.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a node without memory, and for two places of one part.
+    pub fn check(self, machine: &Machine) -> Result<Self> {
+        for (index, place) in self.places.iter().enumerate() {
+            if self.places[..index].iter().any(|earlier| earlier.part == place.part) {
+                return Err(Error::Usage(format!(
+                    "--kernel-memory {}: this part has a place already",
+                    place
+                )));
+            }
+            if let Where::Node(node) = place.at
+                && machine.nodes.get(node).is_none_or(|node| node.mem == 0)
+            {
+                return Err(Error::Usage(format!(
+                    "--kernel-memory {place}: node {node} has no memory, or does not exist"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What the guest is told on its command line.
+    pub fn words(&self) -> Vec<String> {
+        let tlb = self.tlb.map(|tlb| format!("tlb={tlb}"));
+        tlb.into_iter().chain(self.places.iter().map(ToString::to_string)).collect()
+    }
+}
+
+crate::system::display_as_typed!(Tlb, Part);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Overrides;
+    use std::path::Path;
+
+    #[test]
+    fn places_are_words_of_the_guest() {
+        for text in ["tcbs=next", "page-tables=home", "map-nodes=12", "image=0", "utcbs=1"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        for text in ["tcbs", "tcbs=", "nodes=next", "tcbs=-1", "tcbs=+1", "tcbs=far", "=next"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn places_that_do_not_exist_are_refused() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../machines");
+        let machine = Machine::load(&folder, crate::machine::DEFAULT, Overrides::default()).unwrap();
+        let tuning = |places: &[&str]| Tuning {
+            tlb: Some(Tlb::Interrupt),
+            places: places.iter().map(|place| place.parse().unwrap()).collect(),
+        };
+        let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
+        assert_eq!(good.words(), ["tlb=interrupt", "tcbs=1", "image=next"]);
+        assert!(tuning(&["tcbs=2"]).check(&machine).is_err());
+        assert!(tuning(&["tcbs=1", "tcbs=home"]).check(&machine).is_err());
+    }
+}
