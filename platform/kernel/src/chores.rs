@@ -6,9 +6,10 @@
 //! turn in between. Usually the first step, right when the thread ends, is also the last.
 //!
 //! Callers whose answer can never come, because the last thread of the space that owes it has ended, are found by a sweep over
-//! the thread table. A list of callers per space would find them at once, but every call and every reply would have to
-//! keep it; a space ends a million times less often than a call.
+//! the tables of threads and of guests. A list of callers per space would find them at once, but every call and every reply would
+//! have to keep it; a space ends a million times less often than a call.
 
+use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::Queue;
@@ -17,7 +18,7 @@ use skerry_abi::{Error, SpaceId};
 
 /// Waiters told in one step.
 const WAITERS: u32 = 8;
-/// Slots of the thread table looked at in one step.
+/// Slots of the tables looked at in one step.
 const SLOTS: u32 = 256;
 
 /// What is left to do.
@@ -26,9 +27,9 @@ const SLOTS: u32 = 256;
 pub(crate) struct Chores {
     /// Threads that have ended and whose waiters have not all been told.
     dying: Queue,
-    /// The next slot that the sweep looks at.
+    /// The next thread or guest that the sweep looks at.
     at: u32,
-    /// How many it still has to look at.
+    /// How many it still has to look at: all of them, once more, when another space ends meanwhile.
     left: u32,
 }
 
@@ -57,7 +58,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// A space has lost its last thread: tell whoever waits for an answer from it.
     pub(crate) fn sweep(&mut self) {
-        self.chores.left = self.used_threads;
+        self.chores.left = self.links.len() as u32;
     }
 
     /// Does a step of the work, if there is any.
@@ -70,19 +71,40 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let mut seen = 0;
         while told < WAITERS && seen < SLOTS && self.chores.left != 0 {
-            let t = self.chores.at % self.used_threads;
-            self.chores.at = t + 1;
-            self.chores.left -= 1;
+            let (index, threads, all) = (self.chores.at, self.threads.len() as u32, self.links.len() as u32);
+            // What is not in use is passed in one go.
+            let next = match index {
+                _ if index < self.used_threads => index + 1,
+                _ if index < threads => threads,
+                _ if self.guests.used() == 0 => all,
+                _ => index + 1,
+            };
+            self.chores.at = next % all;
+            self.chores.left = self.chores.left.saturating_sub(next - index);
             seen += 1;
-            let thread = &self.threads[t as usize];
-            if thread.state == State::Receiving && self.is_unanswerable(thread.reply_space) {
-                self.fail(t, Error::Cancelled, true);
-                told += 1;
-            }
+            told += u32::from(self.tell_caller(index));
         }
         if self.chores.is_pending() {
             self.hal.kick(self.this_cpu);
         }
+    }
+
+    /// Tells a thread or a guest that its call will not be answered, if that is so.
+    fn tell_caller(&mut self, index: u32) -> bool {
+        let Some(thread) = self.threads.get(index as usize) else {
+            let guest = index - self.threads.len() as u32;
+            let lost =
+                matches!(self.guests.get(guest).stay, Stay::Owed(space) if self.is_unanswerable(space));
+            if lost {
+                self.bounce(guest, Error::Cancelled, true);
+            }
+            return lost;
+        };
+        let lost = thread.state == State::Receiving && self.is_unanswerable(thread.reply_space);
+        if lost {
+            self.fail(index, Error::Cancelled, true);
+        }
+        lost
     }
 
     /// Whether nobody is left who could answer a call to this space of this cluster.
@@ -122,15 +144,6 @@ impl<H: Hal> Kernel<'_, H> {
                     }
                 }
             }
-            return false;
-        }
-        let Self { threads, links, spaces, .. } = self;
-        let space = &mut spaces[usize::from(threads[t as usize].space)];
-        if space.threads == 0
-            && let Some(guest) = space.guests.pop_front(links)
-        {
-            // Any thread of the space may answer a call from another cluster; without one, nobody will.
-            self.bounce(guest - self.threads.len() as u32, Error::Cancelled, true);
             return false;
         }
         let Self { links, chores, .. } = self;

@@ -17,7 +17,7 @@ pub enum Stay {
     Queued(ThreadId),
     /// This thread has asked, or is about to ask, the remote one for its message.
     Pulled(ThreadId),
-    /// The remote thread waits for an answer from this space: the reply right, in the space's queue.
+    /// The remote thread waits for an answer from this space: the reply right.
     Owed(SpaceId),
     /// The remote thread receives from this one only, and wants to know when it ends; among those who expect it.
     Watches(ThreadId),

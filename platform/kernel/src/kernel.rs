@@ -41,12 +41,12 @@ pub struct Peer<'a> {
     pub bells: Option<Bells<'a>>,
     /// Threads and guests on whose behalf a request waits for room.
     pub waiting: Queue,
-    /// Threads that wait for an answer, of its kernel or of a thread there.
-    pub pending: Queue,
     /// Requests that may be outstanding there at most: [`crate::ring::SLOTS`], or fewer in tests.
     pub limit: u64,
     /// It has said that it does not run any more.
     pub down: bool,
+    /// Then: up to which slot those who wait for it have been told.
+    pub told: u32,
     /// The CPU that gets the doorbell.
     pub doorbell: CpuId,
     /// The thread that is coming from there.

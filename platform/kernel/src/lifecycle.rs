@@ -102,8 +102,6 @@ impl<H: Hal> Kernel<'_, H> {
         }
         space.ending = true;
         match self.end_threads(slot)? {
-            // Callers of other clusters are still being told, a few per kernel entry.
-            Ending::Over if !self.spaces[usize::from(slot)].guests.is_empty() => Ok(Done::Again),
             Ending::Over => {
                 let (db, mut tlb) = self.db_and_tlb();
                 if !db.space_destroy_step(slot, &mut tlb, WORK_PER_STEP) {
@@ -149,8 +147,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
         loop {
             match self.end_threads(slot)? {
-                Ending::Over if self.spaces[usize::from(slot)].guests.is_empty() => break,
-                Ending::Over => self.work(),
+                Ending::Over => break,
                 Ending::More => {}
                 Ending::Held => return Err(Error::WrongState),
                 Ending::RunsOn(_) => {

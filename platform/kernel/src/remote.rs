@@ -21,8 +21,8 @@
 //! reply right that exists is good, so that a server answers without waiting for an acknowledgement.
 //!
 //! A request needs room in the ring ([`crate::ring`]); without it the *thread* (or [`crate::guests`] entry) on whose behalf it
-//! goes out waits in [`crate::kernel::Peer::waiting`], never the kernel, and only for the other *kernel*. Requests that were sent
-//! and not answered are in [`crate::kernel::Peer::pending`]: if the other cluster goes down, those threads are told.
+//! goes out waits in [`crate::kernel::Peer::waiting`], never the kernel, and only for the other *kernel*. Who has sent
+//! a request says so ([`Place::Pending`]): if the other cluster goes down, those threads are found and told.
 
 mod answers;
 mod cancel;
@@ -116,15 +116,15 @@ pub enum Request {
     Ended,
 }
 
-/// In which queue of a peer a thread is.
+/// What a thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub enum Place {
-    /// In none.
+    /// For no other cluster.
     Nowhere,
-    /// In [`crate::kernel::Peer::waiting`].
+    /// For room, in [`crate::kernel::Peer::waiting`].
     Waiting,
-    /// In [`crate::kernel::Peer::pending`].
+    /// For an answer, of the other kernel or of a thread there.
     Pending,
 }
 
@@ -136,7 +136,7 @@ pub struct Remote {
     pub seq: u32,
     /// The cluster it waits for.
     pub peer: u16,
-    /// In which of its queues.
+    /// What for.
     pub place: Place,
     /// What it asks there.
     pub request: Request,

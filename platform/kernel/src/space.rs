@@ -40,8 +40,6 @@ pub struct Space {
     /// CPUs that have to invalidate its ASID before they run it: their TLBs can hold outdated entries. Belongs to the
     /// slot, as the ASID does, and outlives the space.
     pub stale: CpuSet,
-    /// Threads of other clusters that wait for an answer from this space.
-    pub guests: Queue,
     partners: [ThreadId; MAX_PARTNERS],
     utcb_pages: [u32; UTCB_PAGES],
     utcb_used: [u8; UTCB_PAGES],
@@ -70,7 +68,6 @@ impl Space {
         next_free: NO_SPACE,
         ran_on: CpuSet::EMPTY,
         stale: CpuSet::EMPTY,
-        guests: Queue::EMPTY,
         partners: [ThreadId::NIL; MAX_PARTNERS],
         utcb_pages: [u32::MAX; UTCB_PAGES],
         utcb_used: [0; UTCB_PAGES],

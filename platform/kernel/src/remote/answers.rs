@@ -127,7 +127,6 @@ impl<H: Hal> Kernel<'_, H> {
         if head.argument & CALL != 0 {
             let space = self.threads[t as usize].space;
             self.guests.get_mut(guest).stay = Stay::Owed(self.spaces[usize::from(space)].id);
-            self.join_space(guest, space);
         } else {
             self.guests.remove(guest);
         }

@@ -3,12 +3,14 @@
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
-use crate::remote::Ending;
+use crate::remote::{Ending, Place};
 use crate::thread::State;
 use skerry_abi::Error;
 
 /// Waits that are ended in one go; the rest follows at the next interrupt, which comes at once.
-const STEP: usize = 16;
+const STEP: u32 = 16;
+/// Threads looked at in one go.
+const LOOK: u32 = 256;
 
 impl<H: Hal> Kernel<'_, H> {
     /// Stops this cluster for good: no thread runs any more, and all others get [`Error::NodeDown`] from it.
@@ -30,9 +32,10 @@ impl<H: Hal> Kernel<'_, H> {
     /// A cluster has said that it is down: ends the waits for it, some at a time.
     pub(super) fn node_down(&mut self, cluster: usize) {
         self.peers[cluster].down = true;
-        for _ in 0..STEP {
-            let peer = &self.peers[cluster];
-            let Some(index) = peer.waiting.head().or(peer.pending.head()) else { return };
+        let mut ended = 0;
+        while ended < STEP
+            && let Some(index) = self.peers[cluster].waiting.head()
+        {
             match (index as usize).checked_sub(self.threads.len()) {
                 Some(guest) => {
                     self.peers[cluster].waiting.remove(self.links, index);
@@ -40,8 +43,33 @@ impl<H: Hal> Kernel<'_, H> {
                 }
                 None => self.lose_partner(index),
             }
+            ended += 1;
         }
-        // The next look continues.
+        // Who waits for an answer is in no queue: a cluster goes down once, but calls and answers come all the time.
+        let first = self.peers[cluster].told;
+        while ended < STEP && self.peers[cluster].told < self.used_threads.min(first.saturating_add(LOOK)) {
+            let t = self.peers[cluster].told;
+            self.peers[cluster].told += 1;
+            let remote = &self.threads[t as usize].remote;
+            if remote.place == Place::Pending && usize::from(remote.peer) == cluster {
+                self.lose_partner(t);
+                ended += 1;
+            }
+        }
+        let peer = &self.peers[cluster];
+        if !peer.waiting.is_empty() || peer.told < self.used_threads {
+            self.continue_telling(cluster);
+        }
+    }
+
+    /// Somebody has begun to wait for a cluster that is down.
+    pub(super) fn look_again(&mut self, cluster: usize) {
+        self.peers[cluster].told = 0;
+        self.continue_telling(cluster);
+    }
+
+    /// The next look at the rings goes on with [`Kernel::node_down`].
+    fn continue_telling(&mut self, cluster: usize) {
         if self.bells.ring(cluster) {
             self.hal.kick(self.this_cpu);
         }

@@ -78,7 +78,6 @@ impl<H: Hal> Kernel<'_, H> {
             };
             me.state = State::AwaitingResponse;
             let id = me.id;
-            self.peers[cluster].pending.push_back(self.links, t);
             Head { kind: kind::SEND, seq, sender: id, receiver: dest, argument: granted | CALL | domain }
         } else if from.is_any() && me.senders.is_empty() && me.notified == 0 {
             let guest = self.guests.find(dest)?;
@@ -89,9 +88,6 @@ impl<H: Hal> Kernel<'_, H> {
             let head =
                 Head { kind: kind::REPLY, seq: entry.seq, sender: dest, receiver: me.id, argument: domain };
             (me.state, me.open_to) = (State::Receiving, ThreadId::ANY);
-            let index = self.threads.len() as u32 + guest;
-            let space = self.threads[t as usize].space;
-            self.spaces[usize::from(space)].guests.remove(self.links, index);
             self.guests.remove(guest);
             head
         } else {
@@ -163,12 +159,10 @@ impl<H: Hal> Kernel<'_, H> {
         if !(waits && permitted && head.argument & CALL != 0 && is_plain(tag)) {
             return None;
         }
-        let (space, owed) = (thread.space, Stay::Owed(thread.space_id));
-        let guest = self.guests.add(head.sender, from as u16, head.seq, owed).ok()?;
+        let owed = Stay::Owed(thread.space_id);
+        self.guests.add(head.sender, from as u16, head.seq, owed).ok()?;
         thread.receive_packet(head.sender, head.argument as Domain, tag, slot);
         thread.reply_space = SpaceId::NIL;
-        let index = self.threads.len() as u32 + guest;
-        self.spaces[usize::from(space)].guests.push_back(self.links, index);
         Some(t)
     }
 
@@ -189,9 +183,7 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         remote.place = Place::Nowhere;
-        let peer = usize::from(remote.peer);
         thread.receive_packet(head.receiver, head.argument as Domain, tag, slot);
-        self.peers[peer].pending.remove(self.links, t);
         Some(t)
     }
 }

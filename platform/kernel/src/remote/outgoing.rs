@@ -103,28 +103,28 @@ impl<H: Hal> Kernel<'_, H> {
         self.pump(cluster);
     }
 
-    /// Puts `t` into a queue of its peer.
+    /// `t` waits for its peer from now on.
     pub(super) fn enter_queue(&mut self, t: u32, place: Place, state: State) {
         let Self { peers, links, threads, .. } = self;
         let thread = &mut threads[t as usize];
         (thread.remote.place, thread.state) = (place, state);
-        let peer = &mut peers[usize::from(thread.remote.peer)];
-        match place {
-            Place::Waiting => peer.waiting.push_back(links, t),
-            Place::Pending => peer.pending.push_back(links, t),
-            Place::Nowhere => {}
+        let cluster = usize::from(thread.remote.peer);
+        let peer = &mut peers[cluster];
+        if place == Place::Waiting {
+            peer.waiting.push_back(links, t);
+        }
+        if peer.down {
+            self.look_again(cluster);
         }
     }
 
-    /// Takes `t` out of the queue of its peer.
+    /// `t` does not wait for its peer any more.
     pub(crate) fn leave_peer(&mut self, t: u32) {
         let Self { peers, links, threads, .. } = self;
         let remote = &mut threads[t as usize].remote;
         let peer = &mut peers[usize::from(remote.peer)];
-        match core::mem::replace(&mut remote.place, Place::Nowhere) {
-            Place::Waiting => peer.waiting.remove(links, t),
-            Place::Pending => peer.pending.remove(links, t),
-            Place::Nowhere => {}
+        if core::mem::replace(&mut remote.place, Place::Nowhere) == Place::Waiting {
+            peer.waiting.remove(links, t);
         }
     }
 

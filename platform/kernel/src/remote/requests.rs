@@ -125,7 +125,8 @@ impl<H: Hal> Kernel<'_, H> {
             && thread.op.from == head.sender;
         if watches || thread.accepts(head.sender, SpaceId::NIL) {
             if call {
-                self.add_reply_right(cluster, head, space)?;
+                let owed = Stay::Owed(self.spaces[usize::from(space)].id);
+                self.guests.add(head.sender, cluster as u16, head.seq, owed)?;
             }
             if watches {
                 self.leave_peer(t);
@@ -144,13 +145,6 @@ impl<H: Hal> Kernel<'_, H> {
         Ok(None)
     }
 
-    fn add_reply_right(&mut self, cluster: usize, head: Head, space: u16) -> Result<(), Error> {
-        let id = self.spaces[usize::from(space)].id;
-        let guest = self.guests.add(head.sender, cluster as u16, head.seq, Stay::Owed(id))?;
-        self.join_space(guest, space);
-        Ok(())
-    }
-
     fn add_watch(&mut self, cluster: usize, t: u32, head: Head) -> Head {
         match self.guests.add(head.sender, cluster as u16, head.seq, Stay::Watches(head.receiver)) {
             Ok(guest) => {
@@ -162,13 +156,6 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Puts a guest among those who wait for a space.
-    pub(super) fn join_space(&mut self, guest: u32, space: u16) {
-        let index = self.threads.len() as u32 + guest;
-        let Self { spaces, links, .. } = self;
-        spaces[usize::from(space)].guests.push_back(links, index);
-    }
-
     /// Takes a guest out of the queue it is in because of its stay, but for those of requests that wait for room.
     pub(super) fn leave_stay(&mut self, guest: u32) {
         let index = self.threads.len() as u32 + guest;
@@ -178,15 +165,13 @@ impl<H: Hal> Kernel<'_, H> {
                     self.threads[t as usize].senders.remove(self.links, index);
                 }
             }
-            Stay::Owed(space) => {
-                self.spaces[usize::from(space.slot())].guests.remove(self.links, index);
-            }
             Stay::Watches(thread) => {
                 if let Some(t) = self.slot_of(thread) {
                     self.cold[t as usize].expecting.remove(self.links, index);
                 }
             }
             Stay::Free
+            | Stay::Owed(_)
             | Stay::Pulled(_)
             | Stay::Bounced { .. }
             | Stay::Redirected { .. }

@@ -121,9 +121,9 @@ impl<'a> Memory<'a> {
                     outbound: (me != other).then(|| rings.between(me, other)),
                     bells: (me != other).then(|| rings.bells(other)),
                     waiting: Queue::EMPTY,
-                    pending: Queue::EMPTY,
                     limit: SLOTS,
                     down: false,
+                    told: 0,
                     doorbell: (other * cpus) as CpuId,
                     arrival: Arrival::NONE,
                 })

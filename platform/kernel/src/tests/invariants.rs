@@ -22,8 +22,6 @@ enum Place {
     Mourners(usize),
     Dying,
     Free,
-    Pending(usize),
-    Guests(usize),
 }
 
 macro_rules! ensure {
@@ -53,14 +51,10 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
     }
     for (cluster, peer) in k.peers.iter().enumerate() {
         walk(k.links, &peer.waiting, Place::Waiting(cluster), &mut places)?;
-        walk(k.links, &peer.pending, Place::Pending(cluster), &mut places)?;
         ensure!(
             peer.waiting.is_empty() || k.is_full(cluster) || k.bells.rings(cluster),
             "cluster {cluster}: waits in spite of room"
         );
-    }
-    for (slot, space) in k.spaces.iter().enumerate() {
-        walk(k.links, &space.guests, Place::Guests(slot), &mut places)?;
     }
     walk(k.links, &k.free_threads, Place::Free, &mut places)?;
     walk(k.links, k.chores.dying(), Place::Dying, &mut places)?;
@@ -168,12 +162,10 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
                 && thread.remote.place == crate::remote::Place::Waiting
                 && cluster == usize::from(thread.remote.peer)
         }
-        Place::Pending(cluster) => {
-            matches!(state, State::AwaitingResponse | State::Pulling | State::Moving)
-                && thread.remote.place == crate::remote::Place::Pending
-                && cluster == usize::from(thread.remote.peer)
+        Place::Nowhere if thread.remote.place != crate::remote::Place::Nowhere => {
+            let asks = matches!(state, State::AwaitingResponse | State::Pulling | State::Moving);
+            asks && thread.remote.place == crate::remote::Place::Pending
         }
-        Place::Guests(_) => false,
         Place::Nowhere => match state {
             State::Ready => k.cpus[cpu].current() == Some(t as u32),
             // A slot whose generations are used up is in no list.
@@ -199,13 +191,12 @@ fn guest_place<H: Hal>(k: &Kernel<'_, H>, index: usize, place: Place) -> Result<
     let guest = k.guests.get(index as u32);
     let ok = match (place, guest.stay) {
         (Place::Senders(t), Stay::Queued(receiver)) => k.threads[t].id == receiver,
-        (Place::Guests(slot), Stay::Owed(space)) => k.spaces[slot].id == space,
         (Place::Expecting(t), Stay::Watches(thread)) => k.threads[t].id == thread,
         (
             Place::Waiting(cluster),
             Stay::Bounced { .. } | Stay::Redirected { .. } | Stay::Killed | Stay::Notes { .. },
         ) => cluster == usize::from(guest.at),
-        (Place::Nowhere, Stay::Free) => true,
+        (Place::Nowhere, Stay::Free | Stay::Owed(_)) => true,
         (Place::Nowhere, Stay::Pulled(receiver)) => k
             .find(receiver)
             .is_some_and(|t| matches!(k.threads[t as usize].state, State::Pulling | State::AwaitingCredit)),

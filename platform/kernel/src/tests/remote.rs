@@ -113,10 +113,70 @@ fn a_sender_that_dies_while_queued_is_not_received_from() {
 pub(super) fn assert_quiet(w: &[TestKernel]) {
     for k in w {
         assert_eq!(k.guests.used(), 0);
-        assert!(k.peers.iter().all(|p| p.waiting.is_empty() && p.pending.is_empty()));
+        assert!(k.peers.iter().all(|p| p.waiting.is_empty()));
         for ring in k.peers.iter().filter_map(|p| p.inbound) {
             assert_eq!(ring.unconsumed(Lane::Requests) + ring.unconsumed(Lane::Responses), 0);
         }
         assert!(k.threads.iter().all(|t| t.remote.place == Place::Nowhere));
     }
+}
+
+/// A server of cluster 1 and as many threads of cluster 0 that have called it, and wait for its answer.
+fn owed(w: &mut [TestKernel], callers: usize) -> (ThreadId, Vec<ThreadId>) {
+    let (_, server) = program(&mut w[1], 20);
+    let callers: Vec<_> = (0..callers)
+        .map(|i| match i % 4 {
+            0 => program(&mut w[0], 20).1,
+            slot => {
+                let space = w[0].spaces.iter().rfind(|space| space.live).unwrap().id;
+                thread(&mut w[0], space, slot as u16, ThreadId::NIL)
+            }
+        })
+        .collect();
+    for &caller in &callers {
+        ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+        ipc(&mut w[0], caller, Ipc::call(server, 1, &[]));
+        settle(w);
+        assert_eq!(outcome(&w[1], server).0, caller);
+    }
+    (server, callers)
+}
+
+#[test]
+fn the_end_of_a_servers_space_is_told_to_any_number_of_remote_callers() {
+    let mut w = world(2, 1);
+    let (server, callers) = owed(&mut w, 40);
+    let t = w[1].find(server).unwrap();
+    let space = w[1].thread(t).space_id;
+    let other = thread(&mut w[1], space, 1, ThreadId::NIL);
+    w[1].delete_thread(t).unwrap();
+    settle(&mut w);
+    assert!(callers.iter().all(|&c| state(&w[0], c) == State::AwaitingResponse), "the other may answer");
+    ipc(&mut w[1], other, Ipc { from: ThreadId::NIL, ..Ipc::reply_wait(callers[0], 2, &[]) });
+    settle(&mut w);
+    assert_eq!(outcome(&w[0], callers[0]).0, other);
+    let t = w[1].find(other).unwrap();
+    w[1].delete_thread(t).unwrap();
+    while w[1].chores.is_pending() {
+        // The CPU interrupts itself.
+        w[1].handle(crate::kernel::Event::Kick);
+        w[1].pick();
+    }
+    settle(&mut w);
+    for &caller in &callers[1..] {
+        assert_eq!(outcome(&w[0], caller).1.error(), Some(Error::Cancelled));
+    }
+    assert_quiet(&w);
+}
+
+#[test]
+fn any_number_of_callers_is_told_that_a_cluster_is_down() {
+    let mut w = world(2, 1);
+    let (_, callers) = owed(&mut w, 40);
+    w[1].park();
+    settle(&mut w);
+    for &caller in &callers {
+        assert_eq!(outcome(&w[0], caller).1.error(), Some(Error::NodeDown));
+    }
+    assert!(w[0].threads.iter().all(|t| t.remote.place == Place::Nowhere));
 }

@@ -223,9 +223,9 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
         outbound: ring(theirs.rings, u64::from(cluster)),
         bells: (!is_self).then(|| bells_of(boot, other)),
         waiting: Queue::EMPTY,
-        pending: Queue::EMPTY,
         limit: SLOTS,
         down: false,
+        told: 0,
         doorbell: theirs.first_cpu,
         arrival: Arrival::NONE,
     }

@@ -24,7 +24,7 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
         k.guests.iter().for_each(|guest| guest.hash(&mut hasher));
         for (other, peer) in k.peers.iter().enumerate() {
             queue(k.links, &peer.waiting, &mut hasher);
-            queue(k.links, &peer.pending, &mut hasher);
+            (peer.down, peer.told).hash(&mut hasher);
             if other == me {
                 continue;
             }
@@ -44,7 +44,6 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
         k.chores.hash(&mut hasher);
         for space in k.spaces.iter() {
             (space.id, space.live, space.threads).hash(&mut hasher);
-            queue(k.links, &space.guests, &mut hasher);
         }
         k.hal.now.hash(&mut hasher);
     }
