@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::migrate::Destination;
 use crate::queue::NONE;
 use crate::remote::Ending;
+use crate::syscall::Arguments;
 use crate::thread::{Kind, State, hold};
 use skerry_abi::syscall::{exchange, thread_op, thread_state};
 use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
@@ -51,11 +52,26 @@ pub(crate) enum Place {
 
 impl<H: Hal> Kernel<'_, H> {
     /// The system call THREAD_CONTROL of thread `caller`.
-    pub(crate) fn thread_control(&mut self, caller: u32, x: &[u64; 9]) -> Result<Done, Error> {
-        if x[0] == thread_op::CREATE {
-            return self.decode_create(x).and_then(|new| self.create_thread(new)).map(|id| Done::value(id.0));
+    #[inline(always)]
+    pub(crate) fn thread_control(&mut self, caller: u32) -> Result<Done, Error> {
+        let x = self.arguments(caller);
+        match x[0] {
+            thread_op::CREATE => {
+                let new = self.decode_create(&x)?;
+                self.create_thread(new).map(|id| Done::value(id.0))
+            }
+            thread_op::START => {
+                let t = self.find_settled(ThreadId(x[1]))?;
+                self.start_thread(t, x[2], x[3], x[4]).map(|()| Done::NOTHING)
+            }
+            _ => self.control_thread(caller, &x),
         }
-        if !(thread_op::START..=thread_op::MIGRATE).contains(&x[0]) {
+    }
+
+    /// Operations on threads that have been started.
+    #[inline(never)]
+    fn control_thread(&mut self, caller: u32, x: &Arguments) -> Result<Done, Error> {
+        if !(thread_op::DELETE..=thread_op::MIGRATE).contains(&x[0]) {
             return Err(Error::BadArgument);
         }
         let id = ThreadId(x[1]);
@@ -66,13 +82,10 @@ impl<H: Hal> Kernel<'_, H> {
             self.kill_remote(id, cluster);
             return Ok(Done::NOTHING);
         }
-        let t = self.find_here(id)?;
-        if x[0] != thread_op::DELETE {
-            self.check_settled(t)?;
-        }
-        if x[0] == thread_op::START {
-            return self.start_thread(t, x[2], x[3], x[4]).map(|()| Done::NOTHING);
-        }
+        let t = match x[0] {
+            thread_op::DELETE => self.find_here(id)?,
+            _ => self.find_settled(id)?,
+        };
         if let Some(cpu) = self.runs_elsewhere(t) {
             return Ok(Done::Visit(cpu));
         }
@@ -97,10 +110,9 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// The system call SCHEDULE.
-    pub(crate) fn schedule(&mut self, x: &[u64; 9]) -> Result<Done, Error> {
+    pub(crate) fn schedule(&mut self, x: &Arguments) -> Result<Done, Error> {
         const KEEP: u64 = !0;
-        let t = self.find_here(ThreadId(x[1]))?;
-        self.check_settled(t)?;
+        let t = self.find_settled(ThreadId(x[1]))?;
         let priority = match x[2] {
             KEEP => self.threads[t as usize].priority,
             priority => u8::try_from(priority).map_err(|_| Error::BadArgument)?,
@@ -121,15 +133,21 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// A thread of this cluster, or word that it is in another one now.
+    #[inline(always)]
     fn find_here(&self, id: ThreadId) -> Result<u32, Error> {
-        let gone = if self.elsewhere(id).is_some() { Error::Moved } else { Error::NoSuchThread };
-        self.find(id).ok_or(gone)
+        self.find(id).ok_or_else(|| self.is_gone(id))
     }
-    /// A thread that moves to another cluster cannot be controlled meanwhile.
-    fn check_settled(&self, t: u32) -> Result<(), Error> {
+    #[cold]
+    fn is_gone(&self, id: ThreadId) -> Error {
+        if self.elsewhere(id).is_some() { Error::Moved } else { Error::NoSuchThread }
+    }
+    /// The same, for what cannot be done to a thread that moves to another cluster.
+    #[inline(always)]
+    fn find_settled(&self, id: ThreadId) -> Result<u32, Error> {
+        let t = self.find_here(id)?;
         let thread = &self.threads[t as usize];
         let moves = thread.state == State::Moving || thread.hold & hold::MOVING != 0;
-        if moves { Err(Error::WrongState) } else { Ok(()) }
+        if moves { Err(Error::WrongState) } else { Ok(t) }
     }
 
     /// Whether the thread is the one that its CPU runs.

@@ -292,6 +292,17 @@ impl<'a, H: Hal> Kernel<'a, H> {
         self.find(id)
     }
 
+    /// The thread with this id whose registers are loaded on this CPU, if it is still there.
+    #[inline(always)]
+    pub fn loaded_thread(&mut self, id: ThreadId) -> Option<&mut Tcb> {
+        let current = self.cpus[usize::from(self.this_cpu)].current();
+        let t = match current.filter(|&t| self.threads[t as usize].id == id) {
+            Some(t) => t,
+            None => self.find(id)?,
+        };
+        self.threads.get_mut(t as usize)
+    }
+
     /// A thread's control block.
     pub fn thread(&self, t: u32) -> &Tcb {
         &self.threads[t as usize]
@@ -316,32 +327,53 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
 
     /// Something happened on this CPU. Afterwards, [`Kernel::pick`] says who goes on.
+    #[inline(always)]
     pub fn handle(&mut self, event: Event) {
-        let current = self.cpus[usize::from(self.this_cpu)].current();
-        match (event, current) {
-            (Event::Tick, _) => self.tick(),
-            (Event::Kick, _) => self.poll_rings(),
-            (Event::Interrupt(irq), _) => self.device_interrupt(irq),
-            (Event::Syscall(number), Some(t)) => self.syscall(t, number),
-            (Event::PageFault { address, access, esr }, Some(t)) => {
-                let space = self.threads[t as usize].space;
-                if self.db.check(space, address, access) {
-                    self.counters.count(Counter::SpuriousFaults);
-                    // This TLB may hold the entry as it was when the access failed.
-                    self.hal.invalidate_page(Space::asid(space), address, false);
-                    self.hal.sync(false);
-                } else {
-                    self.counters.count(Counter::Faults);
-                    self.trace(|k| Traced::Fault { thread: k.threads[t as usize].id, address, access });
-                    self.raise(t, Kind::Fault { address, access, esr });
-                }
+        match event {
+            Event::Tick => self.tick(),
+            Event::Kick => self.poll_rings(),
+            Event::Interrupt(irq) => self.device_interrupt(irq),
+            Event::Syscall(number) => {
+                let t = self.running(event);
+                self.syscall(t, number);
             }
-            (Event::Exception { esr, far }, Some(t)) => self.raise(t, Kind::Exception { esr, far }),
-            (event, None) => {
-                self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
+            Event::PageFault { address, access, esr } => {
+                let t = self.running(event);
+                self.page_fault(t, address, access, esr);
+            }
+            Event::Exception { esr, far } => {
+                let t = self.running(event);
+                self.raise(t, Kind::Exception { esr, far });
             }
         }
         self.publish_free();
+    }
+
+    /// The thread that `event` comes from.
+    #[inline(always)]
+    pub(crate) fn running(&mut self, event: Event) -> u32 {
+        let current = self.cpus[usize::from(self.this_cpu)].current();
+        current.unwrap_or_else(|| self.refuse_event(event))
+    }
+
+    #[cold]
+    fn refuse_event(&mut self, event: Event) -> ! {
+        self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
+    }
+
+    #[inline(never)]
+    fn page_fault(&mut self, t: u32, address: u64, access: Rights, esr: u64) {
+        let space = self.threads[t as usize].space;
+        if self.db.check(space, address, access) {
+            self.counters.count(Counter::SpuriousFaults);
+            // This TLB may hold the entry as it was when the access failed.
+            self.hal.invalidate_page(Space::asid(space), address, false);
+            self.hal.sync(false);
+        } else {
+            self.counters.count(Counter::Faults);
+            self.trace(|k| Traced::Fault { thread: k.threads[t as usize].id, address, access });
+            self.raise(t, Kind::Fault { address, access, esr });
+        }
     }
 
     /// Brings the information page up to date.
@@ -363,6 +395,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
 
     /// Sends a fault or an exception in a thread's name.
+    #[inline(never)]
     pub(crate) fn raise(&mut self, t: u32, kind: Kind) {
         let thread = &mut self.threads[t as usize];
         if thread.hold & hold::MOVING != 0 {

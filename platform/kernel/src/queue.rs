@@ -32,10 +32,12 @@ impl Queue {
     pub const EMPTY: Self = Self { head: NONE, tail: NONE };
 
     /// Whether nobody waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.head == NONE
     }
     /// The first element.
+    #[inline]
     pub fn head(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }
@@ -45,6 +47,7 @@ impl Queue {
         (next != NONE).then_some(next)
     }
     /// Appends an element that is in no queue.
+    #[inline]
     pub fn push_back(&mut self, links: &mut [Link], index: u32) {
         links[index as usize] = Link { next: NONE, prev: self.tail };
         match self.tail {
@@ -54,6 +57,7 @@ impl Queue {
         self.tail = index;
     }
     /// Prepends an element that is in no queue.
+    #[inline]
     pub fn push_front(&mut self, links: &mut [Link], index: u32) {
         links[index as usize] = Link { next: self.head, prev: NONE };
         match self.head {
@@ -63,6 +67,7 @@ impl Queue {
         self.head = index;
     }
     /// Takes an element of this queue out.
+    #[inline]
     pub fn remove(&mut self, links: &mut [Link], index: u32) {
         let Link { next, prev } = links[index as usize];
         match prev {
@@ -76,9 +81,15 @@ impl Queue {
         links[index as usize] = Link::UNLINKED;
     }
     /// Takes the first element out.
+    #[inline]
     pub fn pop_front(&mut self, links: &mut [Link]) -> Option<u32> {
         let head = self.head()?;
-        self.remove(links, head);
+        let link = &mut links[head as usize];
+        self.head = core::mem::replace(link, Link::UNLINKED).next;
+        match self.head {
+            NONE => self.tail = NONE,
+            next => links[next as usize].prev = NONE,
+        }
         Some(head)
     }
 }

@@ -82,10 +82,13 @@ impl RunQueue {
         (self.current != NONE).then_some(self.current)
     }
     /// Names the thread that runs.
+    #[inline]
     pub(crate) fn set_current(&mut self, thread: Option<u32>) {
         self.current = thread.unwrap_or(NONE);
-        self.attention = false;
-        self.set_floor();
+        if self.attention {
+            self.attention = false;
+            self.set_floor();
+        }
     }
     /// Names another thread instead of the one that runs; neither needs the scheduler.
     #[inline(always)]
@@ -131,35 +134,48 @@ impl RunQueue {
         self.ready[priority / 64] & (1 << (priority % 64)) != 0
     }
 
+    #[inline(always)]
     fn highest(&self) -> Option<u8> {
-        let word = self.ready.iter().rposition(|&w| w != 0)?;
-        Some((word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as u8)
-    }
-    fn mark(&mut self, priority: u8) {
-        let (word, bit) = (usize::from(priority) / 64, 1u64 << (priority % 64));
-        match self.queues[usize::from(priority)].is_empty() {
-            true => self.ready[word] &= !bit,
-            false => self.ready[word] |= bit,
+        let [a, b, c, d] = self.ready;
+        let top = |word: u64, first: u32| Some((first + word.ilog2()) as u8);
+        match (a, b, c, d) {
+            (_, _, _, 1..) => top(d, 192),
+            (_, _, 1.., _) => top(c, 128),
+            (_, 1.., _, _) => top(b, 64),
+            (1.., _, _, _) => top(a, 0),
+            _ => None,
         }
-        self.set_floor();
     }
+    #[inline(always)]
     fn push(&mut self, links: &mut [Link], thread: u32, priority: u8, front: bool) {
         let queue = &mut self.queues[usize::from(priority)];
         match front {
             true => queue.push_front(links, thread),
             false => queue.push_back(links, thread),
         }
-        self.mark(priority);
+        self.ready[usize::from(priority) / 64] |= 1 << (priority % 64);
+        // The priority is the lowest byte of both. If the scheduler wants to be asked, the floor is above all of them.
+        self.floor = self.floor.max(floor(self.cpu, priority));
     }
+    #[inline(always)]
     fn remove(&mut self, links: &mut [Link], thread: u32, priority: u8) {
         self.queues[usize::from(priority)].remove(links, thread);
-        self.mark(priority);
+        self.unmark(priority);
     }
+    #[inline(always)]
     fn pop(&mut self, links: &mut [Link]) -> Option<u32> {
         let priority = self.highest()?;
         let thread = self.queues[usize::from(priority)].pop_front(links)?;
-        self.mark(priority);
+        self.unmark(priority);
         Some(thread)
+    }
+    /// A thread has left the queue of this priority.
+    #[inline(always)]
+    fn unmark(&mut self, priority: u8) {
+        if self.queues[usize::from(priority)].is_empty() {
+            self.ready[usize::from(priority) / 64] &= !(1 << (priority % 64));
+            self.set_floor();
+        }
     }
 }
 
@@ -252,11 +268,13 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// When this CPU has to look at deadlines again; `u64::MAX` = never.
+    #[inline(always)]
     pub fn deadline(&self) -> u64 {
         self.cpus[usize::from(self.this_cpu)].timers.earliest(self.timers)
     }
 
     /// When this CPU wants the timer to interrupt the thread that [`Kernel::pick`] named.
+    #[inline(always)]
     pub fn next_timer(&self) -> u64 {
         self.deadline().min(self.cpus[usize::from(self.this_cpu)].slice_end)
     }
@@ -281,7 +299,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// The thread that ran on this CPU, if nothing has happened that the scheduler must look at: it goes on.
-    #[inline]
+    #[inline(always)]
     pub fn goes_on(&self) -> Option<u32> {
         let queue = &self.cpus[usize::from(self.this_cpu)];
         let current = queue.current()?;
@@ -292,6 +310,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
+    #[inline]
     pub fn pick(&mut self) -> Option<u32> {
         if self.parked {
             self.cpus[usize::from(self.this_cpu)].set_current(None);
@@ -330,22 +349,27 @@ impl<H: Hal> Kernel<'_, H> {
         self.pick_queued()
     }
 
+    #[inline(always)]
     fn pick_queued(&mut self) -> Option<u32> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         let next = queue.pop(self.links);
         queue.set_current(next);
+        queue.slice_end = queue.tick_end;
         self.trace(|k| Event::Switch { to: next.map_or(ThreadId::NIL, |t| k.threads[t as usize].id) });
-        self.begin_slice(next?);
-        self.note_run(self.threads[next? as usize].space);
+        let t = next?;
+        let thread = &self.threads[t as usize];
+        let space = thread.space;
+        if thread.hold & hold::SLICED != 0 {
+            self.begin_slice(t);
+        }
+        self.note_run(space);
         next
     }
 
+    /// Begins a slice of the thread's own.
+    #[cold]
     fn begin_slice(&mut self, t: u32) {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
-        if self.threads[t as usize].hold & hold::SLICED == 0 {
-            queue.slice_end = queue.tick_end;
-            return;
-        }
         queue.watch_current();
         let cold = &mut self.cold[t as usize];
         let left = core::mem::take(&mut cold.slice_left);

@@ -2,7 +2,7 @@
 
 use crate::control::Done;
 use crate::hal::Hal;
-use crate::kernel::Kernel;
+use crate::kernel::{Event, Kernel};
 use crate::lifecycle::{NewThread, quota};
 use crate::thread::{Kind, Operation};
 use skerry_abi::syscall::{
@@ -20,6 +20,24 @@ pub(crate) const SVC_SIZE: u64 = 4;
 /// Registers x0..x18 are the caller's to lose.
 pub(crate) const CLOBBERED: usize = 19;
 
+/// x0 to x6 of a system call.
+pub(crate) type Arguments = [u64; 7];
+
+/// Whether a system call exists and leaves its result, if it has one, in x0 to x3.
+pub const fn is_call(number: u16) -> bool {
+    matches!(number, THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | NOTIFY | SCHEDULE | INTERRUPT_CONTROL)
+}
+
+/// x0 to x3 of a caller whose call is over; `None`: it is not.
+#[inline(always)]
+fn answer(result: &Result<Done, Error>) -> Option<[u64; 4]> {
+    match *result {
+        Ok(Done::With([a, b, c])) => Some([0, a, b, c]),
+        Ok(_) => None,
+        Err(error) => Some([error.code(), 0, 0, 0]),
+    }
+}
+
 /// The answer for one fpage: R for "was accessed", W for "was written".
 pub(crate) fn status_word(fpage: Fpage, status: Status) -> u64 {
     fpage.with_rights(status.seen).word()
@@ -31,32 +49,60 @@ impl<H: Hal> Kernel<'_, H> {
         match number {
             IPC => self.ipc(t),
             UNMAP => self.unmap(t),
+            _ if is_call(number) => {
+                let result = self.carry_out(t, number);
+                self.conclude(t, number, result);
+            }
+            // A program that does not know its kernel is not given the chance to go on.
+            _ => self.raise(t, Kind::Exception { esr: ESR_SVC64 | u64::from(number), far: 0 }),
+        }
+    }
+
+    /// The thread that runs on this CPU executed `svc #number`, which [`is_call`]. Says whether it goes on: then x0 to x3 of its context
+    /// are the result, and the others that a call may clobber have to be zeroed on the way out. If not, [`Kernel::pick`] says who does.
+    #[inline(always)]
+    pub fn call(&mut self, number: u16) -> bool {
+        let t = self.running(Event::Syscall(number));
+        let result = self.carry_out(t, number);
+        self.publish_free();
+        if self.goes_on() == Some(t)
+            && let Some(words) = answer(&result)
+        {
+            self.threads[t as usize].context.x[..4].copy_from_slice(&words);
+            return true;
+        }
+        self.conclude(t, number, result);
+        false
+    }
+
+    /// Carries out a system call that is neither IPC nor UNMAP.
+    #[inline(always)]
+    fn carry_out(&mut self, t: u32, number: u16) -> Result<Done, Error> {
+        match number {
+            THREAD_CONTROL => self.privileged(t).and_then(|()| self.thread_control(t)),
+            _ => self.other_call(t, number),
+        }
+    }
+
+    #[inline(never)]
+    fn other_call(&mut self, t: u32, number: u16) -> Result<Done, Error> {
+        match number {
             NOTIFY => {
                 let x = &self.threads[t as usize].context.x;
                 let (dest, bits) = (ThreadId(x[0]), x[1]);
-                let result = self.notify_call(t, dest, bits);
-                self.finish_call(t, result.map(|()| Done::NOTHING));
+                self.notify_call(t, dest, bits).map(|()| Done::NOTHING)
             }
-            INTERRUPT_CONTROL => {
-                let result = self.interrupt_control(t);
-                self.finish_call(t, result.map(|()| Done::NOTHING));
-            }
-            THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | SCHEDULE => match self.control_call(t, number) {
-                Ok(Done::Visit(cpu)) => self.visit(t, cpu, number),
-                Ok(Done::Waits) => {}
-                result => self.finish_call(t, result),
-            },
-            // A program that does not know its kernel is not given the chance to go on.
-            _ => self.raise(t, Kind::Exception { esr: ESR_SVC64 | u64::from(number), far: 0 }),
+            INTERRUPT_CONTROL => self.interrupt_control(t).map(|()| Done::NOTHING),
+            _ => self.control_call(t, number),
         }
     }
 
     /// Carries out a privileged system call with the arguments in the registers of `t`.
     pub(crate) fn control_call(&mut self, t: u32, number: u16) -> Result<Done, Error> {
         self.privileged(t)?;
-        let x = core::array::from_fn(|i| self.threads[t as usize].context.x[i]);
+        let x = self.arguments(t);
         match number {
-            THREAD_CONTROL => self.thread_control(t, &x),
+            THREAD_CONTROL => self.thread_control(t),
             SPACE_CONTROL => self.space_control(t, &x),
             SCHEDULE => self.schedule(&x),
             _ if x[0] == exit::PARK_CLUSTER => {
@@ -67,21 +113,37 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Puts the result of a system call other than IPC into the caller's registers.
-    pub(crate) fn finish_call(&mut self, t: u32, result: Result<Done, Error>) {
-        let context = &mut self.threads[t as usize].context;
-        if result == Ok(Done::Again) {
-            context.pc -= SVC_SIZE;
-            return;
-        }
-        context.x[..CLOBBERED].fill(0);
+    /// The arguments of a thread's system call.
+    #[inline(always)]
+    pub(crate) fn arguments(&self, t: u32) -> Arguments {
+        let [a, b, c, d, e, f, g, ..] = self.threads[t as usize].context.x;
+        [a, b, c, d, e, f, g]
+    }
+
+    /// What becomes of a caller that does not simply go on.
+    #[inline(never)]
+    fn conclude(&mut self, t: u32, number: u16, result: Result<Done, Error>) {
         match result {
-            Ok(Done::With(values)) => context.x[1..=values.len()].copy_from_slice(&values),
-            Ok(_) => {}
-            Err(error) => context.x[0] = error.code(),
+            Ok(Done::Visit(cpu)) => self.visit(t, cpu, number),
+            Ok(Done::Waits) => {}
+            result => self.finish_call(t, result),
         }
     }
 
+    /// Puts the result of a system call other than IPC into the caller's registers.
+    pub(crate) fn finish_call(&mut self, t: u32, result: Result<Done, Error>) {
+        let context = &mut self.threads[t as usize].context;
+        match answer(&result) {
+            Some(words) => {
+                context.x[..CLOBBERED].fill(0);
+                context.x[..words.len()].copy_from_slice(&words);
+            }
+            // It executes the call again.
+            None => context.pc -= SVC_SIZE,
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn privileged(&self, t: u32) -> Result<(), Error> {
         let space = self.threads[t as usize].space;
         let privileged = self.spaces[usize::from(space)].privileged;
@@ -102,7 +164,7 @@ impl<H: Hal> Kernel<'_, H> {
         self.start_ipc(t);
     }
 
-    pub(crate) fn decode_create(&self, x: &[u64; 9]) -> Result<NewThread, Error> {
+    pub(crate) fn decode_create(&self, x: &Arguments) -> Result<NewThread, Error> {
         let space = self.usable_space(SpaceId(x[1]))?;
         let pager = ThreadId(x[3]);
         Ok(NewThread {
@@ -115,7 +177,7 @@ impl<H: Hal> Kernel<'_, H> {
         })
     }
 
-    fn space_control(&mut self, caller: u32, x: &[u64; 9]) -> Result<Done, Error> {
+    fn space_control(&mut self, caller: u32, x: &Arguments) -> Result<Done, Error> {
         if x[0] == space_op::CREATE {
             let domain = u32::try_from(x[1]).map_err(|_| Error::BadArgument)?;
             let created = self.create_space_within(domain, x[2] & 1 != 0, quota(x[3]));

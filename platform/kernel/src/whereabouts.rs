@@ -43,11 +43,13 @@ impl Hints {
 
 impl<H: Hal> Kernel<'_, H> {
     /// The live thread with this id, if it is in this cluster.
+    #[inline(always)]
     pub(crate) fn find(&self, id: ThreadId) -> Option<u32> {
         self.slot_of(id).filter(|&t| self.threads[t as usize].is_live())
     }
 
     /// The slot of a thread that is in this cluster, or whose queues here are not empty yet.
+    #[inline(always)]
     pub(crate) fn slot_of(&self, id: ThreadId) -> Option<u32> {
         if id.cluster() != self.cluster {
             return self.find_immigrant(id);
@@ -75,6 +77,7 @@ impl<H: Hal> Kernel<'_, H> {
         ((u64::from(hash) * self.cold.len() as u64) >> 32) as usize
     }
 
+    #[inline(never)]
     fn find_immigrant(&self, id: ThreadId) -> Option<u32> {
         let mut t = self.cold.get(self.bucket_of(id))?.bucket;
         while t != NONE && self.threads[t as usize].id != id {

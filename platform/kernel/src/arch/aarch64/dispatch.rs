@@ -7,6 +7,7 @@ use super::registers::{read_sysreg, wfi, write_sysreg};
 use super::start::{KERNEL, TheKernel, boot_info};
 use super::{console, fp, gic, machine, measure, percpu, shootdown, timer};
 use core::panic::PanicInfo;
+use core::ptr::null_mut;
 use skerry_abi::layout::USER_END;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, Rights, ThreadId};
@@ -46,7 +47,41 @@ pub(super) fn decode_abort(esr: u64, far: u64) -> Option<Event> {
     pageable.then_some(Event::PageFault { address: far, access, esr })
 }
 
-/// A synchronous exception from user mode. Returns the context to resume.
+/// A system call other than IPC and UNMAP ([`skerry_kernel::syscall::is_call`]). Returns the context to resume, or null: the caller
+/// goes on, and only its x0 to x3 have changed.
+pub(super) extern "C" fn user_call(number: u16) -> *mut Context {
+    if !KERNEL.is_plain() {
+        return guarded_call(number);
+    }
+    // SAFETY: one CPU, interrupts are masked, and the reference is gone before the CPU sleeps or leaves the kernel.
+    let kernel = unsafe { KERNEL.alone() };
+    if kernel.call(number) {
+        timer::arm(kernel.next_timer());
+        return null_mut();
+    }
+    switch(kernel).unwrap_or_else(idle)
+}
+
+/// The same with whatever else the cluster needs: its lock, measurement.
+#[inline(never)]
+fn guarded_call(number: u16) -> *mut Context {
+    measure::enter();
+    let cpu = percpu::with(|c| c.cpu);
+    let next = KERNEL.with_measured(|kernel| {
+        kernel.enter(cpu);
+        // Another CPU may have deleted the thread while it ran here: its call dies with it.
+        if kernel.current().is_some() && kernel.call(number) {
+            timer::arm(kernel.next_timer());
+            return Some(null_mut());
+        }
+        switch(kernel)
+    });
+    let next = next.unwrap_or_else(idle);
+    measure::leave();
+    next
+}
+
+/// Any other synchronous exception from user mode. Returns the context to resume.
 pub(super) extern "C" fn user_sync(esr: u64, far: u64) -> *mut Context {
     measure::enter();
     let cpu = percpu::with(|c| c.cpu);
@@ -132,22 +167,29 @@ pub(super) fn idle() -> *mut Context {
     }
 }
 
-/// Chooses the next thread and loads what belongs to it. `None`: there is none.
+/// Lets the thread that ran go on if nothing has happened that the scheduler must look at, or else the one it chooses. `None`: there is
+/// none.
+#[inline(always)]
 pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
-    let loaded = percpu::with(|cpu| cpu.loaded);
     if let Some(t) = kernel.goes_on()
-        && kernel.thread(t).id == loaded
+        && kernel.thread(t).id == percpu::with(|cpu| cpu.loaded)
     {
         timer::arm(kernel.next_timer());
         return Some(&raw mut kernel.thread_mut(t).context);
     }
+    switch(kernel)
+}
+
+/// Chooses the next thread and loads what belongs to it. `None`: there is none.
+#[inline(never)]
+fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
+    let loaded = percpu::with(|cpu| cpu.loaded);
     // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there. `pick` may let it leave this CPU, so
     // it is saved before.
-    if let Some(t) = kernel.find_thread(loaded) {
-        kernel.thread_mut(t).tls = read_sysreg!("tpidr_el0");
+    if let Some(thread) = kernel.loaded_thread(loaded) {
+        thread.tls = read_sysreg!("tpidr_el0");
     }
-    let next = kernel.pick();
-    let Some(t) = next else {
+    let Some(t) = kernel.pick() else {
         // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
         timer::disarm();
         timer::arm(kernel.deadline());
@@ -160,10 +202,10 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
         });
         return None;
     };
-    let thread = kernel.thread(t);
-    let (id, ttbr0) = (thread.id, thread.ttbr0);
+    timer::arm(kernel.next_timer());
+    let thread = kernel.thread_mut(t);
+    let (id, ttbr0, context) = (thread.id, thread.ttbr0, &raw mut thread.context);
     if loaded != id {
-        kernel.counters.count(Counter::Switches);
         write_sysreg!("tpidr_el0", thread.tls);
         write_sysreg!("tpidrro_el0", thread.utcb_va);
         percpu::with(|cpu| {
@@ -171,9 +213,9 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
             fp::allow(cpu.fp_owner == id);
             load_space(cpu, ttbr0);
         });
+        kernel.counters.count(Counter::Switches);
     }
-    timer::arm(kernel.next_timer());
-    Some(&raw mut kernel.thread_mut(t).context)
+    Some(context)
 }
 
 fn load_space(cpu: &mut PerCpu, ttbr0: u64) {

@@ -9,18 +9,39 @@ use super::dispatch::class;
 use super::percpu::PerCpu;
 use core::arch::global_asm;
 use core::mem::offset_of;
-use skerry_abi::syscall::{NULL, UNMAP};
+use skerry_abi::syscall::{INTERRUPT_CONTROL, IPC, NULL, UNMAP};
 use skerry_kernel::fastpath::FastPath;
-use skerry_kernel::syscall::ESR_SVC64;
+use skerry_kernel::syscall::{ESR_SVC64, is_call};
 use skerry_kernel::thread::{Context, Tcb};
 use skerry_kernel::unmap::ONE_FPAGE;
 
+/// The highest number of a system call, and one below that is none.
+const LAST_CALL: u16 = INTERRUPT_CONTROL;
+const NO_CALL: u16 = 5;
+
+/// A bit that is set in ESR_EL1 of both kinds of abort when that of system call 0 is subtracted. Other exceptions may have it or not.
+const ABORT_BIT: u32 = 29;
+const fn has_abort_bit(class: u64) -> bool {
+    ((class << 26) - ESR_SVC64) >> ABORT_BIT & 1 != 0
+}
+const _: () = assert!(has_abort_bit(class::DATA_ABORT) && has_abort_bit(class::INSTRUCTION_ABORT));
+
+// Numbers that come to `user_call` and are none of these are calls.
+const _: () = {
+    let mut number = 0;
+    while number < u16::MAX {
+        let other = matches!(number, IPC | UNMAP | NULL);
+        let call = number <= LAST_CALL && number != NO_CALL;
+        assert!(is_call(number) == (call && !other));
+        number += 1;
+    }
+};
 const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, sp) == 248);
 const _: () = assert!(offset_of!(Context, pc) == 256 && offset_of!(Context, pstate) == 264);
 
 global_asm!(
     r#"
-    // All but x16 and x17, which the vectors have saved. Leaves x19 = the context.
+    // All but x16 and x17, which the vectors have saved. Leaves x19 = the context, x14 = this CPU.
     .macro  save_context
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
@@ -42,9 +63,28 @@ global_asm!(
     mrs     x22, elr_el1
     mrs     x23, spsr_el1
     stp     x22, x23, [sp, #16 * 16]
-    mrs     x9, tpidr_el1
-    ldr     x9, [x9]
+    mrs     x14, tpidr_el1
+    ldr     x9, [x14]
     mov     sp, x9
+    .endm
+
+    // What a system call may clobber, but for x0 to x3: nothing of the kernel's leaves it there.
+    .macro  scrub_rest
+    mov     x4, #0
+    mov     x5, #0
+    mov     x6, #0
+    mov     x7, #0
+    mov     x8, #0
+    mov     x9, #0
+    mov     x10, #0
+    mov     x11, #0
+    mov     x12, #0
+    mov     x13, #0
+    mov     x14, #0
+    mov     x15, #0
+    mov     x16, #0
+    mov     x17, #0
+    mov     x18, #0
     .endm
 
     .macro  vector, handler
@@ -71,7 +111,7 @@ exception_vectors:
     cmp     x16, #{unmap_call}
     b.eq    unmap_fast
     cmp     x16, #{null}
-    b.ne    user_sync
+    b.ne    user_call
     ldp     x16, x17, [sp, #16 * 8]
     mov     x0, #0
     eret
@@ -111,21 +151,7 @@ part_scrub_2:
     mov     x0, #0
     mov     x2, #0
     mov     x3, #0
-    mov     x4, #0
-    mov     x5, #0
-    mov     x6, #0
-    mov     x7, #0
-    mov     x8, #0
-    mov     x9, #0
-    mov     x10, #0
-    mov     x11, #0
-    mov     x12, #0
-    mov     x13, #0
-    mov     x14, #0
-    mov     x15, #0
-    mov     x16, #0
-    mov     x17, #0
-    mov     x18, #0
+    scrub_rest
 part_exit_4:
     eret
     // Nothing has been done: back to where it began, but for x2 to x15 and x18, which the call may clobber.
@@ -155,7 +181,50 @@ ipc_general_saved:
     mov     sp, x14
     bl      {ipc}
     b       resume_thread
+
+    // Other system calls: their arguments are in x0 to x6, their results in x0 to x3. Mostly the caller goes on, and what functions
+    // preserve is in its registers still.
+user_call:
+part_entry_4:
+    tbnz    x16, #{abort_bit}, user_sync        // an abort: not a number at all
+    cmp     x16, #{last_call}
+    ccmp    x16, #{no_call}, #4, ls
+    b.eq    user_sync
+    stp     x0, x1, [sp, #16 * 0]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x19, x20, [sp, #8 * 19]
+    stp     x21, x22, [sp, #8 * 21]
+    stp     x23, x24, [sp, #8 * 23]
+    stp     x25, x26, [sp, #8 * 25]
+    stp     x27, x28, [sp, #8 * 27]
+    stp     x29, x30, [sp, #8 * 29]
+    mrs     x9, sp_el0
+    mrs     x10, elr_el1
+    mrs     x11, spsr_el1
+    stp     x9, x10, [sp, #8 * 31]
+    str     x11, [sp, #8 * 33]
+    mrs     x9, tpidr_el1
+    mov     x19, sp
+    ldr     x9, [x9]
+    mov     sp, x9
+    mov     w0, w16
+    bl      {call}
+part_exit_5:
+    cbnz    x0, resume_thread
+    mov     sp, x19
+    ldr     x19, [sp, #8 * 19]
+    ldr     x30, [sp, #8 * 30]
+    ldp     x0, x1, [sp, #16 * 0]
+    ldp     x2, x3, [sp, #16 * 1]
+part_scrub_3:
+    scrub_rest
+part_exit_6:
+    eret
+
 user_sync:
+part_entry_5:
     save_context
     mrs     x0, esr_el1
     mrs     x1, far_el1
@@ -217,6 +286,10 @@ resume_thread:
     irq = sym super::dispatch::user_irq,
     fault = sym super::dispatch::kernel_fault,
     ipc = sym super::fastpath::ipc,
+    call = sym super::dispatch::user_call,
+    abort_bit = const ABORT_BIT,
+    last_call = const LAST_CALL,
+    no_call = const NO_CALL,
     svc = const ESR_SVC64,
     null = const NULL,
     data_abort = const class::DATA_ABORT,

@@ -10,7 +10,7 @@
 //! On entry of `ipc_fast` (from the exception vector) x0..x13 are the user's, x16 and x17 are saved, SP_EL1 is the sender's TCB.
 //! The sender waits afterwards; of its registers only those that a function call preserves are kept. PSTATE is not: flags are
 //! the caller's to lose, and the rest is zero at EL0.
-//! On entry of `fault_fast` everything is saved; x0 = ESR_EL1, x1 = FAR_EL1, x2 = its exception class, x19 = the TCB.
+//! On entry of `fault_fast` everything is saved; x0 = ESR_EL1, x1 = FAR_EL1, x2 = its exception class, x14 = this CPU, x19 = the TCB.
 #![expect(unsafe_code, reason = "assembly")]
 
 use super::dispatch::class;
@@ -363,7 +363,6 @@ fault_check_address:
 
     // The pager exists, waits for anybody or for us, on this CPU, and nobody is more urgent: x21 = its TCB.
 part_lookup_9:
-    mrs     x14, tpidr_el1
     ldp     x15, x16, [x14, #{threads}]
     ldr     x20, [x19, #{pager}]
     and     x18, x20, #0xffff

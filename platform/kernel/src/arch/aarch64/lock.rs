@@ -29,6 +29,7 @@ unsafe impl Relax for Yield {
 pub(super) struct ClusterLock<T> {
     mutex: Mutex<(), Yield>,
     shared: AtomicBool,
+    plain: AtomicBool,
     ready: AtomicBool,
     value: UnsafeCell<Option<T>>,
 }
@@ -43,17 +44,19 @@ impl<T> ClusterLock<T> {
         Self {
             mutex: Mutex::new(()),
             shared: AtomicBool::new(true),
+            plain: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             value: UnsafeCell::new(None),
         }
     }
 
-    /// Puts the value in, before any other use. `cpus` is how many CPUs the cluster has.
-    pub(super) fn init(&self, cpus: u16, value: T) {
+    /// Puts the value in, before any other use. `cpus` is how many CPUs the cluster has; `measured`: [`measure`] will be on.
+    pub(super) fn init(&self, cpus: u16, measured: bool, value: T) {
         assert!(!self.is_ready(), "the cluster lock is initialised once");
         // SAFETY: nobody calls `with` before `ready` is set, and only the cluster's first CPU comes here.
         unsafe { *self.value.get() = Some(value) };
         self.shared.store(cpus > 1, Ordering::Relaxed);
+        self.plain.store(cpus <= 1 && !measured, Ordering::Relaxed);
         self.ready.store(true, Ordering::Release);
     }
 
@@ -77,6 +80,12 @@ impl<T> ClusterLock<T> {
     /// Whether the cluster has several CPUs.
     pub(super) fn is_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Whether the cluster has one CPU and nothing is measured.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
     }
 
     /// The value, in a cluster of one CPU, where nothing needs to be locked.

@@ -58,7 +58,8 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
         gic::init(boot, cpu, me.mpidr);
         // The paths that only a lone CPU may take record nothing.
         let traced = boot.kernel_switches & kernel_switch::TRACE != 0;
-        KERNEL.init(cluster.cpu_count.max(if traced { 2 } else { 1 }), build(boot, me.cluster));
+        let measured = boot.kernel_switches & kernel_switch::MEASURE != 0;
+        KERNEL.init(cluster.cpu_count.max(if traced { 2 } else { 1 }), measured, build(boot, me.cluster));
         let others =
             boot.cpus().iter().filter(|other| other.cluster == me.cluster && other.mpidr != me.mpidr);
         others.for_each(|other| gic::send_doorbell(other.mpidr));
