@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU64;
 
 use app_pager::Memory;
 use skerry_abi::boot::{BootInfo, Range};
+use skerry_rt::memory::clear_pages;
 use skerry_rt::start::AppStart;
 
 /// All pools of the machine.
@@ -24,8 +25,8 @@ impl Memory for Physical {
         unsafe { slice::from_raw_parts(at(address as usize), count) }
     }
     fn clear(&self, address: u64, bytes: u64) {
-        // SAFETY: a frame that the pool just handed out to the caller: nobody else uses it.
-        unsafe { at_mut::<u8>(address as usize).write_bytes(0, bytes as usize) }
+        // SAFETY: frames that the pool just handed out to the caller: nobody else uses them.
+        unsafe { clear_pages(address, bytes) }
     }
     fn copy(&self, to: u64, from: u64, bytes: u64) {
         // SAFETY: `to` is as in `clear`; `from` is the archive or a finished start page, which nobody writes to.

@@ -3,45 +3,16 @@
 //! The program and the launcher share this table, so that a case is named, measured, judged and explained in one place. The
 //! program measures (`main.rs`), the launcher judges and prints.
 //!
-//! `sel4` are the numbers of seL4 16 (uniprocessor, fast path on) measured in the same emulator with the same method; `sketch`
-//! are hand-written assembly sketches with the checks of our kernel in them: what a perfect compiler could reach.
+//! The others are seL4 16 (uniprocessor, fast path on), measured in the same emulator with the same method, and
+//! hand-written assembly sketches with the checks of our kernel in them: what a perfect compiler could reach.
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// Samples of each case that count.
-pub const SAMPLES: usize = 64;
-/// Samples before them that do not.
-pub const WARM_UP: usize = 64;
-
-/// One path of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Its name in records and on command lines.
-    pub name: &'static str,
-    /// What happens between the two looks at the counter.
-    pub what: &'static str,
-    /// The most instructions that it may take.
-    pub bar: Option<u64>,
-    /// What seL4 needs for the like of it.
-    pub sel4: Option<u64>,
-    /// What a hand-written sketch needs.
-    pub sketch: Option<u64>,
-    /// Labels of the two looks at the counter in the program, if the way between them has a ledger.
-    pub marks: Option<[&'static str; 2]>,
-}
+use skerry_bench::Case;
+pub use skerry_bench::{SAMPLES, WARM_UP};
 
 const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
-    const fn some(number: u64) -> Option<u64> {
-        if number == 0 { None } else { Some(number) }
-    }
-    Case { name, what, bar: some(bars[0]), sel4: some(bars[1]), sketch: some(bars[2]), marks: None }
-}
-
-impl Case {
-    const fn between(mut self, first: &'static str, last: &'static str) -> Self {
-        self.marks = Some([first, last]);
-        self
-    }
+    Case::new(name, bars, what)
 }
 
 /// All cases, in the order in which they are run.
@@ -123,7 +94,7 @@ pub const CASES: [Case; 18] = [
 
 /// The case with this name.
 pub fn find(name: &str) -> Option<&'static Case> {
-    CASES.iter().find(|case| case.name == name)
+    skerry_bench::find(&CASES, name)
 }
 
 #[cfg(test)]
@@ -141,7 +112,7 @@ mod tests {
     #[test]
     fn every_bar_is_below_the_competition() {
         for case in CASES {
-            if let (Some(bar), Some(sel4)) = (case.bar, case.sel4) {
+            if let (Some(bar), Some(sel4)) = (case.bar, case.others[0]) {
                 assert!(bar < sel4, "{}", case.name);
             }
         }

@@ -1,16 +1,17 @@
-//! `bench`: the benchmarks that judge themselves. So far one: the kernel's paths, counted instruction by instruction.
+//! `bench`: the benchmarks that judge themselves, and their cases: paths, counted instruction by instruction.
 //!
-//! What is measured and how much it may take is the table of the `kernel-bench` crate, which the guest's program is built from
-//! too. This module boots it, and puts the bars and other kernels' numbers beside what it found.
+//! What is measured and how much it may take is a table in a crate that the guest's program is built from too. This module boots
+//! the program, and puts the bars and others' numbers beside what it found.
 
 use std::process::Command;
 use std::time::Duration;
 
 use comfy_table::Table;
-use kernel_bench::{CASES, Case, SAMPLES, WARM_UP};
 use serde_json::{Map, Number, Value, json};
+use skerry_bench::{Case, SAMPLES, WARM_UP, find};
 
 use crate::error::{Error, Result};
+use crate::guest::{KERNEL_BENCH, PAGER_BENCH, Program};
 use crate::machine::{Machine, Overrides};
 use crate::provenance::Provenance;
 use crate::qemu::{Boot, Pace};
@@ -19,46 +20,93 @@ use crate::session::Session;
 use crate::supervisor::{Finished, Observer, supervise};
 use crate::table;
 
-/// The benchmarks there are, each with one line about it.
-pub const BENCHES: [(&str, &str); 1] = [(
-    "kernel",
-    "instructions of the kernel's paths (IPC, fault, unmap, threads) against what they may take",
-)];
+/// A benchmark.
+#[derive(Debug)]
+pub struct Suite {
+    /// Its name, in records and on command lines.
+    pub name: &'static str,
+    /// One line about it.
+    pub about: &'static str,
+    /// What it measures.
+    pub cases: &'static [Case],
+    /// Whose numbers [`Case::others`] are: field of a record, heading.
+    pub others: [(&'static str, &'static str); 2],
+    /// What these columns mean.
+    pub legend: &'static str,
+    /// The guest's program.
+    pub program: Program,
+    /// What the guest's command line says besides the cases.
+    options: &'static [&'static str],
+}
+
+/// The benchmarks there are.
+pub static SUITES: [Suite; 2] = [
+    Suite {
+        name: "kernel",
+        about: "instructions of the kernel's paths (IPC, fault, unmap, threads) against what they may take",
+        cases: &kernel_bench::CASES,
+        others: [("sel4", "seL4"), ("sketch", "sketch")],
+        legend: "seL4: seL4 16, uniprocessor, fast path, same emulator and method (cross-cluster: its SMP kernel, between cores; fault: 984 \
+                 with its exception fast path; growth: revoke, per copy). sketch: hand-written assembly with the same checks. See \
+                 docs/performance-method.md.",
+        program: KERNEL_BENCH,
+        options: &["clusters=per-node", "root=kernel-bench"],
+    },
+    Suite {
+        name: "pager",
+        about: "instructions of the pagers' paths (page faults) against what they may take",
+        cases: &pager_bench::CASES,
+        others: [("linux", "Linux"), ("userfaultfd", "userfaultfd")],
+        legend: "Linux: 6.1, in the same emulator with the same method; userfaultfd: there, a thread of the program handles the fault. \
+                 See docs/performance-method.md.",
+        program: PAGER_BENCH,
+        options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
+    },
+];
 
 /// The guest's time slice. So long that none ends during a measurement.
 const TICK_MS: u64 = 10_000;
 
-/// A run of the kernel's benchmark.
+/// A run of a benchmark.
 #[derive(Clone, Debug)]
-pub struct KernelBench {
+pub struct Bench {
+    /// Which.
+    pub suite: &'static Suite,
     machine: Machine,
     cases: Vec<&'static str>,
     silence: Duration,
 }
 
-impl KernelBench {
-    /// With the named cases, or with all if none is named. The machine is the default one: two nodes of one CPU.
+impl Bench {
+    /// The benchmark of this name, with the named cases, or with all if none is named. The machine is the default one: two nodes of
+    /// one CPU.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a case that does not exist.
-    pub fn new(cases: &[String], silence: Duration) -> Result<Self> {
-        let find = |name: &String| {
-            let case = kernel_bench::find(name).map(|case| case.name);
-            case.ok_or_else(|| {
-                let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
-                Error::Usage(format!("unknown case `{name}` of bench kernel; there are {}", known.join(", ")))
+    /// [`Error::Usage`] for a benchmark or a case that does not exist.
+    pub fn new(name: &str, cases: &[String], silence: Duration) -> Result<Self> {
+        let suite = SUITES.iter().find(|suite| suite.name == name).ok_or_else(|| {
+            let known: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+            Error::Usage(format!("unknown bench `{name}`; there are {}", known.join(", ")))
+        })?;
+        let case = |wanted: &String| {
+            find(suite.cases, wanted).map(|case| case.name).ok_or_else(|| {
+                let known: Vec<_> = suite.cases.iter().map(|case| case.name).collect();
+                Error::Usage(format!(
+                    "unknown case `{wanted}` of bench {name}; there are {}",
+                    known.join(", ")
+                ))
             })
         };
         let machine =
             Machine::load(&crate::session::machines()?, crate::machine::DEFAULT, Overrides::default())?;
-        Ok(Self { machine, cases: cases.iter().map(find).collect::<Result<_>>()?, silence })
+        Ok(Self { suite, machine, cases: cases.iter().map(case).collect::<Result<_>>()?, silence })
     }
 
     /// The guest's command line.
     pub fn command_line(&self) -> String {
-        let words = ["clusters=per-node".into(), "root=kernel-bench".into(), format!("tick={TICK_MS}ms")];
-        let cases = self.cases.iter().map(|&case| case.to_owned());
-        words.into_iter().chain(["--".into()]).chain(cases).collect::<Vec<_>>().join(" ")
+        let tick = format!("tick={TICK_MS}ms");
+        let words = self.suite.options.iter().copied().chain([tick.as_str(), "--"]);
+        words.chain(self.cases.iter().copied()).collect::<Vec<_>>().join(" ")
     }
 
     /// Boots and measures.
@@ -126,8 +174,9 @@ impl KernelBench {
     pub fn records(&self, provenance: &Provenance, series: &[Series]) -> Vec<Record> {
         let mut records = record::records(&self.parameters(), provenance, series);
         for (record, series) in records.iter_mut().zip(series) {
-            let Some(case) = kernel_bench::find(&series.measurement.case) else { continue };
-            let numbers = [("bar", case.bar), ("sel4", case.sel4), ("sketch", case.sketch)];
+            let Some(case) = find(self.suite.cases, &series.measurement.case) else { continue };
+            let [(first, _), (second, _)] = self.suite.others;
+            let numbers = [("bar", case.bar), (first, case.others[0]), (second, case.others[1])];
             record.extend(numbers.into_iter().filter_map(|(key, n)| Some((key.to_owned(), json!(n?)))));
             if let Some(met) = met(case, series) {
                 record.insert("met".into(), json!(met));
@@ -144,13 +193,15 @@ pub fn met(case: &Case, series: &Series) -> Option<bool> {
 }
 
 /// The table for people.
-pub fn comparison(series: &[Series]) -> Table {
-    let mut table = table::new(["case", "n", "min", "median", "max", "at most", "met", "seL4", "sketch"]);
+pub fn comparison(suite: &Suite, series: &[Series]) -> Table {
+    let [(_, first), (_, second)] = suite.others;
+    let mut table = table::new(["case", "n", "min", "median", "max", "at most", "met", first, second]);
     let show = |number: &Number| number.as_u64().map_or_else(|| number.to_string(), table::grouped);
     let other = |number: Option<u64>| number.map_or_else(String::new, table::grouped);
     for series in series {
-        let case = kernel_bench::find(&series.measurement.case);
+        let case = find(suite.cases, &series.measurement.case);
         let verdict = case.and_then(|case| met(case, series));
+        let [first, second] = case.map_or([None; 2], |case| case.others);
         table.add_row([
             series.measurement.case.clone(),
             series.sorted.len().to_string(),
@@ -159,30 +210,29 @@ pub fn comparison(series: &[Series]) -> Table {
             show(series.max()),
             other(case.and_then(|case| case.bar)),
             verdict.map_or("", |met| if met { "yes" } else { "NO" }).to_owned(),
-            other(case.and_then(|case| case.sel4)),
-            other(case.and_then(|case| case.sketch)),
+            other(first),
+            other(second),
         ]);
     }
     table::align_numbers(&mut table, 1);
     table
 }
 
-/// What the columns of other kernels mean.
-pub const LEGEND: &str = "seL4: seL4 16, uniprocessor, fast path, same emulator and method (cross-cluster: its SMP kernel, between \
-     cores; fault: 984 with its exception fast path; growth: revoke, per copy). sketch: hand-written assembly with the same \
-     checks. See docs/performance-method.md.";
-
 /// The list of benchmarks, and of the cases of each.
-pub fn list() -> [Table; 2] {
+pub fn list() -> Vec<Table> {
     let mut benches = table::new(["bench", "what it measures"]);
-    for (name, what) in BENCHES {
-        benches.add_row([name, what]);
+    for suite in &SUITES {
+        benches.add_row([suite.name, suite.about]);
     }
-    let mut cases = table::new(["case of kernel", "at most", "what is counted"]);
-    for case in &CASES {
-        cases.add_row([case.name, &case.bar.map_or_else(String::new, table::grouped), case.what]);
-    }
-    [benches, cases]
+    let cases = SUITES.iter().map(|suite| {
+        let heading = format!("case of {}", suite.name);
+        let mut cases = table::new([heading.as_str(), "at most", "what is counted"]);
+        for case in suite.cases {
+            cases.add_row([case.name, &case.bar.map_or_else(String::new, table::grouped), case.what]);
+        }
+        cases
+    });
+    std::iter::once(benches).chain(cases.collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]
@@ -198,17 +248,17 @@ mod tests {
 
     #[test]
     fn a_bar_holds_for_every_sample() {
-        let case = kernel_bench::find("unmap.page.growth").unwrap();
+        let case = find(&kernel_bench::CASES, "unmap.page.growth").unwrap();
         let bar = case.bar.unwrap() as f64;
         assert_eq!(met(case, &series(case.name, &[1.0, bar])), Some(true));
         assert_eq!(met(case, &series(case.name, &[1.0, bar, bar + 0.5])), Some(false));
-        let free = kernel_bench::find("unmap.page.17").unwrap();
+        let free = find(&kernel_bench::CASES, "unmap.page.17").unwrap();
         assert_eq!(met(free, &series(free.name, &[1e9])), None);
     }
 
     #[test]
     fn records_carry_the_bar_and_whether_it_is_met() {
-        let bench = KernelBench::new(&["ipc.roundtrip".into()], Duration::from_secs(1)).unwrap();
+        let bench = Bench::new("kernel", &["ipc.roundtrip".into()], Duration::from_secs(1)).unwrap();
         let provenance = Provenance::collect(std::path::Path::new("."), "7", "c");
         let records =
             bench.records(&provenance, &[series("ipc.roundtrip", &[9e3]), series("unmap.page.17", &[1.0])]);
@@ -221,10 +271,13 @@ mod tests {
     #[test]
     fn the_guest_is_told_which_cases() {
         let bench =
-            KernelBench::new(&["unmap.page".into(), "page.copy".into()], Duration::from_secs(1)).unwrap();
+            Bench::new("kernel", &["unmap.page".into(), "page.copy".into()], Duration::from_secs(1)).unwrap();
         let expected = "clusters=per-node root=kernel-bench tick=10000ms -- unmap.page page.copy";
         assert_eq!(bench.command_line(), expected);
-        let unknown = KernelBench::new(&["ipc".into()], Duration::from_secs(1)).unwrap_err().to_string();
+        let all = Bench::new("pager", &[], Duration::from_secs(1)).unwrap().command_line();
+        assert!(all.contains(" app=pager-bench ") && all.ends_with(" --"), "{all}");
+        assert!(Bench::new("kernels", &[], Duration::from_secs(1)).is_err());
+        let unknown = Bench::new("kernel", &["ipc".into()], Duration::from_secs(1)).unwrap_err().to_string();
         assert!(unknown.contains("`ipc`") && unknown.contains("ipc.roundtrip,") && !unknown.contains('\n'));
     }
 }

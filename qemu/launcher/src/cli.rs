@@ -34,7 +34,7 @@ pub struct Cli {
 pub enum Command {
     /// Boot one machine and run one application on it
     Run(Box<RunArgs>),
-    /// Measure against bars: `bench kernel` counts the instructions of the kernel's paths
+    /// Measure against bars: `bench kernel` and `bench pager` count the instructions of their paths
     ///
     /// Without a name: lists the benchmarks and their cases.
     Bench(BenchArgs),
@@ -89,7 +89,7 @@ pub struct MainJobArgs {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The benchmark: kernel
+    /// The benchmark: kernel or pager
     pub bench: Option<String>,
     /// Its cases (default all; `bench` without a name lists them)
     #[arg(value_name = "CASE")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::{APPS, App};
 use crate::app::{ARRAY_WALK, ArrayWalk};
-use crate::bench::{self, BENCHES, KernelBench};
+use crate::bench::{self, Bench};
 use crate::cli::{BenchArgs, Cli, Command, Format, Listing, MainJobArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
@@ -142,11 +142,7 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     let Some(name) = &args.bench else {
         return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
     };
-    if !BENCHES.iter().any(|(known, _)| known == name) {
-        let known: Vec<_> = BENCHES.iter().map(|(known, _)| *known).collect();
-        return Err(Error::Usage(format!("unknown bench `{name}`; there are {}", known.join(", "))));
-    }
-    let bench = KernelBench::new(&args.cases, Duration::from_secs(args.timeout))?;
+    let bench = Bench::new(name, &args.cases, Duration::from_secs(args.timeout))?;
     let session = Session::prepare(installer)?;
     let meter = Meter::new(1, args.verbose);
     if args.ledger {
@@ -161,8 +157,8 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
         Format::Json => print_records(&bench.records(&session.provenance, &series)),
         Format::Table => {
             print_line(&bench.conditions(&session, &series))?;
-            print_line(&bench::comparison(&series).to_string())?;
-            print_line(bench::LEGEND)
+            print_line(&bench::comparison(bench.suite, &series).to_string())?;
+            print_line(bench.suite.legend)
         }
     }
 }

@@ -31,8 +31,10 @@ pub const BOOT: Program = program("skerry-boot", "skerry-boot", SOFT_FLOAT);
 pub const KERNEL: Program = program("skerry-kernel", "kernel", SOFT_FLOAT);
 /// The kernel's benchmark.
 pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_FLOAT);
+/// The pagers' benchmark.
+pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 8] = [
+pub const MODULES: [Program; 9] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
@@ -40,6 +42,7 @@ pub const MODULES: [Program; 8] = [
     KERNEL_BENCH,
     program("kernel-test", "kernel-test", SOFT_FLOAT),
     program("array-walk", "array-walk", HARD_FLOAT),
+    PAGER_BENCH,
     program("selftest", "selftest", HARD_FLOAT),
 ];
 

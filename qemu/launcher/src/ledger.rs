@@ -10,9 +10,10 @@ pub mod trace;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use kernel_bench::{CASES, Case};
+use kernel_bench::CASES;
+use skerry_bench::Case;
 
-use crate::bench::KernelBench;
+use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::guest::{KERNEL, KERNEL_BENCH};
 use crate::record::{self, Series};
@@ -60,8 +61,11 @@ impl Ledger {
     /// Measures the named cases, or all that have a ledger, and steps through them.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a case without a ledger, [`Error::Check`] if stepping and counting do not agree.
-    pub fn make(session: &Session, bench: &KernelBench, observer: &dyn Observer) -> Result<Self> {
+    /// [`Error::Usage`] for a benchmark or a case without a ledger, [`Error::Check`] if stepping and counting do not agree.
+    pub fn make(session: &Session, bench: &Bench, observer: &dyn Observer) -> Result<Self> {
+        if bench.suite.name != "kernel" {
+            return Err(Error::Usage(format!("bench {} has no ledger", bench.suite.name)));
+        }
         let counted = record::series(&[bench.run(session, observer)?.passed()?]);
         let (kernel, program) =
             (Symbols::load(&session.elf(KERNEL))?, Symbols::load(&session.elf(KERNEL_BENCH))?);
@@ -182,7 +186,7 @@ mod tests {
             ("entry".to_owned(), functions("user_sync", 7)),
             ("walk".to_owned(), functions("descend", walk)),
         ]);
-        let case = kernel_bench::find("unmap.page").unwrap();
+        let case = skerry_bench::find(&CASES, "unmap.page").unwrap();
         Ledger { compiler: "rustc 1".into(), paths: vec![Path { case, parts }] }
     }
 

@@ -5,9 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use kernel_bench::{Case, SAMPLES, WARM_UP};
+use skerry_bench::{Case, SAMPLES, WARM_UP};
 
-use crate::bench::KernelBench;
+use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::gdb::{Gdb, WFI};
 use crate::interrupt;
@@ -46,7 +46,7 @@ pub fn trace(session: &Session, case: &Case, program: &Symbols) -> Result<Trace>
 
     let folder = tempfile::tempdir().map_err(Error::host("making a folder for a socket"))?;
     let socket = folder.path().join("gdb");
-    let bench = KernelBench::new(&[case.name.to_owned()], PATIENCE)?;
+    let bench = Bench::new("kernel", &[case.name.to_owned()], PATIENCE)?;
     let mut command = bench.command(session, Pace::Stepped);
     command
         .arg("-S")

@@ -1,0 +1,115 @@
+//! The cases: which node touches what.
+
+use core::cell::Cell;
+use core::fmt;
+
+use pager_bench::SAMPLES;
+use skerry_abi::Error;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::syscall::exit;
+use skerry_ipc::pager::{RegionKind, ThreadEnd};
+use skerry_rt::{start, task};
+
+use super::touch::{self, RUN};
+
+/// Where the regions lie: each has a page table of its own.
+const REGIONS: u64 = 0x10_0000_0000;
+const STRIDE: u64 = 2 << 20;
+/// Stacks, one per thread that ever runs.
+const STACKS: u64 = 0x8_0000_0000;
+const STACK_STRIDE: u64 = 1 << 20;
+const STACK_BYTES: u64 = 16 << 10;
+
+/// Why a case could not be measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    /// The pager refused something.
+    Pager(Error),
+    /// A thread did not end well.
+    Thread(ThreadEnd),
+    /// There is no other node.
+    OneNode,
+    /// There is no such case.
+    Unknown,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Pager(error)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pager(error) => error.fmt(f),
+            Self::Thread(end) => write!(f, "a thread ended with {end:?}"),
+            Self::OneNode => f.write_str("needs a second node with a CPU"),
+            Self::Unknown => f.write_str("is in the table, but nobody measures it"),
+        }
+    }
+}
+
+/// The machine, and how much of the address space is used.
+pub(super) struct Bench {
+    /// CPUs of the master's node, where the task was started, and of another one.
+    here: u16,
+    there: Option<u16>,
+    regions: Cell<u64>,
+    threads: Cell<u64>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Result<Self, Trouble> {
+        let mut places = start::app().places();
+        let (_, here) = places.next().ok_or(Trouble::OneNode)?;
+        let there = places.next().map(|(_, cpu)| cpu);
+        Ok(Self { here, there, regions: Cell::new(0), threads: Cell::new(0) })
+    }
+
+    /// What two looks at the counter cost by themselves.
+    pub(super) fn empty(&self) -> Result<[u64; SAMPLES], Trouble> {
+        self.thread(self.here, touch::nothing, 0)?;
+        Ok(touch::samples())
+    }
+
+    pub(super) fn run(&self, case: &str) -> Result<[u64; SAMPLES], Trouble> {
+        let there = || self.there.ok_or(Trouble::OneNode);
+        match case {
+            "fault.first-touch" => {
+                self.thread(self.here, touch::measure, self.region(RegionKind::Global)?)?;
+            }
+            "fault.first-touch.remote-master" => {
+                self.thread(there()?, touch::measure, self.region(RegionKind::Global)?)?;
+            }
+            "fault.install" => {
+                let base = self.region(RegionKind::Global)?;
+                self.thread(there()?, touch::prepare, base)?;
+                self.thread(self.here, touch::measure, base)?;
+            }
+            "fault.local" => {
+                self.thread(self.here, touch::measure, self.region(RegionKind::Local)?)?;
+            }
+            _ => return Err(Trouble::Unknown),
+        }
+        Ok(touch::samples())
+    }
+
+    /// A region that nobody has touched.
+    fn region(&self, kind: RegionKind) -> Result<u64, Trouble> {
+        let base = REGIONS + self.regions.get() * STRIDE;
+        self.regions.set(self.regions.get() + 1);
+        task::region(base, RUN as u64 * PAGE_SIZE, kind, 0)?;
+        Ok(base)
+    }
+
+    /// Runs a thread to its end.
+    fn thread(&self, cpu: u16, entry: task::Entry, argument: u64) -> Result<(), Trouble> {
+        self.threads.set(self.threads.get() + 1);
+        let stack = task::stack(STACKS + self.threads.get() * STACK_STRIDE, STACK_BYTES)?;
+        match task::join(task::spawn(cpu, entry, stack, argument)?)? {
+            ThreadEnd::Exited(exit::PASS) => Ok(()),
+            end => Err(Trouble::Thread(end)),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The measuring threads.
+#![expect(unsafe_code, reason = "a region of the task becomes a slice")]
+
+use core::slice;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use pager_bench::{SAMPLES, WARM_UP};
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::syscall::exit;
+use skerry_rt::{sys, task};
+
+/// Touches of one case.
+pub(super) const RUN: usize = WARM_UP + SAMPLES;
+const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
+
+/// What the last measuring thread counted.
+static COUNTS: [AtomicU64; RUN] = [const { AtomicU64::new(0) }; RUN];
+
+/// What the last measuring thread counted, without the warm-up.
+pub(super) fn samples() -> [u64; SAMPLES] {
+    core::array::from_fn(|index| COUNTS[WARM_UP + index].load(Ordering::Relaxed))
+}
+
+/// The words of the region at `base`.
+fn words(base: u64) -> &'static [AtomicU64] {
+    let start = core::ptr::with_exposed_provenance(base as usize);
+    // SAFETY: only regions of `RUN` pages are passed here, which nothing removes; the words are only used as atomics.
+    unsafe { slice::from_raw_parts(start, RUN * PAGE_WORDS) }
+}
+
+/// Thread: writes to every page of the region at `base`, and counts.
+pub(super) extern "C" fn measure(base: u64) -> ! {
+    for (page, count) in words(base).chunks_exact(PAGE_WORDS).zip(&COUNTS) {
+        let before = sys::cycles();
+        page[0].store(1, Ordering::Relaxed);
+        let after = sys::cycles();
+        count.store(after - before, Ordering::Relaxed);
+    }
+    task::exit(exit::PASS)
+}
+
+/// Thread: looks at the counter as often.
+pub(super) extern "C" fn nothing(_: u64) -> ! {
+    for count in &COUNTS {
+        let before = sys::cycles();
+        let after = sys::cycles();
+        count.store(after - before, Ordering::Relaxed);
+    }
+    task::exit(exit::PASS)
+}
+
+/// Thread: touches the region at `base` only.
+pub(super) extern "C" fn prepare(base: u64) -> ! {
+    words(base).chunks_exact(PAGE_WORDS).for_each(|page| page[0].store(2, Ordering::Relaxed));
+    task::exit(exit::PASS)
+}

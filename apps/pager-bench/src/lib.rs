@@ -1,0 +1,52 @@
+//! What `bench pager` measures: the cases, the most instructions each may take, and what Linux needs for the same.
+//!
+//! The others are Linux 6.1 in the same emulator, counted with the same method: its own memory management, and userfaultfd
+//! with a thread of the program that handles the faults.
+#![no_std]
+#![forbid(unsafe_code)]
+
+use skerry_bench::Case;
+pub use skerry_bench::{SAMPLES, WARM_UP};
+
+/// All cases, in the order in which they are run.
+pub const CASES: [Case; 4] = [
+    Case::new(
+        "fault.first-touch",
+        [850, 3264, 11_790],
+        "a write to a page of a global region that nobody has touched, on the node of the task's master; the frame is cleared",
+    ),
+    Case::new(
+        "fault.first-touch.remote-master",
+        [900, 3264, 11_790],
+        "the same on another node than the master's",
+    ),
+    Case::new(
+        "fault.install",
+        [600, 1962, 0],
+        "a write to a page of a global region that another node has a frame for already",
+    ),
+    Case::new(
+        "fault.local",
+        [750, 3264, 11_790],
+        "a write to a page of a region that is each node's own; the frame is cleared",
+    ),
+];
+
+/// The case with this name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    skerry_bench::find(&CASES, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_bars_below_the_competition() {
+        for (index, case) in CASES.iter().enumerate() {
+            assert!(CASES[..index].iter().all(|other| other.name != case.name), "{}", case.name);
+            assert_eq!(find(case.name), Some(case));
+            assert!(case.others.into_iter().flatten().all(|other| case.bar < Some(other)), "{}", case.name);
+        }
+    }
+}

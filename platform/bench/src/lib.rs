@@ -1,0 +1,47 @@
+//! What a case of a benchmark is: a path, the most instructions it may take, and what others need for the like of it.
+//!
+//! A benchmark's program and the launcher share its table of cases, so that a case is named, measured, judged and explained in one
+//! place. The program measures, the launcher judges and prints.
+#![no_std]
+#![forbid(unsafe_code)]
+
+/// Samples of each case that count.
+pub const SAMPLES: usize = 64;
+/// Samples before them that do not.
+pub const WARM_UP: usize = 64;
+
+/// One path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its name in records and on command lines.
+    pub name: &'static str,
+    /// What happens between the two looks at the counter.
+    pub what: &'static str,
+    /// The most instructions that it may take.
+    pub bar: Option<u64>,
+    /// What others need for the like of it: who they are, the benchmark says.
+    pub others: [Option<u64>; 2],
+    /// Labels of the two looks at the counter in the program, if the way between them has a ledger.
+    pub marks: Option<[&'static str; 2]>,
+}
+
+impl Case {
+    /// A case with its bar and the numbers of two others; 0 is none.
+    pub const fn new(name: &'static str, [bar, first, second]: [u64; 3], what: &'static str) -> Self {
+        const fn some(number: u64) -> Option<u64> {
+            if number == 0 { None } else { Some(number) }
+        }
+        Self { name, what, bar: some(bar), others: [some(first), some(second)], marks: None }
+    }
+
+    /// The same case with a ledger of the way between two labels.
+    pub const fn between(mut self, first: &'static str, last: &'static str) -> Self {
+        self.marks = Some([first, last]);
+        self
+    }
+}
+
+/// The case with this name.
+pub fn find(cases: &'static [Case], name: &str) -> Option<&'static Case> {
+    cases.iter().find(|case| case.name == name)
+}

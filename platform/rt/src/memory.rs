@@ -1,0 +1,34 @@
+//! Work on whole pages.
+#![expect(unsafe_code, reason = "memory that is no Rust object, and an instruction for it")]
+
+use core::arch::asm;
+
+/// Fills whole pages with zeros, a block of DC ZVA at a time (64 bytes as a rule).
+///
+/// # Safety
+/// The pages are normal memory that nobody else uses.
+pub unsafe fn clear_pages(address: u64, bytes: u64) {
+    let dczid: u64;
+    // SAFETY: a register that EL0 may always read.
+    unsafe { asm!("mrs {}, dczid_el0", out(reg) dczid, options(pure, nomem, nostack, preserves_flags)) }
+    if dczid & 1 << 4 != 0 {
+        // The instruction is forbidden, which here only a hypervisor can do.
+        // SAFETY: the caller's promise.
+        return unsafe {
+            core::ptr::with_exposed_provenance_mut::<u8>(address as usize).write_bytes(0, bytes as usize)
+        };
+    }
+    // At most 2 KiB, so that two are at most a page.
+    let block = 4u64 << (dczid & 0xf);
+    let mut next = address;
+    while next != address + bytes {
+        // SAFETY: the caller's promise; the kernel lets EL0 execute it.
+        unsafe {
+            asm!(
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                next = inout(reg) next, block = in(reg) block, options(nostack, preserves_flags)
+            );
+        }
+    }
+}
