@@ -16,7 +16,7 @@ const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 18] = [
+pub const CASES: [Case; 19] = [
     case("syscall.null", [30, 0, 14], "the system call that does nothing")
         .between("bench_null_call", "bench_null_back"),
     case(
@@ -88,6 +88,11 @@ pub const CASES: [Case; 18] = [
         "move a thread with floating-point state to another cluster, to its first instruction there; both CPUs summed",
     )
     .between("bench_migrate_call", "bench_migrant_first"),
+    case(
+        "thread.migrate.cluster.new-utcb-page",
+        [0, 0, 0],
+        "the same where the thread is the first in its page of UTCBs there",
+    ),
     case("page.copy", [0, 0, 642], "copy 4 KiB in user mode (ldp/stp)"),
     case("page.zero", [0, 0, 146], "clear 4 KiB in user mode (dc zva)"),
 ];

@@ -12,6 +12,8 @@ use super::world::{Space, Trouble, World, failed};
 const SPACE: u32 = 0x5e51;
 /// Asks for a thread that echoes.
 const ECHO: u32 = 0x5e52;
+/// Asks for nothing.
+const NOTHING: u32 = 0x5e53;
 
 /// Serves for ever.
 pub(crate) fn run(cluster: u16) -> ! {
@@ -55,12 +57,21 @@ fn echo(world: &mut World) -> Result<ThreadId, Trouble> {
     world.serve(&mut space, Loop::Server, Params::default())
 }
 
-/// What cluster 1 was asked for.
-fn ask(what: u32) -> Result<u64, Trouble> {
+/// Returns when cluster 1 has done all that this cluster has told it: what two clusters tell each other stays in order.
+pub(crate) fn catch_up() -> Result<(), Trouble> {
+    call(NOTHING).map(drop)
+}
+
+fn call(what: u32) -> Result<Message, Trouble> {
     let mut message = Message::new();
     message.set_empty(what);
     ipc::call(ThreadId::root(1), &mut message).map_err(failed("asking cluster 1"))?;
-    match message.words() {
+    Ok(message)
+}
+
+/// What cluster 1 was asked for.
+fn ask(what: u32) -> Result<u64, Trouble> {
+    match call(what)?.words() {
         &[answer] if answer != 0 => Ok(answer),
         _ => Err(Trouble::Call("asking cluster 1", Error::Refused)),
     }
