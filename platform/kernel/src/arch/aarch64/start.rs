@@ -18,7 +18,6 @@ use skerry_kernel::deadline::Timer;
 use skerry_kernel::guests::Guest;
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
-use skerry_kernel::remote::Arrival;
 use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
 use skerry_kernel::sched::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
@@ -120,12 +119,26 @@ fn start_cycle_counter() {
     write_sysreg!("pmcr_el0", read_sysreg!("pmcr_el0") | 1 | 1 << 6);
     write_sysreg!("pmcntenset_el0", 1 << 31);
     let ns = 1_000_000_000 / read_sysreg!("cntfrq_el0").max(1);
-    let before = timer::now();
-    let mut now = timer::now();
-    while now == before {
-        now = timer::now();
+    // The system counter moves on in steps of many instructions. What the two differ by is least right after such a step, and a loop of
+    // seven instructions comes there in one of 16 rounds if a step is 16 of them. So the counters agree to the instruction.
+    // SAFETY: reads two counters and writes one that is read by programs only.
+    unsafe {
+        core::arch::asm!(
+            "2: mrs {time}, cntvct_el0",
+            "mrs    {cycles}, pmccntr_el0",
+            "msub   {cycles}, {time}, {ns}, {cycles}",
+            "cmp    {cycles}, {least}",
+            "csel   {least}, {cycles}, {least}, lo",
+            "subs   {rounds}, {rounds}, #1",
+            "b.ne   2b",
+            "mrs    {cycles}, pmccntr_el0",
+            "sub    {cycles}, {cycles}, {least}",
+            "msr    pmccntr_el0, {cycles}",
+            ns = in(reg) ns, least = inout(reg) u64::MAX => _, rounds = inout(reg) 64u64 => _,
+            time = out(reg) _, cycles = out(reg) _,
+            options(nomem, nostack)
+        );
     }
-    write_sysreg!("pmccntr_el0", now * ns);
 }
 
 fn set_pan() {
@@ -228,7 +241,6 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
         down: false,
         told: 0,
         doorbell: theirs.first_cpu,
-        arrival: Arrival::NONE,
     }
 }
 
