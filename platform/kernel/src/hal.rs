@@ -27,6 +27,10 @@ pub trait Hal {
     fn mask_interrupt(&mut self, irq: u32, masked: bool);
     /// Copies words between two UTCBs. User programs may write both at any time: each word is copied whole, that is all.
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]);
+    /// Copies words of the kernel's own into a packet, or into a UTCB.
+    fn copy_out(&mut self, from: &[u64], to: &[AtomicU64]);
+    /// Copies words of a packet, or of a UTCB, into the kernel's own.
+    fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]);
     /// Reads an aligned word of normal memory as a user program would that runs with `ttbr0`. The caller has seen in the tables that
     /// it may, under the lock that changes to them take.
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64;

@@ -7,7 +7,6 @@ use crate::guests::{Guest, Guests};
 use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::queue::{Link, Queue};
-use crate::remote::Arrival;
 use crate::ring::{Bells, Ring};
 use crate::sched::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
@@ -49,8 +48,6 @@ pub struct Peer<'a> {
     pub told: u32,
     /// The CPU that gets the doorbell.
     pub doorbell: CpuId,
-    /// The thread that is coming from there.
-    pub arrival: Arrival,
 }
 
 /// What the kernel is told about machine and boot options.

@@ -181,7 +181,10 @@ impl<H: Hal> Kernel<'_, H> {
     /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
     /// [`Error::OutOfKernelMemory`].
     pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        let t = self.occupy(&new, None)?;
+        let (t, fresh) = self.occupy(&new, None)?;
+        if !fresh {
+            self.hal.zero_words(self.utcb(t));
+        }
         let cold = &mut self.cold[t as usize];
         cold.generation += 1;
         cold.moves = 0;
@@ -191,8 +194,9 @@ impl<H: Hal> Kernel<'_, H> {
         Ok(id)
     }
 
-    /// Takes what a thread needs of a space: a UTCB, and a slot of the thread table if it has none.
-    pub(crate) fn occupy(&mut self, new: &NewThread, home: Option<u32>) -> Result<u32, Error> {
+    /// Takes what a thread needs of a space: a UTCB, and a slot of the thread table if it has none. Returns the slot, and whether the
+    /// UTCB is new: if it is not, it holds what an earlier thread left.
+    pub(crate) fn occupy(&mut self, new: &NewThread, home: Option<u32>) -> Result<(u32, bool), Error> {
         let own_pager = new.pager.is_nil() || new.pager.cluster() == self.cluster;
         if !passes(Check::OwnCpu, self.owns_cpu(new.cpu)) || !passes(Check::OwnPager, own_pager) {
             return Err(Error::BadArgument);
@@ -212,10 +216,7 @@ impl<H: Hal> Kernel<'_, H> {
         space.threads += 1;
         let thread = &mut self.threads[t as usize];
         (thread.utcb_slot, thread.utcb_page) = (new.utcb_slot, utcb_page);
-        if !fresh {
-            self.hal.zero_words(self.utcb(t));
-        }
-        Ok(t)
+        Ok((t, fresh))
     }
 
     /// Tells a thread that was just renewed where it is.

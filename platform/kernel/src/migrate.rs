@@ -4,7 +4,7 @@
 //!    cancelled (the right to answer it does not move), a fault is dropped and happens again there, a receive goes on there with
 //!    its time-out. If another cluster has to agree first, the rest follows when it has ([`Ending::Restart`]).
 //! 2. *State*: registers, floating-point registers if it has used them, UTCB, notification word, priority and time slice go as
-//!    packets that follow each other in the ring. Meanwhile the thread is [`State::Moving`]: found, but not to be
+//!    one packet of several slots. Meanwhile the thread is [`State::Moving`]: found, but not to be
 //!    received from or controlled; senders queue.
 //! 3. *Acknowledgement*: the destination has taken it, and it runs there; or has refused it, and it goes on here.
 //! 4. *Update*: the birth cluster notes where it is now ([`crate::whereabouts`]). Updates carry the number of moves, so that an
@@ -16,11 +16,12 @@
 
 use crate::control::{Done, Place as Waits};
 use crate::hal::Hal;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, UTCB_MR0};
 use crate::lifecycle::NewThread;
 use crate::queue::NONE;
 use crate::remote::{Ending, Request};
 use crate::thread::{Kind, Operation, State, hold};
+use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{CpuId, Error, Fpage, SpaceId, ThreadId, Timeout};
 
 /// Where a thread is to go.
@@ -41,6 +42,13 @@ impl Destination {
         Self { space: SpaceId::NIL, cpu: 0, pager: ThreadId::NIL, handler: ThreadId::NIL };
 }
 
+/// What a thread waits for that moves in a receive phase.
+pub(crate) struct Wait {
+    pub(crate) from: ThreadId,
+    pub(crate) timeout: u64,
+    pub(crate) window: u64,
+}
+
 /// Bits of what a moving thread's state packet says about it.
 pub(crate) mod trait_of {
     /// It was never started.
@@ -56,7 +64,7 @@ pub(crate) mod trait_of {
 }
 
 impl<H: Hal> Kernel<'_, H> {
-    /// The call MIGRATE: `caller` waits until `t` has arrived or was refused.
+    /// The call MIGRATE for a thread that is not on its way already: `caller` waits until `t` has arrived or was refused.
     pub(crate) fn migrate(&mut self, caller: u32, t: u32, to: Destination) -> Result<Done, Error> {
         let thread = &self.threads[t as usize];
         let cluster = usize::from(to.space.cluster());
@@ -68,7 +76,7 @@ impl<H: Hal> Kernel<'_, H> {
             Some(peer) if peer.outbound.is_some() => {}
             _ => return Err(Error::BadArgument),
         }
-        if thread.doomed || thread.state == State::Moving || thread.hold & hold::MOVING != 0 {
+        if thread.doomed {
             return Err(Error::WrongState);
         }
         let cpu = thread.cpu;
@@ -92,7 +100,7 @@ impl<H: Hal> Kernel<'_, H> {
         match thread.state {
             State::Ready => {
                 self.make_unready(t);
-                self.make_ready(t);
+                self.depart(t, State::Stopped);
             }
             State::Sending => {
                 let dest = thread.op.dest;
@@ -174,6 +182,7 @@ impl<H: Hal> Kernel<'_, H> {
     fn stay(&mut self, t: u32, error: Error) {
         let thread = &mut self.threads[t as usize];
         thread.hold &= !hold::MOVING;
+        thread.notified |= core::mem::take(&mut self.cold[t as usize].notes);
         let doomed = thread.doomed;
         self.release_escort(t, if doomed { Err(Error::NoSuchThread) } else { Err(error) });
         if doomed {
@@ -199,7 +208,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// A thread asks for a place here. Its slot exists then, and fills with the packets that follow.
+    /// A thread asks for a place here: a slot, to be filled with what it brings.
     pub(crate) fn admit(
         &mut self,
         id: ThreadId,
@@ -224,19 +233,20 @@ impl<H: Hal> Kernel<'_, H> {
         {
             return Err(Error::NoSuchThread);
         }
-        let t = self.occupy(&new, returns.then_some(home))?;
-        self.threads[t as usize].renew(id);
+        let (t, _) = self.occupy(&new, returns.then_some(home))?;
+        // Behind these words it brings its own.
+        self.utcb(t)[..UTCB_MR0].iter().for_each(|word| word.store(0, Relaxed));
+        self.threads[t as usize].rename(id);
         self.settle_in(t, &new);
-        self.threads[t as usize].state = State::Moving;
+        if !returns {
+            self.hints.forget(id);
+            self.add_immigrant(t);
+        }
         Ok(t)
     }
 
     /// All of a thread has arrived: it goes on.
-    pub(crate) fn arrived(&mut self, t: u32, traits: u64, from: ThreadId, timeout: u64, window: u64) {
-        if self.threads[t as usize].id.cluster() != self.cluster {
-            self.hints.forget(self.threads[t as usize].id);
-            self.add_immigrant(t);
-        }
+    pub(crate) fn arrived(&mut self, t: u32, traits: u64, wait: Wait) {
         let thread = &mut self.threads[t as usize];
         if traits & trait_of::SLICED != 0 {
             thread.hold |= hold::SLICED;
@@ -244,17 +254,13 @@ impl<H: Hal> Kernel<'_, H> {
         if traits & trait_of::STOPPED != 0 {
             thread.hold |= hold::STOPPED;
         }
-        thread.fp_used = traits & trait_of::FP != 0;
-        if thread.doomed {
-            return self.reap(t);
-        }
         if traits & trait_of::CREATED != 0 {
             thread.state = State::Created;
         } else if traits & trait_of::RECEIVES != 0 {
             thread.op = Operation {
-                from,
-                receive_timeout: Timeout(timeout),
-                window: Fpage::decode(window).unwrap_or(Fpage::NIL),
+                from: wait.from,
+                receive_timeout: Timeout(wait.timeout),
+                window: Fpage::decode(wait.window).unwrap_or(Fpage::NIL),
                 ..Operation::NONE
             };
             self.receive_phase(t);

@@ -9,7 +9,7 @@
 //! | `Watch` | `Watched` or `Failed` | a receive from one thread of this cluster only; it is told when that thread ends |
 //! | `Cancel` | `Cancelled`, `Delivered`, `Waiting` or `Late` | the sender's time is over, or it is to be deleted |
 //! | `Notify` | none | notification bits |
-//! | `Move` (several packets) | `Arrived` or `Refused` to the last | a thread comes: [`crate::migrate`] |
+//! | `Move` (several slots) | `Arrived` or `Refused` | a thread comes: [`crate::migrate`] |
 //! | `Located` | `Noted` | to its birth cluster: where a thread is now |
 //! | `Ended` | none | to its birth cluster: a thread is no more |
 //! | `Kill` | none | a thread is to be deleted |
@@ -33,7 +33,6 @@ mod outgoing;
 mod requests;
 
 pub use cancel::Ending;
-pub use journey::Arrival;
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
@@ -51,6 +50,7 @@ pub(crate) mod kind {
     pub(crate) const CANCEL: u64 = 6;
     pub(crate) const NOTIFY: u64 = 7;
     pub(crate) const MOVE: u64 = 8;
+    // In the slots that follow it.
     pub(crate) const MOVE_UTCB: u64 = 9;
     pub(crate) const MOVE_FP: u64 = 10;
     pub(crate) const LOCATED: u64 = 11;
@@ -209,9 +209,14 @@ impl<'a, H: Hal> Kernel<'a, H> {
 
     /// The packet in the slot that was reserved last is complete.
     fn publish(&mut self, cluster: usize, lane: Lane) {
+        self.publish_all(cluster, lane, 1);
+    }
+
+    /// The packet in the slots from the one that was reserved last on is complete.
+    fn publish_all(&mut self, cluster: usize, lane: Lane, slots: u64) {
         let peer = &self.peers[cluster];
         if let (Some(ring), Some(bells)) = (peer.outbound, peer.bells) {
-            ring.publish(lane);
+            ring.publish_all(lane, slots);
             if bells.ring(usize::from(self.cluster)) {
                 self.hal.kick(peer.doorbell);
             }
@@ -266,10 +271,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
             self.take_response(slot);
             ring.release(Lane::Responses);
         } else if let Some(slot) = request {
-            if let Some(answer) = self.take_request(cluster, slot) {
+            let head = Head::read(slot);
+            if let Some(answer) = self.take_request(cluster, head, slot) {
                 self.respond(cluster, answer);
             }
-            ring.release(Lane::Requests);
+            ring.release_all(Lane::Requests, Self::slots_of(&head));
         } else {
             return false;
         }

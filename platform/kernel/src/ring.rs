@@ -10,6 +10,9 @@
 //! fewer than [`SLOTS`] has reserved the slot of the response with it: a response never waits for room, and full rings cannot
 //! deadlock. Who finds no room says so ([`Ring::want`]); the consumer looks at that after it gave slots back.
 //!
+//! **Long packets.** What does not fit into one slot takes several in a row, which are published, seen and given back together; each of
+//! them counts as a request.
+//!
 //! **Order.** Packets of a lane arrive in order. A consumer that has seen a request, and then looks at the responses before it
 //! handles the request, also sees every response that was published before that request.
 //!
@@ -79,10 +82,18 @@ impl<'a> Ring<'a> {
         let head = self.words[HEAD + lane as usize].load(Ordering::Acquire);
         (tail.wrapping_sub(head) < SLOTS).then(|| self.slot(lane, tail))
     }
+    /// Producer: a slot of a packet that has several, the first of which [`Ring::reserve`] gave. The caller has found that so many are free.
+    pub fn reserved(&self, lane: Lane, index: u64) -> Slot<'a> {
+        self.slot(lane, self.words[TAIL + lane as usize].load(Ordering::Relaxed).wrapping_add(index))
+    }
     /// Producer: the slot that [`Ring::reserve`] gave is filled.
     pub fn publish(&self, lane: Lane) {
+        self.publish_all(lane, 1);
+    }
+    /// Producer: the slots of a packet are filled. The consumer sees all of them or none.
+    pub fn publish_all(&self, lane: Lane, slots: u64) {
         let tail = &self.words[TAIL + lane as usize];
-        tail.store(tail.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        tail.store(tail.load(Ordering::Relaxed).wrapping_add(slots), Ordering::Release);
     }
     /// Consumer: the oldest packet.
     pub fn front(&self, lane: Lane) -> Option<Slot<'a>> {
@@ -90,10 +101,18 @@ impl<'a> Ring<'a> {
         let tail = self.words[TAIL + lane as usize].load(Ordering::Acquire);
         (head != tail).then(|| self.slot(lane, head))
     }
+    /// Consumer: a slot of the oldest packet, which has several; [`Ring::front`] gave the first.
+    pub fn following(&self, lane: Lane, index: u64) -> Slot<'a> {
+        self.slot(lane, self.words[HEAD + lane as usize].load(Ordering::Relaxed).wrapping_add(index))
+    }
     /// Consumer: gives the oldest packet's slot back.
     pub fn release(&self, lane: Lane) {
+        self.release_all(lane, 1);
+    }
+    /// Consumer: gives the slots of the oldest packet back.
+    pub fn release_all(&self, lane: Lane, slots: u64) {
         let head = &self.words[HEAD + lane as usize];
-        head.store(head.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        head.store(head.load(Ordering::Relaxed).wrapping_add(slots), Ordering::Release);
     }
 
     /// The packets of a lane that wait, oldest first.

@@ -366,6 +366,14 @@ impl<H: Hal> Kernel<'_, H> {
         next
     }
 
+    /// A thread that has no time slice of its own is to run on this CPU, which had nothing to do.
+    pub(crate) fn begin_run(&mut self, t: u32) {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        queue.tick_end = self.hal.tick_end();
+        queue.slice_end = queue.tick_end;
+        self.note_run(self.threads[t as usize].space);
+    }
+
     /// Begins a slice of the thread's own.
     #[cold]
     fn begin_slice(&mut self, t: u32) {

@@ -47,8 +47,8 @@ impl Context {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct FpState {
-    /// q0..q31.
-    pub q: [u128; 32],
+    /// q0..q31, low half first.
+    pub q: [[u64; 2]; 32],
     /// FPCR.
     pub fpcr: u64,
     /// FPSR.
@@ -57,7 +57,7 @@ pub struct FpState {
 
 impl FpState {
     /// As a program finds them.
-    pub const EMPTY: Self = Self { q: [0; 32], fpcr: 0, fpsr: 0 };
+    pub const EMPTY: Self = Self { q: [[0; 2]; 32], fpcr: 0, fpsr: 0 };
 }
 
 /// What a thread is doing.
@@ -316,10 +316,14 @@ impl Tcb {
         fp: FpState::EMPTY,
     };
 
-    /// Makes the slot of a thread that was reaped ready for a new one. All that is not set here is as the reaping left it, or
-    /// means nothing as long as something else that is set here says so.
+    /// Makes the slot of a thread that was reaped ready for a new one.
     pub fn renew(&mut self, id: ThreadId) {
         self.context = Context::EMPTY;
+        self.rename(id);
+    }
+    /// The same for a thread that brings its registers. All that is not set here is as the reaping left it, or means nothing as
+    /// long as something else that is set here says so.
+    pub fn rename(&mut self, id: ThreadId) {
         (self.id, self.state, self.tls) = (id, State::Created, 0);
         (self.reply_space, self.open_to, self.remote) = (SpaceId::NIL, ThreadId::NIL, Remote::NONE);
         (self.doomed, self.hold, self.notified) = (false, 0, 0);
@@ -416,6 +420,8 @@ pub struct Cold {
     pub(crate) created: bool,
     /// It was in a receive phase then.
     pub(crate) receives: bool,
+    /// The notification bits that went ahead of it.
+    pub(crate) notes: u64,
     /// Where it went.
     pub(crate) at: u16,
     /// Those who still wait for it here are to be sent after it.
@@ -441,6 +447,7 @@ impl Cold {
         escort: NONE,
         created: false,
         receives: false,
+        notes: 0,
         at: 0,
         forwards: false,
         handing_on: false,

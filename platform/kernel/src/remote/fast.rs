@@ -122,13 +122,14 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         let slot = ring.front(Lane::Requests)?;
-        let t = match slot[KIND].load(Relaxed) & 0xffff_ffff {
-            kind::SEND => self.fast_accept(cpu, cluster, slot)?,
-            kind::REPLY => self.fast_reply(cpu, slot)?,
+        let (t, slots) = match slot[KIND].load(Relaxed) & 0xffff_ffff {
+            kind::SEND => (self.fast_accept(cpu, cluster, slot)?, 1),
+            kind::REPLY => (self.fast_reply(cpu, slot)?, 1),
+            kind::MOVE => self.fast_arrive(cluster, ring, slot)?,
             _ => return None,
         };
         self.bells.take(0);
-        ring.release(Lane::Requests);
+        ring.release_all(Lane::Requests, slots);
         let more = ring.unconsumed(Lane::Requests) != 0 || ring.unconsumed(Lane::Responses) != 0;
         if ring.is_wanted() {
             self.ring(cluster);

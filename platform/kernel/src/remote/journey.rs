@@ -1,62 +1,39 @@
 //! The packets of a thread's move to another cluster ([`crate::migrate`]), and what follows from it.
 
-use super::{Head, IN_RECEIVE, Place, Request, kind};
+use super::{Head, IN_RECEIVE, KIND, Place, Request, kind};
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
-use crate::migrate::{Destination, trait_of};
-use crate::queue::NONE;
+use crate::migrate::{Destination, Wait, trait_of};
 use crate::remote::Ending;
-use crate::ring::{HEADER, Lane, Slot};
-use crate::thread::{Context, State};
-use core::sync::atomic::AtomicU64;
+use crate::ring::{HEADER, Lane, Ring, SLOT_WORDS, Slot};
+use crate::thread::{Cold, Context, State, Tcb};
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Error, SpaceId, ThreadId};
 
-/// Packets of a move: state, two halves of the UTCB, floating-point registers.
-const PACKETS: u64 = 4;
-/// Words of the UTCB that move in one packet.
-const HALF: usize = 60;
-/// The last packet of a move.
-const LAST: u64 = 1 << 8;
+/// Slots of a move: state, UTCB in two parts, and the floating-point registers if it has used them.
+const SLOTS: u64 = 4;
+/// Words of the UTCB in the first of its slots: as many as fit. The others are in the second.
+const PART: usize = SLOT_WORDS - HEADER;
 
-/// Words of the state packet behind the context.
-const TLS: usize = CONTEXT;
-const PLACE: usize = CONTEXT + 1;
-const SPACE: usize = CONTEXT + 2;
-const PAGER: usize = CONTEXT + 3;
-const HANDLER: usize = CONTEXT + 4;
-const SLICE: usize = CONTEXT + 5;
-const NOTIFIED: usize = CONTEXT + 6;
-const MOVES: usize = CONTEXT + 7;
-const FROM: usize = CONTEXT + 8;
-const TIMEOUT: usize = CONTEXT + 9;
-const WINDOW: usize = CONTEXT + 10;
-/// x0..x30, SP, PC, PSTATE.
-const CONTEXT: usize = 34;
-
-/// A thread on its way in, between its first packet and its last.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Its slot, or `NONE` if it was refused.
-    slot: u32,
-    refusal: Error,
-    traits: u64,
-    from: ThreadId,
-    timeout: u64,
-    window: u64,
-}
-
-impl Arrival {
-    /// None.
-    pub const NONE: Self =
-        Self { slot: NONE, refusal: Error::Refused, traits: 0, from: ThreadId::NIL, timeout: 0, window: 0 };
-
-    #[cfg(test)]
-    pub(crate) fn slot(&self) -> u32 {
-        self.slot
-    }
-}
+/// Words of the first slot: x0..x30, and
+const SP: usize = HEADER + 31;
+const PC: usize = SP + 1;
+const PSTATE: usize = SP + 2;
+const TLS: usize = SP + 3;
+const PLACE: usize = SP + 4;
+const SPACE: usize = SP + 5;
+const PAGER: usize = SP + 6;
+const HANDLER: usize = SP + 7;
+const SLICE: usize = SP + 8;
+const NOTIFIED: usize = SP + 9;
+const MOVES: usize = SP + 10;
+const FROM: usize = SP + 11;
+const TIMEOUT: usize = SP + 12;
+const WINDOW: usize = SP + 13;
+/// Words of the last one, behind q0..q31.
+const FPCR: usize = HEADER + 64;
+const FPSR: usize = FPCR + 1;
 
 impl<H: Hal> Kernel<'_, H> {
     /// A moving thread needs another cluster's answer.
@@ -64,6 +41,9 @@ impl<H: Hal> Kernel<'_, H> {
         let remote = &mut self.threads[t as usize].remote;
         remote.seq = remote.seq.wrapping_add(1);
         (remote.peer, remote.request, remote.ending) = (cluster as u16, request, Ending::None);
+        if self.peers[cluster].waiting.is_empty() && self.has_room(cluster, self.slots_for(t)) {
+            return self.send_journey(t, cluster, request);
+        }
         self.enter_queue(t, Place::Waiting, State::Moving);
         self.pump(cluster);
     }
@@ -82,10 +62,24 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Slots that the request at the head of the queue needs.
     pub(super) fn room_for(&self, index: u32) -> u64 {
-        match self.threads.get(index as usize) {
-            Some(thread) if thread.state == State::Moving && thread.remote.request == Request::Move => {
-                PACKETS
-            }
+        if (index as usize) < self.threads.len() { self.slots_for(index) } else { 1 }
+    }
+
+    /// Slots that the request of a thread needs.
+    fn slots_for(&self, t: u32) -> u64 {
+        let thread = &self.threads[t as usize];
+        let moves = thread.state == State::Moving && thread.remote.request == Request::Move;
+        if moves { Self::slots_of_move(thread.fp_used) } else { 1 }
+    }
+
+    fn slots_of_move(with_fp: bool) -> u64 {
+        if with_fp { SLOTS } else { SLOTS - 1 }
+    }
+
+    /// Slots that a packet takes.
+    pub(super) fn slots_of(head: &Head) -> u64 {
+        match head.kind {
+            kind::MOVE => Self::slots_of_move(head.argument & trait_of::FP != 0),
             _ => 1,
         }
     }
@@ -129,120 +123,111 @@ impl<H: Hal> Kernel<'_, H> {
     fn send_move(&mut self, t: u32, cluster: usize) {
         let Some(ring) = self.peers[cluster].outbound else { return };
         let traits = self.traits_of(t);
-        let (id, seq) = (self.threads[t as usize].id, self.threads[t as usize].remote.seq);
-        let head = |kind, argument| Head { kind, seq, sender: id, receiver: ThreadId::NIL, argument };
-        let utcb = self.utcb(t);
-        if let Some(slot) = ring.reserve(Lane::Requests) {
-            head(kind::MOVE, traits).write(slot);
-            self.write_state(t, &slot[HEADER..]);
-            ring.publish(Lane::Requests);
+        let slot = |index| ring.reserved(Lane::Requests, index);
+        let Self { threads, cold, hal, utcbs, .. } = self;
+        let (thread, cold) = (&mut threads[t as usize], &mut cold[t as usize]);
+        Self::write_state(hal, thread, cold, traits, slot(0));
+        let (part, rest) = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
+        for (index, words) in [(1, part), (2, rest)] {
+            slot(index)[KIND].store(kind::MOVE_UTCB, Relaxed);
+            hal.copy_words(words, &slot(index)[HEADER..]);
         }
-        for (half, words) in (0..).zip(utcb[UTCB_MR0..].chunks_exact(HALF)) {
-            let last = half == 1 && traits & trait_of::FP == 0;
-            let Some(slot) = ring.reserve(Lane::Requests) else { return };
-            head(kind::MOVE_UTCB, half | if last { LAST } else { 0 }).write(slot);
-            self.hal.copy_words(words, &slot[HEADER..]);
-            if last {
-                return self.publish(cluster, Lane::Requests);
-            }
-            ring.publish(Lane::Requests);
+        if traits & trait_of::FP != 0 {
+            let (fp, slot) = (&thread.fp, slot(3));
+            slot[KIND].store(kind::MOVE_FP, Relaxed);
+            hal.copy_out(fp.q.as_flattened(), &slot[HEADER..]);
+            slot[FPCR].store(fp.fpcr, Relaxed);
+            slot[FPSR].store(fp.fpsr, Relaxed);
         }
-        let Some(slot) = ring.reserve(Lane::Requests) else { return };
-        head(kind::MOVE_FP, LAST).write(slot);
-        let fp = &self.threads[t as usize].fp;
-        let words = &slot[HEADER..];
-        for (pair, q) in words.chunks_exact(2).zip(&fp.q) {
-            pair[0].store(*q as u64, Relaxed);
-            pair[1].store((*q >> 64) as u64, Relaxed);
-        }
-        words[64].store(fp.fpcr, Relaxed);
-        words[65].store(fp.fpsr, Relaxed);
-        self.publish(cluster, Lane::Requests);
+        self.publish_all(cluster, Lane::Requests, Self::slots_of_move(traits & trait_of::FP != 0));
     }
 
-    fn write_state(&mut self, t: u32, words: &[AtomicU64]) {
-        let cold = &self.cold[t as usize];
-        let (to, slice, moves) = (cold.to, cold.slice, cold.moves + 1);
-        let thread = &mut self.threads[t as usize];
+    fn write_state(hal: &mut H, thread: &mut Tcb, cold: &mut Cold, traits: u64, slot: Slot<'_>) {
+        let (sender, receiver) = (thread.id, ThreadId::NIL);
+        Head { kind: kind::MOVE, seq: thread.remote.seq, sender, receiver, argument: traits }.write(slot);
         let Context { x, sp, pc, pstate } = &thread.context;
-        words.iter().zip(x).for_each(|(word, x)| word.store(*x, Relaxed));
-        let place = u64::from(thread.priority) | u64::from(thread.utcb_slot) << 16 | u64::from(to.cpu) << 32;
-        let more = [
-            (31, *sp),
-            (32, *pc),
-            (33, *pstate),
-            (TLS, thread.tls),
-            (PLACE, place),
-            (SPACE, to.space.0),
-            (PAGER, to.pager.0),
-            (HANDLER, to.handler.0),
-            (SLICE, slice),
-            (NOTIFIED, core::mem::take(&mut thread.notified)),
-            (MOVES, moves.into()),
-            (FROM, thread.op.from.0),
-            (TIMEOUT, thread.op.receive_timeout.0),
-            (WINDOW, thread.op.window.word()),
-        ];
-        more.iter().for_each(|&(i, word)| words[i].store(word, Relaxed));
+        hal.copy_out(x, &slot[HEADER..]);
+        let put = |index: usize, word: u64| slot[index].store(word, Relaxed);
+        put(SP, *sp);
+        put(PC, *pc);
+        put(PSTATE, *pstate);
+        put(TLS, thread.tls);
+        let place = u64::from(thread.priority) | u64::from(thread.utcb_slot) << 16;
+        put(PLACE, place | u64::from(cold.to.cpu) << 32);
+        put(SPACE, cold.to.space.0);
+        put(PAGER, cold.to.pager.0);
+        put(HANDLER, cold.to.handler.0);
+        put(SLICE, cold.slice);
+        cold.notes = core::mem::take(&mut thread.notified);
+        put(NOTIFIED, cold.notes);
+        put(MOVES, u64::from(cold.moves) + 1);
+        put(FROM, thread.op.from.0);
+        put(TIMEOUT, thread.op.receive_timeout.0);
+        put(WINDOW, thread.op.window.word());
     }
 
-    /// A packet of a move to this cluster; the last one is answered.
-    pub(super) fn take_move(&mut self, cluster: usize, head: Head, slot: Slot<'_>) -> Option<Head> {
-        let words = &slot[HEADER..];
-        if head.kind == kind::MOVE {
-            self.peers[cluster].arrival = match self.take_state(head, words) {
-                Ok(arrival) => arrival,
-                Err(refusal) => Arrival { refusal, ..Arrival::NONE },
-            };
-            return None;
+    /// A thread comes to this cluster. Returns what its old one is told.
+    pub(super) fn take_move(&mut self, ring: Ring<'_>, head: Head, slot: Slot<'_>) -> Head {
+        match self.take_state(ring, head, slot) {
+            Ok(t) => {
+                let word = |index: usize| slot[index].load(Relaxed);
+                let wait = Wait { from: ThreadId(word(FROM)), timeout: word(TIMEOUT), window: word(WINDOW) };
+                self.arrived(t, head.argument, wait);
+                head.answer(kind::ARRIVED, 0)
+            }
+            Err(refusal) => head.answer(kind::REFUSED, refusal.code()),
         }
-        let arrival = self.peers[cluster].arrival;
-        if arrival.slot != NONE {
-            self.take_part(arrival.slot, head, words);
-        }
-        if head.argument & LAST == 0 {
-            return None;
-        }
-        self.peers[cluster].arrival = Arrival::NONE;
-        if arrival.slot == NONE {
-            return Some(head.answer(kind::REFUSED, arrival.refusal.code()));
-        }
-        self.arrived(arrival.slot, arrival.traits, arrival.from, arrival.timeout, arrival.window);
-        Some(head.answer(kind::ARRIVED, 0))
     }
 
-    fn take_state(&mut self, head: Head, words: &[AtomicU64]) -> Result<Arrival, Error> {
-        let word = |i: usize| words[i].load(Relaxed);
-        let (place, id) = (word(PLACE), head.sender);
+    fn take_state(&mut self, ring: Ring<'_>, head: Head, slot: Slot<'_>) -> Result<u32, Error> {
+        let word = |index: usize| slot[index].load(Relaxed);
+        let place = word(PLACE);
         let to = Destination {
             space: SpaceId(word(SPACE)),
             cpu: (place >> 32) as u16,
             pager: ThreadId(word(PAGER)),
             handler: ThreadId(word(HANDLER)),
         };
-        let t = self.admit(id, to, (place >> 16) as u16, place as u8)?;
-        let cold = &mut self.cold[t as usize];
+        let t = self.admit(head.sender, to, (place >> 16) as u16, place as u8)?;
+        let Self { threads, cold, hal, utcbs, .. } = self;
+        let (thread, cold) = (&mut threads[t as usize], &mut cold[t as usize]);
         (cold.slice, cold.slice_left, cold.moves) = (word(SLICE), 0, word(MOVES) as u32);
-        let thread = &mut self.threads[t as usize];
-        thread.context.x.iter_mut().zip(words).for_each(|(x, word)| *x = word.load(Relaxed));
-        (thread.context.sp, thread.context.pc, thread.context.pstate) = (word(31), word(32), word(33));
+        let context = &mut thread.context;
+        hal.copy_in(&slot[HEADER..], &mut context.x);
+        (context.sp, context.pc, context.pstate) = (word(SP), word(PC), word(PSTATE));
         (thread.tls, thread.notified) = (word(TLS), word(NOTIFIED));
-        let (from, timeout, window) = (ThreadId(word(FROM)), word(TIMEOUT), word(WINDOW));
-        Ok(Arrival { slot: t, refusal: Error::Refused, traits: head.argument, from, timeout, window })
+        let following = |index| ring.following(Lane::Requests, index);
+        let (part, rest) = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
+        for (index, words) in [(1, part), (2, rest)] {
+            hal.copy_words(&following(index)[HEADER..], words);
+        }
+        thread.fp_used = head.argument & trait_of::FP != 0;
+        if thread.fp_used {
+            let (fp, slot) = (&mut thread.fp, following(3));
+            hal.copy_in(&slot[HEADER..], fp.q.as_flattened_mut());
+            (fp.fpcr, fp.fpsr) = (slot[FPCR].load(Relaxed), slot[FPSR].load(Relaxed));
+        }
+        Ok(t)
     }
 
-    fn take_part(&mut self, t: u32, head: Head, words: &[AtomicU64]) {
-        if head.kind == kind::MOVE_UTCB {
-            let first = UTCB_MR0 + (head.argument & 1) as usize * HALF;
-            let utcb = self.utcb(t);
-            self.hal.copy_words(&words[..HALF], &utcb[first..first + HALF]);
-            return;
+    /// A thread comes that only wants to run, on this CPU, which has nothing to do: it runs now. `None`: it is not as simple as that, and
+    /// nothing has happened.
+    pub(super) fn fast_arrive(
+        &mut self,
+        cluster: usize,
+        ring: Ring<'_>,
+        slot: Slot<'_>,
+    ) -> Option<(u32, u64)> {
+        let head = Head::read(slot);
+        let here = slot[PLACE].load(Relaxed) >> 32 == u64::from(self.this_cpu);
+        if !here || head.argument & !trait_of::FP != 0 {
+            return None;
         }
-        let fp = &mut self.threads[t as usize].fp;
-        for (pair, q) in words.chunks_exact(2).zip(&mut fp.q) {
-            *q = u128::from(pair[0].load(Relaxed)) | u128::from(pair[1].load(Relaxed)) << 64;
-        }
-        (fp.fpcr, fp.fpsr) = (words[64].load(Relaxed), words[65].load(Relaxed));
+        // A thread that is refused is no simple case.
+        let t = self.take_state(ring, head, slot).ok()?;
+        self.respond(cluster, head.answer(kind::ARRIVED, 0));
+        self.begin_run(t);
+        Some((t, Self::slots_of(&head)))
     }
 
     /// An answer to a moving thread's request.

@@ -15,8 +15,7 @@ use skerry_checks::{Check, passes};
 
 impl<H: Hal> Kernel<'_, H> {
     /// Handles a request. Returns the response, if there is one and it is not written already.
-    pub(super) fn take_request(&mut self, cluster: usize, slot: Slot<'_>) -> Option<Head> {
-        let head = Head::read(slot);
+    pub(super) fn take_request(&mut self, cluster: usize, head: Head, slot: Slot<'_>) -> Option<Head> {
         match head.kind {
             kind::SEND | kind::WATCH if self.departed(head.receiver).is_some() => {
                 let to = self.departed(head.receiver)?;
@@ -61,7 +60,7 @@ impl<H: Hal> Kernel<'_, H> {
                 }
                 None
             }
-            kind::MOVE | kind::MOVE_UTCB | kind::MOVE_FP => self.take_move(cluster, head, slot),
+            kind::MOVE => self.peers[cluster].inbound.map(|ring| self.take_move(ring, head, slot)),
             kind::LOCATED => {
                 self.note_place(head.sender, head.argument as u16, (head.argument >> 32) as u32);
                 Some(head.answer(kind::NOTED, 0))

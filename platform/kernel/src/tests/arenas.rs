@@ -6,7 +6,6 @@ use crate::deadline::Timer;
 use crate::guests::Guest;
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
-use crate::remote::Arrival;
 use crate::ring::{BELL_WORDS, Bells, RING_WORDS, Ring, SLOTS};
 use crate::sched::RunQueue;
 use crate::shootdown::TlbMode;
@@ -125,7 +124,6 @@ impl<'a> Memory<'a> {
                     down: false,
                     told: 0,
                     doorbell: (other * cpus) as CpuId,
-                    arrival: Arrival::NONE,
                 })
                 .collect(),
             info: fill(InfoPage::count(cpus), || InfoPage::ZERO),

@@ -170,7 +170,6 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
             State::Ready => k.cpus[cpu].current() == Some(t as u32),
             // A slot whose generations are used up is in no list.
             State::Free => k.cold[t].generation == u32::MAX,
-            State::Moving => k.peers.iter().any(|p| p.arrival.slot() == t as u32),
             State::Receiving => thread.hold & hold::EXPECTING == 0,
             State::Controlling => k.cold.iter().any(|c| c.escort == t as u32),
             state => !matches!(
@@ -179,6 +178,7 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
                     | State::AwaitingCredit
                     | State::AwaitingResponse
                     | State::Pulling
+                    | State::Moving
                     | State::Dying
             ),
         },

@@ -1,10 +1,12 @@
 use super::invariants::check;
+use super::remote::assert_quiet;
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::{State, hold};
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::syscall::{NOTIFY, SCHEDULE, THREAD_CONTROL, thread_op, thread_state};
 use skerry_abi::{Error, Rights, SpaceId, ThreadId, Timeout};
+use std::format;
 use std::vec;
 use std::vec::Vec;
 
@@ -73,7 +75,7 @@ fn a_thread_moves_with_all_it_has() {
     thread.context.x = core::array::from_fn(|i| 1000 + i as u64);
     (thread.context.sp, thread.context.pc, thread.context.pstate) = (1, 2, 3 << 28);
     (thread.tls, thread.priority, thread.notified) = (4, 77, 0b101);
-    thread.fp.q = core::array::from_fn(|i| (i as u128) << 64 | 7);
+    thread.fp.q = core::array::from_fn(|i| [7, i as u64]);
     (thread.fp.fpcr, thread.fp.fpsr, thread.fp_used) = (8, 9, true);
     let before = s.w[0].thread(t).clone();
     s.w[0].utcb(t)[8..].iter().zip(500..).for_each(|(word, n)| word.store(n, Relaxed));
@@ -329,6 +331,91 @@ fn a_refused_thread_goes_on_where_it_was() {
     let boss = s.bosses[0];
     assert_eq!(s.control(0, &[thread_op::MIGRATE, boss.0, free.0, 2, 0, 0]), Error::Refused.code());
     assert_eq!(s.w[0].db.stats(), before[0]);
+}
+
+#[test]
+fn a_refused_thread_keeps_its_notifications() {
+    let mut s = scene(2);
+    let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
+    let friend = thread(&mut s.w[0], s.spaces[0], 1, ThreadId::NIL);
+    thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
+    syscall(&mut s.w[0], friend, NOTIFY, &[id.0, 0b0011]);
+    s.ask(0, id, 1);
+    syscall(&mut s.w[0], friend, NOTIFY, &[id.0, 0b0110]);
+    s.settle();
+    assert_eq!(Error::from_code(s.answer(0)), Error::BadArgument, "its UTCB slot is taken");
+    ipc(&mut s.w[0], id, Ipc::receive(ThreadId::ANY));
+    assert_eq!(outcome(&s.w[0], id).2, [0b0111]);
+}
+
+/// A thread that only wants to run, and a CPU that has nothing to do: the short way does what the general one does.
+#[test]
+fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
+    for with_fp in [false, true] {
+        let mut scenes = [(); 2].map(|()| {
+            let mut s = scene(2);
+            let boss = s.bosses[1];
+            ipc(&mut s.w[1], boss, Ipc::receive(ThreadId::ANY));
+            let id = thread(&mut s.w[0], s.spaces[0], 5, ThreadId::NIL);
+            let t = s.w[0].find(id).unwrap();
+            let thread = s.w[0].thread_mut(t);
+            thread.context.x = core::array::from_fn(|i| 1000 + i as u64);
+            (thread.tls, thread.notified, thread.fp_used) = (4, 0b101, with_fp);
+            thread.fp.q = core::array::from_fn(|i| [i as u64, 7]);
+            s.w[0].utcb(t)[8..].iter().zip(500..).for_each(|(word, n)| word.store(n, Relaxed));
+            s.ask(0, id, 1);
+            (s, id)
+        });
+        let [(short, id), (long, _)] = &mut scenes;
+        let came = short.w[1].fast_doorbell(1).map(|thread| thread.id);
+        assert_eq!(came, Some(*id));
+        long.w[1].handle(Event::Kick);
+        let threads = [&mut *short, long].map(|s| {
+            let t = s.w[1].pick().unwrap();
+            check(&s.w[1]).unwrap();
+            let utcb: Vec<u64> = s.w[1].utcb(t).iter().map(|word| word.load(Relaxed)).collect();
+            let cold = &s.w[1].cold[t as usize];
+            format!("{:?} {cold:?} {utcb:?}", s.w[1].thread(t))
+        });
+        assert_eq!(threads[0], threads[1]);
+        for s in [short, long] {
+            s.settle();
+            assert_eq!((s.answer(0), s.state(*id)), (0, vec![(1, State::Ready)]));
+            assert_quiet(&s.w);
+        }
+    }
+}
+
+/// What is not as simple as that is left to the general way, and nothing has happened before.
+#[test]
+fn the_short_way_in_leaves_what_is_not_simple() {
+    type Prepare = fn(&mut Scene, ThreadId);
+    let receives: Prepare = |s, id| ipc(&mut s.w[0], id, Ipc::receive(ThreadId::ANY));
+    let suspended: Prepare = |s, id| _ = s.control(0, &[thread_op::SUSPEND, id.0]);
+    let sliced: Prepare = |s, id| {
+        syscall(&mut s.w[0], s.bosses[0], SCHEDULE, &[0, id.0, !0, 12_345, !0]);
+    };
+    let refused: Prepare = |s, _| _ = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
+    let busy: Prepare = |s, _| _ = thread(&mut s.w[1], s.spaces[1], 1, ThreadId::NIL);
+    for (prepare, becomes) in [
+        (receives, Some(State::Receiving)),
+        (suspended, Some(State::Stopped)),
+        (sliced, Some(State::Ready)),
+        (busy, Some(State::Ready)),
+        (refused, None),
+    ] {
+        let mut s = scene(2);
+        let boss = s.bosses[1];
+        ipc(&mut s.w[1], boss, Ipc::receive(ThreadId::ANY));
+        let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
+        prepare(&mut s, id);
+        s.ask(0, id, 1);
+        let before = s.w[1].used_threads;
+        assert!(s.w[1].fast_doorbell(1).is_none());
+        assert_eq!((s.w[1].find(id), s.w[1].used_threads), (None, before));
+        s.settle();
+        assert_eq!(s.state(id), [becomes.map_or((0, State::Ready), |state| (1, state))]);
+    }
 }
 
 #[test]

@@ -60,6 +60,12 @@ impl Hal for Fake {
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
         from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
     }
+    fn copy_out(&mut self, from: &[u64], to: &[AtomicU64]) {
+        from.iter().zip(to).for_each(|(from, to)| to.store(*from, Ordering::Relaxed));
+    }
+    fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]) {
+        from.iter().zip(to).for_each(|(from, to)| *to = from.load(Ordering::Relaxed));
+    }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
         self.memory[&((ttbr0 >> 48) as u16, address)]
     }

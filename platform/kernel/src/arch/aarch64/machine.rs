@@ -44,6 +44,12 @@ impl Hal for Machine {
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
         words::copy(from, to);
     }
+    fn copy_out(&mut self, from: &[u64], to: &[AtomicU64]) {
+        words::copy_out(from, to);
+    }
+    fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]) {
+        words::copy_in(from, to);
+    }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
         let present = read_sysreg!("ttbr0_el1");
         write_sysreg!("ttbr0_el1", ttbr0);

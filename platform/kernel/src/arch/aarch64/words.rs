@@ -1,4 +1,4 @@
-//! Copying words between UTCBs, four at a time.
+//! Copying words between UTCBs, packets and thread control blocks, eight at a time.
 #![expect(unsafe_code, reason = "assembly")]
 
 use core::arch::asm;
@@ -8,30 +8,60 @@ use core::sync::atomic::AtomicU64;
 /// word is torn (an `ldp` of aligned words is two single-copy atomic accesses, B2.2.1).
 #[inline(always)]
 pub(super) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
-    let mut words = from.len().min(to.len());
-    let (mut from, mut to) = (from.as_ptr(), to.as_ptr());
-    // SAFETY: both slices have `words` words, which are cells that anybody may write; nothing beyond them is touched.
+    // SAFETY: both slices have that many words, which are cells that anybody may write.
+    unsafe { copy_raw(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), from.len().min(to.len())) }
+}
+
+/// The same, from words that nobody else writes.
+#[inline(always)]
+pub(super) fn copy_out(from: &[u64], to: &[AtomicU64]) {
+    // SAFETY: as above; `from` is shared for reading.
+    unsafe { copy_raw(from.as_ptr(), to.as_ptr().cast_mut().cast(), from.len().min(to.len())) }
+}
+
+/// The same, to words that nobody else uses.
+#[inline(always)]
+pub(super) fn copy_in(from: &[AtomicU64], to: &mut [u64]) {
+    // SAFETY: as above; `to` is exclusive.
+    unsafe { copy_raw(from.as_ptr().cast(), to.as_mut_ptr(), from.len().min(to.len())) }
+}
+
+/// # Safety
+/// `from` can be read and `to` can be written for `words` aligned words, whoever else may do so at the same time.
+#[inline(always)]
+unsafe fn copy_raw(from: *const u64, to: *mut u64, words: usize) {
+    // SAFETY: as the caller promises; nothing beyond the words is touched.
     unsafe {
         asm!(
-            "subs    {n}, {n}, #4",
+            "subs    {n}, {n}, #8",
             "b.lo    3f",
-            "2: ldp  {a}, {b}, [{from}], #16",
-            "ldp     {c}, {d}, [{from}], #16",
-            "stp     {a}, {b}, [{to}], #16",
-            "stp     {c}, {d}, [{to}], #16",
-            "subs    {n}, {n}, #4",
+            "2: ldp  {a}, {b}, [{from}], #64",
+            "ldp     {c}, {d}, [{from}, #-48]",
+            "ldp     {e}, {f}, [{from}, #-32]",
+            "ldp     {g}, {h}, [{from}, #-16]",
+            "stp     {a}, {b}, [{to}], #64",
+            "stp     {c}, {d}, [{to}, #-48]",
+            "stp     {e}, {f}, [{to}, #-32]",
+            "stp     {g}, {h}, [{to}, #-16]",
+            "subs    {n}, {n}, #8",
             "b.hs    2b",
-            "3: adds {n}, {n}, #4",
-            "b.eq    5f",
-            "4: ldr  {a}, [{from}], #8",
-            "str     {a}, [{to}], #8",
-            "subs    {n}, {n}, #1",
-            "b.ne    4b",
-            "5:",
-            n = inout(reg) words, from = inout(reg) from, to = inout(reg) to,
+            // Minus eight or more, the lowest three bits are those of the words that are left.
+            "3: tbz  {n}, #2, 4f",
+            "ldp     {a}, {b}, [{from}], #32",
+            "ldp     {c}, {d}, [{from}, #-16]",
+            "stp     {a}, {b}, [{to}], #32",
+            "stp     {c}, {d}, [{to}, #-16]",
+            "4: tbz  {n}, #1, 5f",
+            "ldp     {a}, {b}, [{from}], #16",
+            "stp     {a}, {b}, [{to}], #16",
+            "5: tbz  {n}, #0, 6f",
+            "ldr     {a}, [{from}]",
+            "str     {a}, [{to}]",
+            "6:",
+            n = inout(reg) words => _, from = inout(reg) from => _, to = inout(reg) to => _,
             a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+            e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
             options(nostack)
         );
     }
-    _ = (words, from, to);
 }
