@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
-use skerry_abi::boot::Range;
+use skerry_abi::boot::{MAX_NODES, Range};
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
 
 use crate::Memory;
@@ -45,14 +45,23 @@ impl Pool {
         }
         self.free = if used { self.free - count } else { self.free + count };
     }
+    /// Takes a frame.
     fn single(&mut self, memory: &impl Memory) -> Option<u64> {
-        let (bits, words) = (self.bits(memory), self.words());
-        let found = (0..words)
-            .map(|i| (self.next + i) % words)
-            .find(|&i| bits[i].load(Ordering::Relaxed) != u64::MAX)?;
+        let bits = self.bits(memory);
+        let mut found = self.next;
+        while bits[found].load(Ordering::Relaxed) == u64::MAX {
+            found = if found + 1 == bits.len() { 0 } else { found + 1 };
+            if found == self.next {
+                return None;
+            }
+        }
+        let old = bits[found].load(Ordering::Relaxed);
+        bits[found].store(old | (old + 1), Ordering::Relaxed);
         self.next = found;
-        Some(found as u64 * 64 + u64::from(bits[found].load(Ordering::Relaxed).trailing_ones()))
+        self.free -= 1;
+        Some(found as u64 * 64 + u64::from(old.trailing_ones()))
     }
+    /// Takes `count` consecutive frames.
     fn run(&mut self, memory: &impl Memory, count: u64) -> Option<u64> {
         let bits = self.bits(memory);
         let mut start = 0;
@@ -60,6 +69,7 @@ impl Pool {
             if bits[(frame / 64) as usize].load(Ordering::Relaxed) >> (frame % 64) & 1 != 0 {
                 start = frame + 1;
             } else if frame + 1 - start == count {
+                self.set(memory, start, count, true);
                 return Some(start);
             }
         }
@@ -72,13 +82,15 @@ impl Pool {
 pub struct Pools {
     pools: [Pool; MAX_RANGES],
     count: usize,
+    /// For every node the near pool that had a frame for it last: mostly it has another.
+    recent: [u16; MAX_NODES],
 }
 
 impl Pools {
     /// No memory.
     pub const fn new() -> Self {
         let pool = Pool { range: Range { base: 0, size: 0 }, serves: 0, near: false, next: 0, free: 0 };
-        Self { pools: [pool; MAX_RANGES], count: 0 }
+        Self { pools: [pool; MAX_RANGES], count: 0, recent: [u16::MAX; MAX_NODES] }
     }
 
     /// Adds a range whose frames go to threads of node `serves`. Its first frames become the bitmap. Returns whether there was
@@ -117,15 +129,29 @@ impl Pools {
 
     /// Takes `frames` consecutive frames for `node`: near ones if there are any.
     pub fn allocate(&mut self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
+        if frames == 1
+            && let Some(pool) =
+                self.recent.get(usize::from(node)).and_then(|&i| self.pools.get_mut(usize::from(i)))
+            && pool.free != 0
+        {
+            return pool.single(memory).map(|frame| pool.range.base + (frame << PAGE_BITS));
+        }
+        self.search(memory, node, frames)
+    }
+    #[inline(never)]
+    fn search(&mut self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
         for near in [true, false] {
-            for pool in &mut self.pools[..self.count] {
+            for (index, pool) in self.pools[..self.count].iter_mut().enumerate() {
                 if pool.serves != node || pool.near != near || pool.free < frames || frames == 0 {
                     continue;
                 }
                 let first = if frames == 1 { pool.single(memory) } else { pool.run(memory, frames) };
                 if let Some(first) = first {
-                    pool.set(memory, first, frames, true);
-                    return Some(pool.range.base + (first << PAGE_BITS));
+                    let base = pool.range.base;
+                    if near && let Some(recent) = self.recent.get_mut(usize::from(node)) {
+                        *recent = index as u16;
+                    }
+                    return Some(base + (first << PAGE_BITS));
                 }
             }
         }

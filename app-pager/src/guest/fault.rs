@@ -1,5 +1,7 @@
 //! Answering page faults.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use app_pager::Memory;
 use app_pager::board::Region;
 use app_pager::entry::{Entry, table_bytes};
@@ -68,32 +70,78 @@ fn local_table(context: &Context, book: u64, index: usize, region: &Region) -> R
     }
 }
 
-/// Decides about an access of a thread of `task` on this pager's CPU.
-pub(super) fn decide(context: &Context, task: u32, address: u64, access: Rights) -> Decision {
+/// Where a pager thread found what it needed for its last fault: mostly the next one is in the same region. Regions and tables stay where they
+/// are until their task ends.
+#[derive(Clone, Copy)]
+pub(super) struct Recent {
+    task: u32,
+    epoch: u64,
+    region: Region,
+    book: u64,
+    table: u64,
+}
+
+/// Counts the ends of tasks: what was found before is not to be used any more.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// A task has ended here.
+pub(super) fn forget_recent() {
+    EPOCH.fetch_add(1, Ordering::Release);
+}
+
+/// The region of `task` at `address`, with the book and the local table of the space that the fault is in.
+#[inline(never)]
+fn find(context: &Context, task: u32, address: u64) -> Result<Recent, Decision> {
+    let epoch = EPOCH.load(Ordering::Acquire);
     let space_index = context.space_index(context.node);
     let (board, space) = match context.state().task(task) {
         Ok(task) => (task.board, task.spaces[space_index]),
-        Err(_) => return Decision::Reject,
+        Err(_) => return Err(Decision::Reject),
     };
     let Some((index, region)) = board_at(board).ok().and_then(|board| board.find(address)) else {
-        return Decision::Reject;
+        return Err(Decision::Reject);
     };
-    if !region.rights.contains(access) || space.book == 0 {
+    if space.book == 0 {
+        return Err(Decision::Reject);
+    }
+    match local_table(context, space.book, index, &region) {
+        Ok(table) => Ok(Recent { task, epoch, region, book: space.book, table }),
+        Err(Error::OutOfMemory) => Err(Decision::OutOfMemory(context.node)),
+        Err(_) => Err(Decision::Reject),
+    }
+}
+
+/// Decides about an access of a thread of `task` on this pager's CPU.
+pub(super) fn decide(
+    context: &Context,
+    recent: &mut Option<Recent>,
+    task: u32,
+    address: u64,
+    access: Rights,
+) -> Decision {
+    let is_it = |recent: &&Recent| {
+        recent.task == task
+            && address.wrapping_sub(recent.region.base) < recent.region.size
+            && recent.epoch == EPOCH.load(Ordering::Acquire)
+    };
+    let Recent { region, book, table, .. } = match recent.as_ref().filter(is_it) {
+        Some(recent) => recent,
+        None => match find(context, task, address) {
+            Ok(found) => recent.insert(found),
+            Err(decision) => return decision,
+        },
+    };
+    if !region.rights.contains(access) {
         return Decision::Reject;
     }
     let page = region.page(address);
-    let table = match local_table(context, space.book, index, &region) {
-        Ok(table) => table,
-        Err(Error::OutOfMemory) => return Decision::OutOfMemory(context.node),
-        Err(_) => return Decision::Reject,
-    };
     let slot = |table: u64| &Physical.words_at(table + page as u64 * 8, 1)[0];
     let master = (region.table != 0).then(|| slot(region.table));
     let node = context.options.placement.choose(context.node);
-    let mut fresh = Fresh { context, region: &region, page, node };
-    match establish(slot(table), master, &mut fresh) {
+    let mut fresh = Fresh { context, region, page, node };
+    match establish(slot(*table), master, &mut fresh) {
         Ok(done) => {
-            if let (true, Ok(book)) = (region.measured, book_at(space.book)) {
+            if let (true, Ok(book)) = (region.measured, book_at(*book)) {
                 book.count(context.node, &done);
             }
             let fpage = Fpage::new(done.entry.frame(), PAGE_BITS, done.entry.rights());

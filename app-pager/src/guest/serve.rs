@@ -8,7 +8,7 @@ use skerry_ipc::pager::{self, Stats, ThreadEnd};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 
-use super::fault::{Decision, decide, frame_of};
+use super::fault::{Decision, Recent, decide, frame_of};
 use super::state::{Context, board_at};
 use super::{crash, end_run, task};
 use skerry_abi::fpage::PAGE_SIZE;
@@ -17,11 +17,15 @@ static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 static PEER_COUNTERS: peer::Counters = peer::Counters::new();
 
 /// A pager thread: faults and requests of the tasks' threads on its CPU. Level 1.
-struct Pager(Context);
+struct Pager {
+    context: Context,
+    /// Where the last fault was.
+    recent: Option<Recent>,
+}
 
 /// Serves the tasks on this CPU for ever.
 pub(super) fn page(context: Context) -> ! {
-    serve(&mut Pager(context))
+    serve(&mut Pager { context, recent: None })
 }
 
 /// Serves other pagers for ever.
@@ -31,7 +35,7 @@ pub(super) fn work(context: Context) -> ! {
 
 impl Pager {
     fn page_fault(&mut self, from: Sender, address: u64, access: u64, message: &mut Message) {
-        match decide(&self.0, from.domain, address, Rights::from_bits(access)) {
+        match decide(&self.context, &mut self.recent, from.domain, address, Rights::from_bits(access)) {
             Decision::Map(item) => message.set_item(0, item),
             Decision::Retry => message.set_empty(0),
             Decision::Reject => message.set_empty(kernel_label::REJECT_FAULT),
@@ -51,14 +55,14 @@ impl Handler for Pager {
                 true
             }
             (kernel_label::EXCEPTION, words) => {
-                crash::report(&self.0, from, words);
+                crash::report(&self.context, from, words);
                 false
             }
             _ => pager::dispatch(self, from, message, &PAGER_COUNTERS) == Outcome::Reply,
         }
     }
     fn reply_failed(&mut self, to: Sender, error: Error) {
-        let cluster = self.0.cluster;
+        let cluster = self.context.cluster;
         match error {
             // The thread is gone or does not wait any more.
             Error::NoSuchThread | Error::NotWaiting | Error::Cancelled | Error::NotPermitted => {}
@@ -97,7 +101,7 @@ impl pager::Server for Pager {
         stack: u64,
         argument: u64,
     ) -> Answer<u32> {
-        let (context, id) = (&self.0, from.domain);
+        let (context, id) = (&self.context, from.domain);
         let board = context.state().task(id)?.board;
         let cluster = context.boot.cpus().get(usize::from(cpu)).ok_or(Error::BadArgument)?.cluster;
         if cluster == context.cluster {
@@ -107,11 +111,11 @@ impl pager::Server for Pager {
         Ok(worker.thread_create(id, board, cpu, entry, stack, argument)?)
     }
     fn thread_exit(&mut self, from: Sender, code: u64) -> Answer<()> {
-        task::end_thread(&self.0, from.domain, from.thread, ThreadEnd::Exited(app_code(code)))?;
+        task::end_thread(&self.context, from.domain, from.thread, ThreadEnd::Exited(app_code(code)))?;
         Err(Unanswered::Parked)
     }
     fn thread_join(&mut self, from: Sender, number: u32) -> Answer<ThreadEnd> {
-        let mut state = self.0.state();
+        let mut state = self.context.state();
         let board = board_at(state.task(from.domain)?.board)?;
         board.thread_end(number)?;
         let joiner =
@@ -127,7 +131,7 @@ impl pager::Server for Pager {
         }
     }
     fn region_create(&mut self, from: Sender, base: u64, size: u64, kind: u64) -> Answer<()> {
-        let (context, id) = (&self.0, from.domain);
+        let (context, id) = (&self.context, from.domain);
         let board = context.state().task(id)?.board;
         let master = board_at(board)?.master();
         if master == context.cluster {
@@ -137,8 +141,8 @@ impl pager::Server for Pager {
         Ok(worker.region_create(id, base, size, kind)?)
     }
     fn stats(&mut self, from: Sender, node: u16) -> Answer<Stats> {
-        let mut sum = task::stats(&self.0, from.domain, node)?;
-        for peer in task::peers(&self.0, from.domain)? {
+        let mut sum = task::stats(&self.context, from.domain, node)?;
+        for peer in task::peers(&self.context, from.domain)? {
             sum.add(peer.stats(from.domain, node)?);
         }
         Ok(sum)
@@ -146,27 +150,32 @@ impl pager::Server for Pager {
     fn frames_by_node(&mut self, from: Sender, base: u64, pages: u64, node: u16) -> Answer<u64> {
         let bytes = pages.checked_mul(PAGE_SIZE).ok_or(Error::BadArgument)?;
         let end = base.checked_add(bytes).ok_or(Error::BadArgument)?;
-        let board = board_at(self.0.state().task(from.domain)?.board)?;
+        let board = board_at(self.context.state().task(from.domain)?.board)?;
         match board.find(base) {
             Some((_, region)) if end <= region.end() => {}
             _ => return Err(Error::BadArgument.into()),
         }
         let on_node = |frame: u64| {
-            self.0.boot.memory().iter().any(|memory| memory.node == node && memory.range.contains(frame))
+            self.context
+                .boot
+                .memory()
+                .iter()
+                .any(|memory| memory.node == node && memory.range.contains(frame))
         };
         let frames = (base..end).step_by(PAGE_SIZE as usize);
-        Ok(frames.filter(|&address| frame_of(&self.0, from.domain, address).is_some_and(on_node)).count()
-            as u64)
+        Ok(frames
+            .filter(|&address| frame_of(&self.context, from.domain, address).is_some_and(on_node))
+            .count() as u64)
     }
     fn log(&mut self, from: Sender, last: bool, text: Chunk) -> Answer<()> {
-        self.0.state().task(from.domain)?;
+        self.context.state().task(from.domain)?;
         let console = console::Client::new(Kernel::<level::Pager>::new(), ThreadId::root(0));
         Ok(console.write(last, from.thread, text)?)
     }
     fn task_end(&mut self, from: Sender, code: u64, reason: Chunk) -> Answer<()> {
-        self.0.state().task(from.domain)?;
+        self.context.state().task(from.domain)?;
         let text = core::str::from_utf8(reason.as_bytes()).unwrap_or("");
-        task::end_task(&self.0, from.domain, app_code(code), format_args!("{text}"))
+        task::end_task(&self.context, from.domain, app_code(code), format_args!("{text}"))
     }
 }
 

@@ -236,6 +236,7 @@ pub(super) fn forget(context: &Context, id: u32) {
         *task = Task::NONE;
         spaces
     };
+    super::fault::forget_recent();
     for space in spaces.iter().filter(|space| space.book != 0) {
         for _ in 0..PATIENCE {
             if context.syscalls().space_destroy(space.id) != Err(Error::WrongState) {

@@ -14,22 +14,26 @@ pub const CASES: [Case; 4] = [
         "fault.first-touch",
         [850, 3264, 11_790],
         "a write to a page of a global region that nobody has touched, on the node of the task's master; the frame is cleared",
-    ),
+    )
+    .between("bench_touch", "bench_touched"),
     Case::new(
         "fault.first-touch.remote-master",
         [900, 3264, 11_790],
         "the same on another node than the master's",
-    ),
+    )
+    .between("bench_touch", "bench_touched"),
     Case::new(
         "fault.install",
         [600, 1962, 0],
         "a write to a page of a global region that another node has a frame for already",
-    ),
+    )
+    .between("bench_touch", "bench_touched"),
     Case::new(
         "fault.local",
         [750, 3264, 11_790],
         "a write to a page of a region that is each node's own; the frame is cleared",
-    ),
+    )
+    .between("bench_touch", "bench_touched"),
 ];
 
 /// The case with this name.

@@ -18,13 +18,25 @@ pub unsafe fn clear_pages(address: u64, bytes: u64) {
             core::ptr::with_exposed_provenance_mut::<u8>(address as usize).write_bytes(0, bytes as usize)
         };
     }
-    // At most 2 KiB, so that two are at most a page.
     let block = 4u64 << (dczid & 0xf);
     let mut next = address;
     while next != address + bytes {
-        // SAFETY: the caller's promise; the kernel lets EL0 execute it.
+        // Eight blocks are a power of two, so with large blocks (up to 2 KiB are allowed) they can be more than a page.
+        if block > 512 {
+            // SAFETY: the caller's promise; the kernel lets EL0 execute it.
+            unsafe { asm!("dc zva, {}", in(reg) next, options(nostack, preserves_flags)) }
+            next += block;
+            continue;
+        }
+        // SAFETY: as above.
         unsafe {
             asm!(
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
+                "dc zva, {next}", "add {next}, {next}, {block}",
                 "dc zva, {next}", "add {next}, {next}, {block}",
                 "dc zva, {next}", "add {next}, {next}, {block}",
                 next = inout(reg) next, block = in(reg) block, options(nostack, preserves_flags)

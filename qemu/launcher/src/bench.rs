@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value, json};
 use skerry_bench::{Case, SAMPLES, WARM_UP, find};
 
 use crate::error::{Error, Result};
-use crate::guest::{KERNEL_BENCH, PAGER_BENCH, Program};
+use crate::guest::{APP_PAGER, KERNEL_BENCH, PAGER_BENCH, Program};
 use crate::machine::{Machine, Overrides};
 use crate::provenance::Provenance;
 use crate::qemu::{Boot, Pace};
@@ -35,6 +35,10 @@ pub struct Suite {
     pub legend: &'static str,
     /// The guest's program.
     pub program: Program,
+    /// Programs besides it and the kernel that the paths go through.
+    pub servers: &'static [Program],
+    /// Where the ledger is committed, below the workspace.
+    pub ledger: &'static str,
     /// What the guest's command line says besides the cases.
     options: &'static [&'static str],
 }
@@ -50,6 +54,8 @@ pub static SUITES: [Suite; 2] = [
                  with its exception fast path; growth: revoke, per copy). sketch: hand-written assembly with the same checks. See \
                  docs/performance-method.md.",
         program: KERNEL_BENCH,
+        servers: &[],
+        ledger: "docs/kernel-ledger.md",
         options: &["clusters=per-node", "root=kernel-bench"],
     },
     Suite {
@@ -60,6 +66,8 @@ pub static SUITES: [Suite; 2] = [
         legend: "Linux: 6.1, in the same emulator with the same method; userfaultfd: there, a thread of the program handles the fault. \
                  See docs/performance-method.md.",
         program: PAGER_BENCH,
+        servers: &[APP_PAGER],
+        ledger: "docs/pager-ledger.md",
         options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
     },
 ];

@@ -29,6 +29,8 @@ const fn program(package: &'static str, binary: &'static str, target: &'static s
 pub const BOOT: Program = program("skerry-boot", "skerry-boot", SOFT_FLOAT);
 /// The kernel.
 pub const KERNEL: Program = program("skerry-kernel", "kernel", SOFT_FLOAT);
+/// The app pager.
+pub const APP_PAGER: Program = program("app-pager", "app-pager", SOFT_FLOAT);
 /// The kernel's benchmark.
 pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_FLOAT);
 /// The pagers' benchmark.
@@ -38,7 +40,7 @@ pub const MODULES: [Program; 9] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
-    program("app-pager", "app-pager", SOFT_FLOAT),
+    APP_PAGER,
     KERNEL_BENCH,
     program("kernel-test", "kernel-test", SOFT_FLOAT),
     program("array-walk", "array-walk", HARD_FLOAT),

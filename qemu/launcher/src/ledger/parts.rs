@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 52] = [
+const FUNCTIONS: [(&str, &str, &str); 64] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
     ("arch/aarch64/dispatch.rs", "", "entry"),
@@ -67,6 +67,18 @@ const FUNCTIONS: [(&str, &str, &str); 52] = [
     ("kernel/src/chores.rs", "", "schedule"),
     ("mapping-db/src/descriptor.rs", "", "page-table entry"),
     ("mapping-db/src/", "", "mapping tree"),
+    ("rt/src/memory.rs", "", "copy and clear"),
+    ("rt/src/spin.rs", "", "pager: lock"),
+    ("rt/src/", "", "pager: stub"),
+    ("ipc/src/", "", "pager: stub"),
+    ("app-pager/src/board.rs", "", "pager: region"),
+    ("app-pager/src/pool.rs", "", "pager: pool"),
+    ("app-pager/src/entry.rs", "", "pager: tables"),
+    ("app-pager/src/establish.rs", "", "pager: tables"),
+    ("app-pager/src/space.rs", "count", "pager: count"),
+    ("app-pager/src/space.rs", "", "pager: tables"),
+    ("app-pager/src/guest/state.rs", "", "pager: task"),
+    ("app-pager/src/guest/", "", "pager: fault"),
 ];
 
 /// (beginning of a label, part).

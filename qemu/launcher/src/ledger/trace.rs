@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skerry_bench::{Case, SAMPLES, WARM_UP};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Suite};
 use crate::error::{Error, Result};
 use crate::gdb::{Gdb, WFI};
 use crate::interrupt;
@@ -33,20 +33,20 @@ impl Drop for Guard {
     }
 }
 
-/// Single-steps one path, after the warm-up.
+/// Single-steps one path, after the warm-up and `skip` further times.
 ///
 /// # Errors
 /// [`Error::Host`] if QEMU does not do what it is told, [`Error::Build`] if the program lacks the marks.
-pub fn trace(session: &Session, case: &Case, program: &Symbols) -> Result<Trace> {
+pub fn trace(session: &Session, suite: &Suite, case: &Case, program: &Symbols, skip: usize) -> Result<Trace> {
     let mark = |label: &str| {
-        program.address(label).ok_or_else(|| Error::Build(format!("kernel-bench has no label {label}")))
+        program.address(label).ok_or_else(|| Error::Build(format!("the program has no label {label}")))
     };
     let [first, last] = case.marks.ok_or_else(|| Error::Usage(format!("{} has no ledger", case.name)))?;
     let (first, last) = (mark(first)?, mark(last)?);
 
     let folder = tempfile::tempdir().map_err(Error::host("making a folder for a socket"))?;
     let socket = folder.path().join("gdb");
-    let bench = Bench::new("kernel", &[case.name.to_owned()], PATIENCE)?;
+    let bench = Bench::new(suite.name, &[case.name.to_owned()], PATIENCE)?;
     let mut command = bench.command(session, Pace::Stepped);
     command
         .arg("-S")
@@ -59,7 +59,7 @@ pub fn trace(session: &Session, case: &Case, program: &Symbols) -> Result<Trace>
     for hit in 0..WARM_UP + SAMPLES {
         let stop = gdb.run_to(first)?;
         // Without the count of instructions a CPU may still be on its way to sleep from the time before.
-        if hit >= WARM_UP && gdb.others_sleep(stop.cpu, bench.cpus())? {
+        if hit >= WARM_UP + skip && gdb.others_sleep(stop.cpu, bench.cpus())? {
             return Stepper::new(&mut gdb, bench.cpus(), stop.cpu)?.until(last);
         }
         gdb.step_alone(stop.cpu)?;
