@@ -1,10 +1,10 @@
 //! What the kernel's logic needs from the machine. The real one is in `arch/aarch64`, a fake one in the tests.
 
 use crate::shootdown::Invalidation;
-use crate::thread::FpState;
+use crate::thread::{FP_WORDS, FpState};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use skerry_abi::{CpuId, Error};
+use skerry_abi::{CpuId, Error, ThreadId};
 
 /// The machine as the kernel's logic sees it.
 pub trait Hal {
@@ -16,6 +16,12 @@ pub trait Hal {
     fn zero_words(&mut self, words: &[AtomicU64]);
     /// Saves the floating-point registers, which belong to a thread that leaves this CPU. Nobody owns the unit then.
     fn save_fp(&mut self, state: &mut FpState);
+    /// The same, and copies them into a packet.
+    fn send_fp(&mut self, state: &mut FpState, packet: &[AtomicU64; FP_WORDS]);
+    /// Whose registers are in the unit of this CPU; NIL = nobody's.
+    fn fp_owner(&self) -> ThreadId;
+    /// Loads the unit of this CPU from a packet, for a thread that runs next: it owns the unit then. What was there is lost.
+    fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]);
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
     /// Lets a device's interrupt go to a CPU of this cluster.

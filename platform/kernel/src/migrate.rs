@@ -83,7 +83,6 @@ impl<H: Hal> Kernel<'_, H> {
         if cpu != self.this_cpu && (self.is_running(t) || thread.fp_live) {
             return Ok(Done::Visit(cpu));
         }
-        self.leave_cpu(t);
         let cold = &mut self.cold[t as usize];
         (cold.to, cold.escort, cold.receives) = (to, caller, false);
         self.cold[caller as usize].place = Waits::Thread(t);
@@ -95,13 +94,15 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Ends whatever the thread does or waits for; in the end [`Kernel::make_ready`] finds it ready and lets it depart.
     fn freeze(&mut self, t: u32) {
+        if self.threads[t as usize].state == State::Ready {
+            self.make_unready(t);
+            return self.depart(t, State::Stopped);
+        }
+        // It may have to wait, and leave when another CPU lets it go.
+        self.leave_cpu(t);
         let thread = &mut self.threads[t as usize];
         let own = thread.op.kind == Kind::Ipc;
         match thread.state {
-            State::Ready => {
-                self.make_unready(t);
-                self.depart(t, State::Stopped);
-            }
             State::Sending => {
                 let dest = thread.op.dest;
                 self.leave_sender_queue(t, dest);

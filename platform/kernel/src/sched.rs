@@ -309,6 +309,20 @@ impl<H: Hal> Kernel<'_, H> {
         (quiet && first && !thread.doomed).then_some(current)
     }
 
+    /// Whether the thread that ran on this CPU, the only one of its cluster, waits and nobody else wants to run: then nobody runs now.
+    #[inline(always)]
+    pub fn rests(&mut self) -> bool {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        let Some(current) = queue.current() else { return false };
+        let thread = &self.threads[current as usize];
+        let alone = queue.is_alone() && !queue.traced && !self.parked && !self.chores.is_pending();
+        let rests = alone && thread.state != State::Ready && !thread.doomed;
+        if rests {
+            queue.leave_alone();
+        }
+        rests
+    }
+
     /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
     #[inline]
     pub fn pick(&mut self) -> Option<u32> {

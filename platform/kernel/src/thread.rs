@@ -55,6 +55,10 @@ pub struct FpState {
     pub fpsr: u64,
 }
 
+/// Words of it in memory.
+pub const FP_WORDS: usize = size_of::<FpState>() / 8;
+const _: () = assert!(offset_of!(FpState, fpcr) == 64 * 8 && FP_WORDS == 66);
+
 impl FpState {
     /// As a program finds them.
     pub const EMPTY: Self = Self { q: [[0; 2]; 32], fpcr: 0, fpsr: 0 };

@@ -7,7 +7,8 @@ use crate::kernel::{Kernel, UTCB_MR0};
 use crate::migrate::{Destination, Wait, trait_of};
 use crate::remote::Ending;
 use crate::ring::{HEADER, Lane, Ring, SLOT_WORDS, Slot};
-use crate::thread::{Cold, Context, State, Tcb};
+use crate::thread::{Cold, Context, FP_WORDS, State, Tcb};
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Error, SpaceId, ThreadId};
 
@@ -31,9 +32,17 @@ const MOVES: usize = SP + 10;
 const FROM: usize = SP + 11;
 const TIMEOUT: usize = SP + 12;
 const WINDOW: usize = SP + 13;
-/// Words of the last one, behind q0..q31.
-const FPCR: usize = HEADER + 64;
-const FPSR: usize = FPCR + 1;
+/// Words of the floating-point registers in the last one, behind q0..q31.
+const FPCR: usize = 64;
+const FPSR: usize = 65;
+
+/// The slot of a thread that has arrived, and its floating-point registers if it has used them.
+type Taken<'r> = (u32, Option<&'r [AtomicU64; FP_WORDS]>);
+
+/// The floating-point registers in the last slot: [`crate::thread::FpState`], as it lies in memory.
+fn fp_words(slot: Slot<'_>) -> Option<&[AtomicU64; FP_WORDS]> {
+    slot[HEADER..].first_chunk()
+}
 
 impl<H: Hal> Kernel<'_, H> {
     /// A moving thread needs another cluster's answer.
@@ -43,6 +52,10 @@ impl<H: Hal> Kernel<'_, H> {
         (remote.peer, remote.request, remote.ending) = (cluster as u16, request, Ending::None);
         if self.peers[cluster].waiting.is_empty() && self.has_room(cluster, self.slots_for(t)) {
             return self.send_journey(t, cluster, request);
+        }
+        if request == Request::Move {
+            // It may go when another CPU finds room.
+            self.leave_cpu(t);
         }
         self.enter_queue(t, Place::Waiting, State::Moving);
         self.pump(cluster);
@@ -132,12 +145,15 @@ impl<H: Hal> Kernel<'_, H> {
             slot(index)[KIND].store(kind::MOVE_UTCB, Relaxed);
             hal.copy_words(words, &slot(index)[HEADER..]);
         }
-        if traits & trait_of::FP != 0 {
-            let (fp, slot) = (&thread.fp, slot(3));
-            slot[KIND].store(kind::MOVE_FP, Relaxed);
-            hal.copy_out(fp.q.as_flattened(), &slot[HEADER..]);
-            slot[FPCR].store(fp.fpcr, Relaxed);
-            slot[FPSR].store(fp.fpsr, Relaxed);
+        if let Some(packet) = fp_words(slot(3)).filter(|_| traits & trait_of::FP != 0) {
+            slot(3)[KIND].store(kind::MOVE_FP, Relaxed);
+            if core::mem::take(&mut thread.fp_live) {
+                hal.send_fp(&mut thread.fp, packet);
+            } else {
+                hal.copy_out(thread.fp.q.as_flattened(), packet);
+                packet[FPCR].store(thread.fp.fpcr, Relaxed);
+                packet[FPSR].store(thread.fp.fpsr, Relaxed);
+            }
         }
         self.publish_all(cluster, Lane::Requests, Self::slots_of_move(traits & trait_of::FP != 0));
     }
@@ -169,7 +185,10 @@ impl<H: Hal> Kernel<'_, H> {
     /// A thread comes to this cluster. Returns what its old one is told.
     pub(super) fn take_move(&mut self, ring: Ring<'_>, head: Head, slot: Slot<'_>) -> Head {
         match self.take_state(ring, head, slot) {
-            Ok(t) => {
+            Ok((t, fp)) => {
+                if let Some(packet) = fp {
+                    self.take_fp(t, packet);
+                }
                 let word = |index: usize| slot[index].load(Relaxed);
                 let wait = Wait { from: ThreadId(word(FROM)), timeout: word(TIMEOUT), window: word(WINDOW) };
                 self.arrived(t, head.argument, wait);
@@ -179,7 +198,8 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    fn take_state(&mut self, ring: Ring<'_>, head: Head, slot: Slot<'_>) -> Result<u32, Error> {
+    /// Takes all but the floating-point registers, and says where they are.
+    fn take_state<'r>(&mut self, ring: Ring<'r>, head: Head, slot: Slot<'_>) -> Result<Taken<'r>, Error> {
         let word = |index: usize| slot[index].load(Relaxed);
         let place = word(PLACE);
         let to = Destination {
@@ -202,12 +222,25 @@ impl<H: Hal> Kernel<'_, H> {
             hal.copy_words(&following(index)[HEADER..], words);
         }
         thread.fp_used = head.argument & trait_of::FP != 0;
-        if thread.fp_used {
-            let (fp, slot) = (&mut thread.fp, following(3));
-            hal.copy_in(&slot[HEADER..], fp.q.as_flattened_mut());
-            (fp.fpcr, fp.fpsr) = (slot[FPCR].load(Relaxed), slot[FPSR].load(Relaxed));
+        let packet = fp_words(following(3)).filter(|_| thread.fp_used);
+        Ok((t, packet))
+    }
+
+    fn take_fp(&mut self, t: u32, packet: &[AtomicU64; FP_WORDS]) {
+        let fp = &mut self.threads[t as usize].fp;
+        self.hal.copy_in(packet, fp.q.as_flattened_mut());
+        (fp.fpcr, fp.fpsr) = (packet[FPCR].load(Relaxed), packet[FPSR].load(Relaxed));
+    }
+
+    /// Loads the unit for a thread that runs here next, if nobody needs what is there.
+    fn load_fp(&mut self, t: u32, packet: &[AtomicU64; FP_WORDS]) {
+        let owner = self.hal.fp_owner();
+        if !owner.is_nil() && self.find(owner).is_some() {
+            return self.take_fp(t, packet);
         }
-        Ok(t)
+        let thread = &mut self.threads[t as usize];
+        thread.fp_live = true;
+        self.hal.take_fp(thread.id, packet);
     }
 
     /// A thread comes that only wants to run, on this CPU, which has nothing to do: it runs now. `None`: it is not as simple as that, and
@@ -224,7 +257,10 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         // A thread that is refused is no simple case.
-        let t = self.take_state(ring, head, slot).ok()?;
+        let (t, fp) = self.take_state(ring, head, slot).ok()?;
+        if let Some(packet) = fp {
+            self.load_fp(t, packet);
+        }
         self.respond(cluster, head.answer(kind::ARRIVED, 0));
         self.begin_run(t);
         Some((t, Self::slots_of(&head)))

@@ -351,7 +351,7 @@ fn a_refused_thread_keeps_its_notifications() {
 /// A thread that only wants to run, and a CPU that has nothing to do: the short way does what the general one does.
 #[test]
 fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
-    for with_fp in [false, true] {
+    for (with_fp, unit_is_free) in [(false, true), (true, true), (true, false)] {
         let mut scenes = [(); 2].map(|()| {
             let mut s = scene(2);
             let boss = s.bosses[1];
@@ -362,7 +362,10 @@ fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
             thread.context.x = core::array::from_fn(|i| 1000 + i as u64);
             (thread.tls, thread.notified, thread.fp_used) = (4, 0b101, with_fp);
             thread.fp.q = core::array::from_fn(|i| [i as u64, 7]);
+            (thread.fp.fpcr, thread.fp.fpsr) = (8, 9);
             s.w[0].utcb(t)[8..].iter().zip(500..).for_each(|(word, n)| word.store(n, Relaxed));
+            // The unit may hold the registers of a thread that is gone, or of one that needs them.
+            s.w[1].hal.fp_owner = if unit_is_free { ThreadId::new(1, 9, 9) } else { boss };
             s.ask(0, id, 1);
             (s, id)
         });
@@ -373,6 +376,14 @@ fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
         let threads = [&mut *short, long].map(|s| {
             let t = s.w[1].pick().unwrap();
             check(&s.w[1]).unwrap();
+            if s.w[1].hal.fp_owner == *id {
+                // They are in the unit, which the general way does not load.
+                let loaded = s.w[1].hal.fp.clone();
+                let thread = s.w[1].thread_mut(t);
+                assert!(with_fp && unit_is_free && core::mem::take(&mut thread.fp_live));
+                thread.fp.q.as_flattened_mut().copy_from_slice(&loaded[..64]);
+                (thread.fp.fpcr, thread.fp.fpsr) = (loaded[64], loaded[65]);
+            }
             let utcb: Vec<u64> = s.w[1].utcb(t).iter().map(|word| word.load(Relaxed)).collect();
             let cold = &s.w[1].cold[t as usize];
             format!("{:?} {cold:?} {utcb:?}", s.w[1].thread(t))

@@ -5,7 +5,7 @@ use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
 use crate::lifecycle::NewThread;
 use crate::shootdown::Invalidation;
-use crate::thread::{FpState, State};
+use crate::thread::{FP_WORDS, FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::syscall::IPC;
@@ -25,6 +25,9 @@ pub(super) struct Fake {
     pub(super) now: u64,
     pub(super) kicks: Vec<CpuId>,
     pub(super) saved_fp: usize,
+    /// What the floating-point unit holds, and whose it is.
+    pub(super) fp: Vec<u64>,
+    pub(super) fp_owner: ThreadId,
     /// Length of a default time slice.
     pub(super) tick: Option<u64>,
     /// The CPU that runs the kernel, for what is done to its own TLB.
@@ -53,6 +56,19 @@ impl Hal for Fake {
     fn save_fp(&mut self, state: &mut FpState) {
         state.fpcr = 0xf0;
         self.saved_fp += 1;
+    }
+    fn send_fp(&mut self, state: &mut FpState, packet: &[AtomicU64; FP_WORDS]) {
+        self.save_fp(state);
+        self.copy_out(state.q.as_flattened(), packet);
+        packet[64].store(state.fpcr, Ordering::Relaxed);
+        packet[65].store(state.fpsr, Ordering::Relaxed);
+    }
+    fn fp_owner(&self) -> ThreadId {
+        self.fp_owner
+    }
+    fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
+        self.fp_owner = owner;
+        self.fp = packet.iter().map(|word| word.load(Ordering::Relaxed)).collect();
     }
     fn kick(&mut self, cpu: CpuId) {
         self.kicks.push(cpu);

@@ -149,10 +149,11 @@ fn doorbell() -> Option<*mut Context> {
     let (id, context) = (thread.id, &raw mut thread.context);
     kernel.counters.count(Counter::Interrupts);
     // All that belongs to it is still loaded, if it was the last to run and the general code has not put the CPU to sleep.
-    match id == ready && percpu::with(|cpu| cpu.timer_at != u64::MAX) {
-        true => Some(context),
-        false => resume(kernel),
+    if id == ready && percpu::with(|cpu| cpu.timer_at != u64::MAX) {
+        return Some(context);
     }
+    leave_loaded(kernel, ready);
+    kernel.current().map(|t| load(kernel, t, ready))
 }
 
 /// Sleeps until there is something to run.
@@ -183,12 +184,15 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 #[inline(never)]
 fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
-    let loaded = percpu::with(|cpu| cpu.loaded);
-    // The thread that ran until now may be gone: save its TPIDR_EL0 only if it is still there. `pick` may let it leave this CPU, so
-    // it is saved before.
-    if let Some(thread) = kernel.loaded_thread(loaded) {
-        thread.tls = read_sysreg!("tpidr_el0");
+    if !KERNEL.is_shared() && kernel.rests() {
+        // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
+        timer::arm(kernel.deadline());
+        kernel.counters.count(Counter::Sleeps);
+        return None;
     }
+    let loaded = percpu::with(|cpu| cpu.loaded);
+    // `pick` may let it leave this CPU.
+    leave_loaded(kernel, loaded);
     let Some(t) = kernel.pick() else {
         // Tickless: only a deadline wakes an idle CPU, and else another CPU does.
         timer::disarm();
@@ -202,6 +206,20 @@ fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
         });
         return None;
     };
+    Some(load(kernel, t, loaded))
+}
+
+/// Saves what belongs to the thread that ran until now and lies in the CPU's registers still: if it is not gone, TPIDR_EL0.
+#[inline(always)]
+fn leave_loaded(kernel: &mut TheKernel, loaded: ThreadId) {
+    if let Some(thread) = kernel.loaded_thread(loaded) {
+        thread.tls = read_sysreg!("tpidr_el0");
+    }
+}
+
+/// Loads what belongs to the thread that runs next, if it is not `loaded`.
+#[inline(always)]
+fn load(kernel: &mut TheKernel, t: u32, loaded: ThreadId) -> *mut Context {
     timer::arm(kernel.next_timer());
     let thread = kernel.thread_mut(t);
     let (id, ttbr0, context) = (thread.id, thread.ttbr0, &raw mut thread.context);
@@ -215,7 +233,7 @@ fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
         });
         kernel.counters.count(Counter::Switches);
     }
-    Some(context)
+    context
 }
 
 fn load_space(cpu: &mut PerCpu, ttbr0: u64) {

@@ -7,11 +7,12 @@ use super::percpu;
 use super::registers::write_sysreg;
 use core::arch::global_asm;
 use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
 use skerry_abi::Counter;
 use skerry_abi::ThreadId;
 use skerry_kernel::hal::Hal;
 use skerry_kernel::kernel::Kernel;
-use skerry_kernel::thread::FpState;
+use skerry_kernel::thread::{FP_WORDS, FpState};
 
 const _: () = assert!(offset_of!(FpState, fpcr) == 512 && offset_of!(FpState, fpsr) == 520);
 
@@ -95,6 +96,21 @@ pub(super) fn release(state: &mut FpState) {
     // SAFETY: the kernel calls this for the unit's owner only (`Tcb::fp_live`), on its CPU; `state` is 528 bytes. The next thread that
     // runs here is not the owner, so it will trap (`dispatch::resume` sets that, as it is another one than before).
     unsafe { fp_save(state) };
+}
+
+/// The thread whose registers are in the unit leaves this cluster: saves them, and puts them into a packet.
+pub(super) fn send(state: &mut FpState, packet: &[AtomicU64; FP_WORDS]) {
+    release(state);
+    // SAFETY: nobody has loaded the unit since. A packet's words are cells that the kernel may write, as many as `FpState` has and laid
+    // out like it; `stp` needs no alignment beyond theirs.
+    unsafe { fp_save(packet.as_ptr().cast_mut().cast()) };
+}
+
+/// Loads the unit from a packet for a thread that runs here next: `dispatch::load` opens it. Nobody needs what was there.
+pub(super) fn take(owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
+    percpu::with(|cpu| cpu.fp_owner = owner);
+    // SAFETY: as in `send`; the other kernel has published the packet and does not write it any more.
+    unsafe { fp_restore(packet.as_ptr().cast()) };
 }
 
 /// Sets the trap for the thread that runs next.

@@ -7,10 +7,10 @@ use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::boot::BootInfo;
-use skerry_abi::{CpuId, Error};
+use skerry_abi::{CpuId, Error, ThreadId};
 use skerry_kernel::hal::Hal;
 use skerry_kernel::shootdown::Invalidation;
-use skerry_kernel::thread::FpState;
+use skerry_kernel::thread::{FP_WORDS, FpState};
 
 /// This machine.
 pub(super) struct Machine {
@@ -35,6 +35,15 @@ impl Hal for Machine {
     }
     fn save_fp(&mut self, state: &mut FpState) {
         fp::release(state);
+    }
+    fn send_fp(&mut self, state: &mut FpState, packet: &[AtomicU64; FP_WORDS]) {
+        fp::send(state, packet);
+    }
+    fn fp_owner(&self) -> ThreadId {
+        percpu::with(|cpu| cpu.fp_owner)
+    }
+    fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
+        fp::take(owner, packet);
     }
     fn kick(&mut self, cpu: CpuId) {
         if let Some(target) = self.info.cpus().get(usize::from(cpu)) {
