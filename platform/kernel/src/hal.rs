@@ -20,6 +20,8 @@ pub trait Hal {
     fn send_fp(&mut self, state: &mut FpState, packet: &[AtomicU64; FP_WORDS]);
     /// Whose registers are in the unit of this CPU; NIL = nobody's.
     fn fp_owner(&self) -> ThreadId;
+    /// Whoever's registers are in the unit of this CPU is gone.
+    fn forget_fp(&mut self);
     /// Loads the unit of this CPU from a packet, for a thread that runs next: it owns the unit then. What was there is lost.
     fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]);
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.

@@ -352,9 +352,12 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Gives back what a thread has of its space.
     pub(crate) fn leave_space(&mut self, t: u32) {
-        let thread = &self.threads[t as usize];
+        let thread = &mut self.threads[t as usize];
         let (space, utcb_slot) = (thread.space, thread.utcb_slot);
         let cpu = usize::from(thread.cpu);
+        if core::mem::take(&mut thread.fp_live) && thread.cpu == self.this_cpu {
+            self.hal.forget_fp();
+        }
         if self.cpus[cpu].current() == Some(t) {
             self.cpus[cpu].set_current(None);
         }

@@ -84,7 +84,7 @@ impl<H: Hal> Kernel<'_, H> {
             return Ok(Done::Visit(cpu));
         }
         let cold = &mut self.cold[t as usize];
-        (cold.to, cold.escort, cold.receives) = (to, caller, false);
+        (cold.to, cold.escort, cold.created, cold.receives) = (to, caller, false, false);
         self.cold[caller as usize].place = Waits::Thread(t);
         self.threads[caller as usize].state = State::Controlling;
         self.threads[t as usize].hold |= hold::MOVING;
@@ -96,7 +96,7 @@ impl<H: Hal> Kernel<'_, H> {
     fn freeze(&mut self, t: u32) {
         if self.threads[t as usize].state == State::Ready {
             self.make_unready(t);
-            return self.depart(t, State::Stopped);
+            return self.travel(t, usize::from(self.cold[t as usize].to.space.cluster()), Request::Move);
         }
         // It may have to wait, and leave when another CPU lets it go.
         self.leave_cpu(t);

@@ -204,7 +204,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     #[cfg(test)]
     pub(crate) fn is_full(&self, cluster: usize) -> bool {
         let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
-        !self.has_room(cluster, needed)
+        !Self::has_room(&self.peers[cluster], needed)
     }
 
     /// The packet in the slot that was reserved last is complete.
@@ -289,12 +289,16 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
 
     fn response_slot(&mut self, cluster: usize) -> Option<Slot<'a>> {
-        let ring = self.peers[cluster].outbound;
-        if ring.is_some_and(|ring| ring.reserve(Lane::Responses).is_none()) {
-            let code = skerry_abi::syscall::exit::KERNEL_PANIC;
-            self.hal
-                .fatal(code, format_args!("cluster {cluster} has sent requests without room for responses"));
+        let slot = self.peers[cluster].outbound?.reserve(Lane::Responses);
+        if slot.is_none() {
+            self.refuse_peer(cluster);
         }
-        ring.and_then(|ring| ring.reserve(Lane::Responses))
+        slot
+    }
+
+    #[cold]
+    fn refuse_peer(&mut self, cluster: usize) -> ! {
+        let code = skerry_abi::syscall::exit::KERNEL_PANIC;
+        self.hal.fatal(code, format_args!("cluster {cluster} has sent requests without room for responses"))
     }
 }

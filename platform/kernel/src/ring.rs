@@ -82,9 +82,10 @@ impl<'a> Ring<'a> {
         let head = self.words[HEAD + lane as usize].load(Ordering::Acquire);
         (tail.wrapping_sub(head) < SLOTS).then(|| self.slot(lane, tail))
     }
-    /// Producer: a slot of a packet that has several, the first of which [`Ring::reserve`] gave. The caller has found that so many are free.
-    pub fn reserved(&self, lane: Lane, index: u64) -> Slot<'a> {
-        self.slot(lane, self.words[TAIL + lane as usize].load(Ordering::Relaxed).wrapping_add(index))
+    /// Producer: the slots for a packet that takes several. The caller has found that so many are free.
+    pub fn reserve_all<const N: usize>(&self, lane: Lane) -> [Slot<'a>; N] {
+        let tail = self.words[TAIL + lane as usize].load(Ordering::Relaxed);
+        core::array::from_fn(|index| self.slot(lane, tail.wrapping_add(index as u64)))
     }
     /// Producer: the slot that [`Ring::reserve`] gave is filled.
     pub fn publish(&self, lane: Lane) {
@@ -101,9 +102,10 @@ impl<'a> Ring<'a> {
         let tail = self.words[TAIL + lane as usize].load(Ordering::Acquire);
         (head != tail).then(|| self.slot(lane, head))
     }
-    /// Consumer: a slot of the oldest packet, which has several; [`Ring::front`] gave the first.
-    pub fn following(&self, lane: Lane, index: u64) -> Slot<'a> {
-        self.slot(lane, self.words[HEAD + lane as usize].load(Ordering::Relaxed).wrapping_add(index))
+    /// Consumer: the slots of the oldest packet, which takes several; [`Ring::front`] gave the first.
+    pub fn front_all<const N: usize>(&self, lane: Lane) -> [Slot<'a>; N] {
+        let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
+        core::array::from_fn(|index| self.slot(lane, head.wrapping_add(index as u64)))
     }
     /// Consumer: gives the oldest packet's slot back.
     pub fn release(&self, lane: Lane) {

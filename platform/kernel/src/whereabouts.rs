@@ -79,6 +79,9 @@ impl<H: Hal> Kernel<'_, H> {
 
     #[inline(never)]
     fn find_immigrant(&self, id: ThreadId) -> Option<u32> {
+        if self.immigrants == 0 {
+            return None;
+        }
         let mut t = self.cold.get(self.bucket_of(id))?.bucket;
         while t != NONE && self.threads[t as usize].id != id {
             t = self.cold[t as usize].chain;

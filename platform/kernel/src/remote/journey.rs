@@ -3,7 +3,7 @@
 use super::{Head, IN_RECEIVE, KIND, Place, Request, kind};
 use crate::guests::Stay;
 use crate::hal::Hal;
-use crate::kernel::{Kernel, UTCB_MR0};
+use crate::kernel::{Kernel, Peer, UTCB_MR0};
 use crate::migrate::{Destination, Wait, trait_of};
 use crate::remote::Ending;
 use crate::ring::{HEADER, Lane, Ring, SLOT_WORDS, Slot};
@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Error, SpaceId, ThreadId};
 
 /// Slots of a move: state, UTCB in two parts, and the floating-point registers if it has used them.
-const SLOTS: u64 = 4;
+const SLOTS: usize = 4;
 /// Words of the UTCB in the first of its slots: as many as fit. The others are in the second.
 const PART: usize = SLOT_WORDS - HEADER;
 
@@ -47,13 +47,17 @@ fn fp_words(slot: Slot<'_>) -> Option<&[AtomicU64; FP_WORDS]> {
 impl<H: Hal> Kernel<'_, H> {
     /// A moving thread needs another cluster's answer.
     pub(crate) fn travel(&mut self, t: u32, cluster: usize, request: Request) {
-        let remote = &mut self.threads[t as usize].remote;
+        let Self { threads, peers, .. } = self;
+        let (thread, peer) = (&mut threads[t as usize], &peers[cluster]);
+        let remote = &mut thread.remote;
         remote.seq = remote.seq.wrapping_add(1);
         (remote.peer, remote.request, remote.ending) = (cluster as u16, request, Ending::None);
-        if self.peers[cluster].waiting.is_empty() && self.has_room(cluster, self.slots_for(t)) {
-            return self.send_journey(t, cluster, request);
-        }
         if request == Request::Move {
+            let slots = Self::slots_of_move(thread.fp_used);
+            if peer.waiting.is_empty() && !peer.down && Self::has_room(peer, slots) {
+                (remote.place, thread.state) = (Place::Pending, State::Moving);
+                return self.send_move(t, cluster);
+            }
             // It may go when another CPU finds room.
             self.leave_cpu(t);
         }
@@ -75,18 +79,16 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Slots that the request at the head of the queue needs.
     pub(super) fn room_for(&self, index: u32) -> u64 {
-        if (index as usize) < self.threads.len() { self.slots_for(index) } else { 1 }
-    }
-
-    /// Slots that the request of a thread needs.
-    fn slots_for(&self, t: u32) -> u64 {
-        let thread = &self.threads[t as usize];
-        let moves = thread.state == State::Moving && thread.remote.request == Request::Move;
-        if moves { Self::slots_of_move(thread.fp_used) } else { 1 }
+        match self.threads.get(index as usize) {
+            Some(thread) if thread.state == State::Moving && thread.remote.request == Request::Move => {
+                Self::slots_of_move(thread.fp_used)
+            }
+            _ => 1,
+        }
     }
 
     fn slots_of_move(with_fp: bool) -> u64 {
-        if with_fp { SLOTS } else { SLOTS - 1 }
+        SLOTS as u64 - if with_fp { 0 } else { 1 }
     }
 
     /// Slots that a packet takes.
@@ -97,13 +99,12 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Whether that many requests can be sent now.
-    pub(super) fn has_room(&self, cluster: usize, packets: u64) -> bool {
-        let peer = &self.peers[cluster];
+    /// Whether requests of that many slots can be sent now.
+    pub(super) fn has_room(peer: &Peer<'_>, slots: u64) -> bool {
         let (Some(inbound), Some(outbound)) = (peer.inbound, peer.outbound) else { return false };
         let used = outbound.unconsumed(Lane::Requests) + inbound.unconsumed(Lane::Responses);
-        // A limit below a move's packets is a test's: the lane itself always has room for them.
-        used + packets.min(peer.limit.max(1)) <= peer.limit
+        // A limit below a move's slots is a test's: the lane itself always has room for them.
+        used + slots.min(peer.limit.max(1)) <= peer.limit
     }
 
     /// Sends the request of a moving or dead thread that has just left the queue for room.
@@ -136,17 +137,12 @@ impl<H: Hal> Kernel<'_, H> {
     fn send_move(&mut self, t: u32, cluster: usize) {
         let Some(ring) = self.peers[cluster].outbound else { return };
         let traits = self.traits_of(t);
-        let slot = |index| ring.reserved(Lane::Requests, index);
+        let [state, utcb, rest, last]: [_; SLOTS] = ring.reserve_all(Lane::Requests);
         let Self { threads, cold, hal, utcbs, .. } = self;
         let (thread, cold) = (&mut threads[t as usize], &mut cold[t as usize]);
-        Self::write_state(hal, thread, cold, traits, slot(0));
-        let (part, rest) = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
-        for (index, words) in [(1, part), (2, rest)] {
-            slot(index)[KIND].store(kind::MOVE_UTCB, Relaxed);
-            hal.copy_words(words, &slot(index)[HEADER..]);
-        }
-        if let Some(packet) = fp_words(slot(3)).filter(|_| traits & trait_of::FP != 0) {
-            slot(3)[KIND].store(kind::MOVE_FP, Relaxed);
+        // First the floating-point registers: then the unit is free, and copies are quicker.
+        if let Some(packet) = fp_words(last).filter(|_| traits & trait_of::FP != 0) {
+            last[KIND].store(kind::MOVE_FP, Relaxed);
             if core::mem::take(&mut thread.fp_live) {
                 hal.send_fp(&mut thread.fp, packet);
             } else {
@@ -154,6 +150,12 @@ impl<H: Hal> Kernel<'_, H> {
                 packet[FPCR].store(thread.fp.fpcr, Relaxed);
                 packet[FPSR].store(thread.fp.fpsr, Relaxed);
             }
+        }
+        Self::write_state(hal, thread, cold, traits, state);
+        let words = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
+        for (slot, words) in [(utcb, words.0), (rest, words.1)] {
+            slot[KIND].store(kind::MOVE_UTCB, Relaxed);
+            hal.copy_words(words, &slot[HEADER..]);
         }
         self.publish_all(cluster, Lane::Requests, Self::slots_of_move(traits & trait_of::FP != 0));
     }
@@ -216,13 +218,13 @@ impl<H: Hal> Kernel<'_, H> {
         hal.copy_in(&slot[HEADER..], &mut context.x);
         (context.sp, context.pc, context.pstate) = (word(SP), word(PC), word(PSTATE));
         (thread.tls, thread.notified) = (word(TLS), word(NOTIFIED));
-        let following = |index| ring.following(Lane::Requests, index);
-        let (part, rest) = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
-        for (index, words) in [(1, part), (2, rest)] {
-            hal.copy_words(&following(index)[HEADER..], words);
+        let [_, utcb, rest, last]: [_; SLOTS] = ring.front_all(Lane::Requests);
+        let words = thread.utcb(utcbs)[UTCB_MR0..].split_at(PART);
+        for (slot, words) in [(utcb, words.0), (rest, words.1)] {
+            hal.copy_words(&slot[HEADER..], words);
         }
         thread.fp_used = head.argument & trait_of::FP != 0;
-        let packet = fp_words(following(3)).filter(|_| thread.fp_used);
+        let packet = fp_words(last).filter(|_| thread.fp_used);
         Ok((t, packet))
     }
 
@@ -234,8 +236,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Loads the unit for a thread that runs here next, if nobody needs what is there.
     fn load_fp(&mut self, t: u32, packet: &[AtomicU64; FP_WORDS]) {
-        let owner = self.hal.fp_owner();
-        if !owner.is_nil() && self.find(owner).is_some() {
+        if !self.hal.fp_owner().is_nil() {
             return self.take_fp(t, packet);
         }
         let thread = &mut self.threads[t as usize];

@@ -153,7 +153,7 @@ impl<H: Hal> Kernel<'_, H> {
         let mut wanted = false;
         loop {
             let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
-            if !self.has_room(cluster, needed) {
+            if !Self::has_room(&self.peers[cluster], needed) {
                 if wanted {
                     return;
                 }

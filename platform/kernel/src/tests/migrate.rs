@@ -364,8 +364,7 @@ fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
             thread.fp.q = core::array::from_fn(|i| [i as u64, 7]);
             (thread.fp.fpcr, thread.fp.fpsr) = (8, 9);
             s.w[0].utcb(t)[8..].iter().zip(500..).for_each(|(word, n)| word.store(n, Relaxed));
-            // The unit may hold the registers of a thread that is gone, or of one that needs them.
-            s.w[1].hal.fp_owner = if unit_is_free { ThreadId::new(1, 9, 9) } else { boss };
+            s.w[1].hal.fp_owner = if unit_is_free { ThreadId::NIL } else { boss };
             s.ask(0, id, 1);
             (s, id)
         });

@@ -66,6 +66,9 @@ impl Hal for Fake {
     fn fp_owner(&self) -> ThreadId {
         self.fp_owner
     }
+    fn forget_fp(&mut self) {
+        self.fp_owner = ThreadId::NIL;
+    }
     fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
         self.fp_owner = owner;
         self.fp = packet.iter().map(|word| word.load(Ordering::Relaxed)).collect();

@@ -5,7 +5,7 @@
 
 use super::percpu;
 use super::registers::write_sysreg;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::Counter;
@@ -111,6 +111,67 @@ pub(super) fn take(owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
     percpu::with(|cpu| cpu.fp_owner = owner);
     // SAFETY: as in `send`; the other kernel has published the packet and does not write it any more.
     unsafe { fp_restore(packet.as_ptr().cast()) };
+}
+
+/// Whether the unit holds nobody's registers.
+#[inline(always)]
+pub(super) fn is_free() -> bool {
+    percpu::with(|cpu| cpu.fp_owner.is_nil())
+}
+
+/// From so many words on [`copy`] is worth the look whether the unit is free.
+pub(super) const WORTH: usize = 16;
+
+/// Copies words through the unit, which holds twice as much as the general registers. Each word is copied whole: a 16-byte access to
+/// aligned words is two single-copy atomic ones (B2.2.1). What stays in the unit nobody sees: whoever uses it next finds his own
+/// registers there ([`take_over`], [`take`]).
+///
+/// # Safety
+/// `from` can be read and `to` can be written for `words` aligned words. The unit [`is_free`].
+#[inline(always)]
+pub(super) unsafe fn copy(from: *const u64, to: *mut u64, words: usize) {
+    // SAFETY: as the caller promises. The compiler does not use the vector registers: the kernel is built without them.
+    unsafe {
+        asm!(
+            ".arch_extension fp",
+            "subs    {n}, {n}, #16",
+            "b.lo    3f",
+            "2: ldp  q0, q1, [{from}], #128",
+            "ldp     q2, q3, [{from}, #-96]",
+            "ldp     q4, q5, [{from}, #-64]",
+            "ldp     q6, q7, [{from}, #-32]",
+            "stp     q0, q1, [{to}], #128",
+            "stp     q2, q3, [{to}, #-96]",
+            "stp     q4, q5, [{to}, #-64]",
+            "stp     q6, q7, [{to}, #-32]",
+            "subs    {n}, {n}, #16",
+            "b.hs    2b",
+            // Minus sixteen or more, the lowest four bits are those of the words that are left.
+            "3: tbz  {n}, #3, 4f",
+            "ldp     q0, q1, [{from}], #64",
+            "ldp     q2, q3, [{from}, #-32]",
+            "stp     q0, q1, [{to}], #64",
+            "stp     q2, q3, [{to}, #-32]",
+            "4: tbz  {n}, #2, 5f",
+            "ldp     q0, q1, [{from}], #32",
+            "stp     q0, q1, [{to}], #32",
+            "5: tbz  {n}, #1, 6f",
+            "ldr     q0, [{from}], #16",
+            "str     q0, [{to}], #16",
+            "6: tbz  {n}, #0, 7f",
+            "ldr     {word}, [{from}]",
+            "str     {word}, [{to}]",
+            "7:",
+            ".arch_extension nofp",
+            n = inout(reg) words => _, from = inout(reg) from => _, to = inout(reg) to => _, word = out(reg) _,
+            options(nostack)
+        );
+    }
+}
+
+/// The thread whose registers are in the unit is gone.
+pub(super) fn forget() {
+    percpu::with(|cpu| cpu.fp_owner = ThreadId::NIL);
 }
 
 /// Sets the trap for the thread that runs next.

@@ -42,6 +42,9 @@ impl Hal for Machine {
     fn fp_owner(&self) -> ThreadId {
         percpu::with(|cpu| cpu.fp_owner)
     }
+    fn forget_fp(&mut self) {
+        fp::forget();
+    }
     fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
         fp::take(owner, packet);
     }

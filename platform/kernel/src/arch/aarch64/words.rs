@@ -1,6 +1,8 @@
-//! Copying words between UTCBs, packets and thread control blocks, eight at a time.
+//! Copying words between UTCBs, packets and thread control blocks, eight at a time, or more through the floating-point unit if it holds
+//! nobody's registers.
 #![expect(unsafe_code, reason = "assembly")]
 
+use super::fp;
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
@@ -30,6 +32,10 @@ pub(super) fn copy_in(from: &[AtomicU64], to: &mut [u64]) {
 /// `from` can be read and `to` can be written for `words` aligned words, whoever else may do so at the same time.
 #[inline(always)]
 unsafe fn copy_raw(from: *const u64, to: *mut u64, words: usize) {
+    if words >= fp::WORTH && fp::is_free() {
+        // SAFETY: as the caller promises; the unit is free.
+        return unsafe { fp::copy(from, to, words) };
+    }
     // SAFETY: as the caller promises; nothing beyond the words is touched.
     unsafe {
         asm!(
