@@ -315,8 +315,8 @@ impl<H: Hal> Kernel<'_, H> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         let Some(current) = queue.current() else { return false };
         let thread = &self.threads[current as usize];
-        let alone = queue.is_alone() && !queue.traced && !self.parked && !self.chores.is_pending();
-        let rests = alone && thread.state != State::Ready && !thread.doomed;
+        let waits = thread.state != State::Ready && !thread.doomed;
+        let rests = waits && queue.is_alone() && !queue.traced && !self.parked && !self.chores.is_pending();
         if rests {
             queue.leave_alone();
         }

@@ -59,6 +59,12 @@ pub(super) extern "C" fn user_call(number: u16) -> *mut Context {
         timer::arm(kernel.next_timer());
         return null_mut();
     }
+    if kernel.rests() {
+        // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
+        timer::arm(kernel.deadline());
+        kernel.counters.count(Counter::Sleeps);
+        return idle();
+    }
     switch(kernel).unwrap_or_else(idle)
 }
 
@@ -184,12 +190,6 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 #[inline(never)]
 fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
-    if !KERNEL.is_shared() && kernel.rests() {
-        // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
-        timer::arm(kernel.deadline());
-        kernel.counters.count(Counter::Sleeps);
-        return None;
-    }
     let loaded = percpu::with(|cpu| cpu.loaded);
     // `pick` may let it leave this CPU.
     leave_loaded(kernel, loaded);
