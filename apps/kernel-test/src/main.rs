@@ -11,6 +11,7 @@ mod guest {
     mod idle;
     mod info;
     mod interrupt;
+    mod registers;
     mod tlb;
     mod trace;
     mod world;
@@ -27,10 +28,11 @@ mod guest {
     /// A case: its name, and what it does.
     type Case = (&'static str, fn(&mut World) -> Result<(), Failed>);
 
-    const CASES: [Case; 7] = [
+    const CASES: [Case; 8] = [
         ("info", info::run),
         ("interrupt", interrupt::run),
         ("fp", fp::run),
+        ("registers", registers::run),
         ("idle", idle::run),
         ("tlb", tlb::run),
         ("trace", trace::run),

@@ -108,6 +108,16 @@ checks! {
     UtcbFree,
     /// A thread starts once.
     StartOnce,
+    /// Fast start: the id names the thread in the slot.
+    FastStartIdentity,
+    /// Fast start: the thread was never started, and nothing holds it.
+    FastStartOnce,
+    /// Fast start: the thread is of this CPU.
+    FastStartCpu,
+    /// Fast start: nobody more urgent is ready, and the scheduler need not be asked.
+    FastStartFloor,
+    /// Fast start: this CPU's TLB holds nothing outdated of the thread's space.
+    FastStartTlb,
     /// A root pager's first thread stays.
     RootThread,
     /// Mappings get no rights that their source lacks.

@@ -1,8 +1,8 @@
 //! What a kernel does with the boot information: its root space and the first thread.
 
+use crate::birth::NewThread;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
-use crate::lifecycle::NewThread;
 use skerry_abi::boot::{BootInfo, Range};
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
 use skerry_abi::id::domain;

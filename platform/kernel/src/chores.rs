@@ -42,8 +42,9 @@ impl Chores {
         &self.dying
     }
     /// Whether anything is left.
+    #[inline(always)]
     pub(crate) fn is_pending(&self) -> bool {
-        !self.dying.is_empty() || self.left != 0
+        !self.dying.is_empty() | (self.left != 0)
     }
 }
 

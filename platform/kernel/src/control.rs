@@ -52,27 +52,12 @@ pub(crate) enum Place {
 
 impl<H: Hal> Kernel<'_, H> {
     /// The system call THREAD_CONTROL of thread `caller`.
-    #[inline(always)]
-    pub(crate) fn thread_control(&mut self, caller: u32) -> Result<Done, Error> {
-        let x = self.arguments(caller);
+    pub(crate) fn thread_control(&mut self, caller: u32, x: &Arguments) -> Result<Done, Error> {
         match x[0] {
-            thread_op::CREATE => {
-                let new = self.decode_create(&x)?;
-                self.create_thread(new).map(|id| Done::value(id.0))
-            }
-            thread_op::START => {
-                let t = self.find_settled(ThreadId(x[1]))?;
-                self.start_thread(t, x[2], x[3], x[4]).map(|()| Done::NOTHING)
-            }
-            _ => self.control_thread(caller, &x),
-        }
-    }
-
-    /// Operations on threads that have been started.
-    #[inline(never)]
-    fn control_thread(&mut self, caller: u32, x: &Arguments) -> Result<Done, Error> {
-        if !(thread_op::DELETE..=thread_op::MIGRATE).contains(&x[0]) {
-            return Err(Error::BadArgument);
+            thread_op::CREATE => return self.create_call(x).map(|id| Done::value(id.0)),
+            thread_op::START => return self.start_call(x).map(|()| Done::NOTHING),
+            thread_op::DELETE..=thread_op::MIGRATE => {}
+            _ => return Err(Error::BadArgument),
         }
         let id = ThreadId(x[1]);
         if x[0] == thread_op::DELETE
@@ -107,6 +92,18 @@ impl<H: Hal> Kernel<'_, H> {
             _ => return Err(Error::BadArgument),
         }
         Ok(Done::NOTHING)
+    }
+
+    #[inline(always)]
+    pub(crate) fn create_call(&mut self, x: &Arguments) -> Result<ThreadId, Error> {
+        let new = self.decode_create(x)?;
+        self.create_thread(new)
+    }
+
+    #[inline(always)]
+    pub(crate) fn start_call(&mut self, x: &Arguments) -> Result<(), Error> {
+        let t = self.find_settled(ThreadId(x[1]))?;
+        self.start_thread(t, x[2], x[3], x[4])
     }
 
     /// The system call SCHEDULE.

@@ -63,6 +63,7 @@ impl InfoPage {
 #[derive(Clone, Copy)]
 pub struct Counters<'a> {
     pages: &'a [InfoPage],
+    header: &'a Block,
     /// The block of the CPU that runs the kernel.
     pub here: &'a Block,
     cpus: u16,
@@ -75,7 +76,8 @@ fn block_at(pages: &[InfoPage], index: usize) -> &Block {
 impl<'a> Counters<'a> {
     /// Takes over zeroed pages and writes the header. CPUs come with [`Counters::add_cpu`].
     pub fn new(pages: &'a [InfoPage], cluster: u16, counter_frequency: u64, cycle_clock: u64) -> Self {
-        let counters = Self { pages, here: block_at(pages, 0), cpus: 0 };
+        let header = block_at(pages, 0);
+        let counters = Self { pages, header, here: header, cpus: 0 };
         counters.set_header(offset_of!(InfoHeader, version), VERSION);
         counters.set_header(offset_of!(InfoHeader, cluster), cluster.into());
         counters.set_header(offset_of!(InfoHeader, counter_frequency), counter_frequency);
@@ -86,8 +88,9 @@ impl<'a> Counters<'a> {
         counters
     }
 
+    #[inline(always)]
     fn set_header(&self, offset: usize, value: u64) {
-        block_at(self.pages, 0).0[offset / 8].store(value, Ordering::Relaxed);
+        self.header.0[offset / 8].store(value, Ordering::Relaxed);
     }
 
     /// Says how long a CPU's trace ring is.

@@ -92,7 +92,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         // This TLB will hold the page.
         self.note_run(space);
-        let ttbr0 = self.ttbr0(space);
+        let ttbr0 = self.spaces[usize::from(space)].ttbr0;
         Ok(self.hal.read_user(ttbr0, guard.address))
     }
 }

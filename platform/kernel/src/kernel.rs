@@ -313,11 +313,6 @@ impl<'a, H: Hal> Kernel<'a, H> {
         self.db.root_table(space)
     }
 
-    /// What TTBR0_EL1 holds while the space runs: its root table and ASID.
-    pub(crate) fn ttbr0(&self, space: u16) -> u64 {
-        self.db.root_table(space) | u64::from(Space::asid(space)) << 48
-    }
-
     /// Physical address of a root table that maps nothing.
     pub fn empty_table(&self) -> u64 {
         self.db.root_table(u16::MAX)
@@ -331,31 +326,31 @@ impl<'a, H: Hal> Kernel<'a, H> {
             Event::Kick => self.poll_rings(),
             Event::Interrupt(irq) => self.device_interrupt(irq),
             Event::Syscall(number) => {
-                let t = self.running(event);
+                let t = self.running();
                 self.syscall(t, number);
             }
             Event::PageFault { address, access, esr } => {
-                let t = self.running(event);
+                let t = self.running();
                 self.page_fault(t, address, access, esr);
             }
             Event::Exception { esr, far } => {
-                let t = self.running(event);
+                let t = self.running();
                 self.raise(t, Kind::Exception { esr, far });
             }
         }
         self.publish_free();
     }
 
-    /// The thread that `event` comes from.
+    /// The thread that runs on this CPU and has done something.
     #[inline(always)]
-    pub(crate) fn running(&mut self, event: Event) -> u32 {
+    pub(crate) fn running(&mut self) -> u32 {
         let current = self.cpus[usize::from(self.this_cpu)].current();
-        current.unwrap_or_else(|| self.refuse_event(event))
+        current.unwrap_or_else(|| self.nobody())
     }
 
     #[cold]
-    fn refuse_event(&mut self, event: Event) -> ! {
-        self.hal.fatal(exit::KERNEL_PANIC, format_args!("{event:?} without a running thread"))
+    fn nobody(&mut self) -> ! {
+        self.hal.fatal(exit::KERNEL_PANIC, format_args!("an exception without a running thread"))
     }
 
     #[inline(never)]
@@ -445,6 +440,11 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Physical address of a UTCB page.
     pub(crate) fn utcb_pa(&self, page: u32) -> u64 {
         self.utcbs_pa + u64::from(page) * size_of::<UtcbPage>() as u64
+    }
+    /// The UTCB of this slot of a space, in an arena page.
+    #[inline(always)]
+    pub(crate) fn utcb_at(&self, page: u32, slot: u16) -> &'a [AtomicU64; UTCB_SIZE as usize / 8] {
+        &self.utcbs[page as usize].0[usize::from(slot) % UTCBS_PER_PAGE]
     }
     /// A thread's UTCB.
     pub(crate) fn utcb(&self, t: u32) -> &'a [AtomicU64] {

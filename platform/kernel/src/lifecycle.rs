@@ -1,13 +1,12 @@
-//! Creation and deletion of threads and spaces.
+//! Creation and deletion of spaces, deletion of threads.
 
 use crate::control::{Done, Place};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
 use crate::remote;
-use crate::space::UtcbPage as Slot;
+use crate::space::Space;
 use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
-use core::sync::atomic::Ordering;
 use skerry_abi::{Counter, CpuId, Domain, Error, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
 use skerry_mapping_db::Quota;
@@ -27,22 +26,6 @@ enum Ending {
     RunsOn(CpuId),
     /// All that are left end by themselves when other clusters have answered.
     Held,
-}
-
-/// What a new thread needs.
-pub struct NewThread {
-    /// Slot of its space.
-    pub space: u16,
-    /// A CPU of this cluster.
-    pub cpu: CpuId,
-    /// Gets its page faults; in this cluster, since map items end at its border.
-    pub pager: ThreadId,
-    /// Gets its exceptions.
-    pub handler: ThreadId,
-    /// UTCB slot in its space.
-    pub utcb_slot: u16,
-    /// Larger is more urgent.
-    pub priority: u8,
 }
 
 /// No quota.
@@ -87,6 +70,7 @@ impl<H: Hal> Kernel<'_, H> {
         let space = &mut self.spaces[usize::from(slot)];
         let id = SpaceId::new(self.cluster, slot, space.id.generation() + 1);
         space.renew(id, domain, privileged);
+        space.ttbr0 = self.db.root_table(slot) | u64::from(Space::asid(slot)) << 48;
         Ok(id)
     }
 
@@ -175,68 +159,6 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Creates a thread that has no instruction pointer yet.
-    ///
-    /// # Errors
-    /// [`Error::BadArgument`]: a CPU or pager of another cluster, or a UTCB slot that is taken;
-    /// [`Error::OutOfKernelMemory`].
-    pub fn create_thread(&mut self, new: NewThread) -> Result<ThreadId, Error> {
-        let (t, fresh) = self.occupy(&new, None)?;
-        if !fresh {
-            self.hal.zero_words(self.utcb(t));
-        }
-        let cold = &mut self.cold[t as usize];
-        cold.generation += 1;
-        cold.moves = 0;
-        let id = ThreadId::new(self.cluster, t as u16, cold.generation);
-        self.threads[t as usize].renew(id);
-        self.settle_in(t, &new);
-        Ok(id)
-    }
-
-    /// Takes what a thread needs of a space: a UTCB, and a slot of the thread table if it has none. Returns the slot, and whether the
-    /// UTCB is new: if it is not, it holds what an earlier thread left.
-    pub(crate) fn occupy(&mut self, new: &NewThread, home: Option<u32>) -> Result<(u32, bool), Error> {
-        let own_pager = new.pager.is_nil() || new.pager.cluster() == self.cluster;
-        if !passes(Check::OwnCpu, self.owns_cpu(new.cpu)) || !passes(Check::OwnPager, own_pager) {
-            return Err(Error::BadArgument);
-        }
-        let t = home.or(self.free_threads.head()).ok_or(Error::OutOfKernelMemory)?;
-        let (utcb_page, fresh) = match self.spaces[usize::from(new.space)].take_utcb(new.utcb_slot)? {
-            Slot::Present(page) => (page, false),
-            Slot::Missing => (self.add_utcb_page(new)?, true),
-        };
-        let Self { links, members, spaces, free_threads, .. } = self;
-        if home.is_none() {
-            free_threads.remove(links, t);
-            self.used_threads = self.used_threads.max(t + 1);
-        }
-        let space = &mut spaces[usize::from(new.space)];
-        space.members.push_front(members, t);
-        space.threads += 1;
-        let thread = &mut self.threads[t as usize];
-        (thread.utcb_slot, thread.utcb_page) = (new.utcb_slot, utcb_page);
-        Ok((t, fresh))
-    }
-
-    /// Tells a thread that was just renewed where it is.
-    pub(crate) fn settle_in(&mut self, t: u32, new: &NewThread) {
-        let utcb_va = Tcb::utcb_address(new.utcb_slot);
-        let utcb_pa =
-            self.utcb_pa(self.threads[t as usize].utcb_page) + utcb_va % size_of::<UtcbPage>() as u64;
-        let ttbr0 = self.ttbr0(new.space);
-        let space = &self.spaces[usize::from(new.space)];
-        let thread = &mut self.threads[t as usize];
-        (thread.domain, thread.space_id, thread.ttbr0) = (space.domain.into(), space.id, ttbr0);
-        (thread.space, thread.cpu, thread.priority) = (new.space, new.cpu, new.priority);
-        (thread.utcb_va, thread.utcb_pa) = (utcb_va, utcb_pa);
-        (thread.pager, thread.handler) = (new.pager, new.handler);
-        let id = thread.id;
-        let utcb = self.utcb(t);
-        utcb[0].store(id.0, Ordering::Relaxed);
-        utcb[1].store(u64::from(new.cpu), Ordering::Relaxed);
-    }
-
     /// Gives a slot back, if it has a generation left.
     pub(crate) fn free_slot(&mut self, t: u32) {
         let Self { threads, cold, links, free_threads, .. } = self;
@@ -244,44 +166,6 @@ impl<H: Hal> Kernel<'_, H> {
         if cold[t as usize].generation < u32::MAX {
             free_threads.push_front(links, t);
         }
-    }
-
-    fn add_utcb_page(&mut self, new: &NewThread) -> Result<u32, Error> {
-        let added = self.alloc_utcb_page().and_then(|page| {
-            let va = Tcb::utcb_address(new.utcb_slot) & !(size_of::<UtcbPage>() as u64 - 1);
-            let pa = self.utcb_pa(page);
-            match self.db.map_pinned(new.space, va, pa, true) {
-                Ok(()) => {
-                    self.hal.publish();
-                    Ok(page)
-                }
-                Err(error) => {
-                    self.free_utcb_page(page);
-                    Err(error)
-                }
-            }
-        });
-        let space = &mut self.spaces[usize::from(new.space)];
-        match added {
-            Ok(page) => space.set_utcb_page(new.utcb_slot, page),
-            Err(_) => _ = space.release_utcb(new.utcb_slot),
-        }
-        added
-    }
-
-    /// Lets a created thread run for the first time.
-    ///
-    /// # Errors
-    /// [`Error::WrongState`] if it has run before.
-    pub fn start_thread(&mut self, t: u32, pc: u64, sp: u64, argument: u64) -> Result<(), Error> {
-        let thread = &mut self.threads[t as usize];
-        if !passes(Check::StartOnce, thread.state == State::Created) {
-            return Err(Error::WrongState);
-        }
-        thread.context.x[0] = argument;
-        (thread.context.pc, thread.context.sp) = (pc, sp);
-        self.make_ready(t);
-        Ok(())
     }
 
     /// Ends a thread. One that runs on another CPU, or whose message is with another cluster, ends as soon as that

@@ -14,10 +14,10 @@
 //! A thread that is deleted in transit is deleted at its destination as soon as it has arrived. Whether or not the caller lives to see
 //! it, the move ends in one of the two places.
 
+use crate::birth::NewThread;
 use crate::control::{Done, Place as Waits};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
-use crate::lifecycle::NewThread;
 use crate::queue::NONE;
 use crate::remote::{Ending, Request};
 use crate::thread::{Kind, Operation, State, hold};
@@ -234,12 +234,14 @@ impl<H: Hal> Kernel<'_, H> {
         {
             return Err(Error::NoSuchThread);
         }
-        let (t, _) = self.occupy(&new, returns.then_some(home))?;
+        let free = if returns { Some(home) } else { self.free_threads.head() };
+        let t = free.ok_or(Error::OutOfKernelMemory)?;
+        let (page, _) = self.claim_utcb(&new)?;
         // Behind these words it brings its own.
-        self.utcb(t)[..UTCB_MR0].iter().for_each(|word| word.store(0, Relaxed));
-        self.threads[t as usize].rename(id);
-        self.settle_in(t, &new);
+        self.utcb_at(page, utcb_slot)[..UTCB_MR0].iter().for_each(|word| word.store(0, Relaxed));
+        self.settle(&new, t, id, page);
         if !returns {
+            self.use_slot();
             self.hints.forget(id);
             self.add_immigrant(t);
         }

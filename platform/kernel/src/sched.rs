@@ -8,6 +8,7 @@ use crate::deadline::Deadlines;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::queue::{Link, NONE, Queue};
+use crate::shootdown::CpuSet;
 use crate::thread::{State, hold};
 use skerry_abi::{Counter, CpuId, Error, ThreadId};
 use skerry_trace::Event;
@@ -119,6 +120,30 @@ impl RunQueue {
         let [a, b, c, d] = self.ready;
         a | b | c | d == 0 && !self.attention && self.visitors.is_empty()
     }
+    /// The thread that runs makes room for the most urgent one that is ready, and will be the next of its own priority.
+    #[inline(always)]
+    fn preempt(&mut self, links: &mut [Link], by: u8, priority: u8) {
+        let queue = &mut self.queues[usize::from(by)];
+        let Some(next) = queue.pop_front(links) else { return };
+        if queue.is_empty() {
+            self.ready[usize::from(by) / 64] &= !(1 << (by % 64));
+        }
+        self.queues[usize::from(priority)].push_front(links, self.current);
+        self.ready[usize::from(priority) / 64] |= 1 << (priority % 64);
+        (self.current, self.attention) = (next, false);
+        self.set_floor();
+    }
+    /// Whether a thread of this priority is more urgent than all that are ready, and the scheduler need not be asked.
+    #[inline(always)]
+    pub(crate) fn is_below(&self, priority: u8) -> bool {
+        self.floor < floor(self.cpu, priority)
+    }
+    /// The running thread, of this priority, makes room for one that is in no queue, and will be the next of its own priority.
+    #[inline(always)]
+    pub(crate) fn make_room(&mut self, links: &mut [Link], priority: u8, thread: u32) {
+        self.push(links, self.current, priority, true);
+        self.current = thread;
+    }
     /// The thread that ran waits, and nothing else wants to run: [`RunQueue::is_alone`] was true.
     #[inline(always)]
     pub(crate) fn leave_alone(&mut self) {
@@ -182,27 +207,36 @@ impl RunQueue {
 impl<H: Hal> Kernel<'_, H> {
     /// Lets a thread that is in no queue but those of its wait compete for its CPU, unless it is suspended.
     pub(crate) fn make_ready(&mut self, t: u32) {
+        let Self { threads, cpus, links, .. } = self;
+        let thread = &mut threads[t as usize];
+        if thread.hold & (hold::WAIT | hold::STOPPED | hold::MOVING) != 0 {
+            return self.release(t);
+        }
+        thread.state = State::Ready;
+        let (cpu, priority) = (thread.cpu, thread.priority);
+        let queue = &mut cpus[usize::from(cpu)];
+        if queue.current == t {
+            return;
+        }
+        queue.push(links, t, priority, false);
+        if cpu != self.this_cpu && queue.current().is_none_or(|c| threads[c as usize].priority < priority) {
+            self.hal.kick(cpu);
+        }
+    }
+
+    /// The same for a thread that something holds.
+    #[inline(never)]
+    fn release(&mut self, t: u32) {
         if self.threads[t as usize].hold & hold::WAIT != 0 {
             self.leave_wait(t);
         }
         let thread = &mut self.threads[t as usize];
-        if thread.hold & (hold::STOPPED | hold::MOVING) != 0 {
-            thread.state = State::Stopped;
-            if thread.hold & hold::MOVING != 0 {
-                self.depart(t, State::Stopped);
-            }
-            return;
+        if thread.hold & (hold::STOPPED | hold::MOVING) == 0 {
+            return self.make_ready(t);
         }
-        thread.state = State::Ready;
-        let (cpu, priority) = (thread.cpu, thread.priority);
-        let queue = &mut self.cpus[usize::from(cpu)];
-        if queue.current == t {
-            return;
-        }
-        queue.push(self.links, t, priority, false);
-        let preempts = queue.current().is_none_or(|c| self.threads[c as usize].priority < priority);
-        if cpu != self.this_cpu && preempts {
-            self.hal.kick(cpu);
+        thread.state = State::Stopped;
+        if thread.hold & hold::MOVING != 0 {
+            self.depart(t, State::Stopped);
         }
     }
 
@@ -298,15 +332,16 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// The thread that ran on this CPU, if nothing has happened that the scheduler must look at: it goes on.
+    /// The thread that ran on this CPU, if nothing has happened that the scheduler must look at: it goes on. With it, when this CPU wants
+    /// the timer to interrupt it.
     #[inline(always)]
-    pub fn goes_on(&self) -> Option<u32> {
+    pub fn goes_on(&self) -> Option<(u32, u64)> {
         let queue = &self.cpus[usize::from(self.this_cpu)];
         let current = queue.current()?;
         let thread = &self.threads[current as usize];
-        let quiet = !self.parked && !self.chores.is_pending() && queue.visitors.is_empty();
-        let first = thread.state == State::Ready && !queue.attention && queue.floor as u8 <= thread.priority;
-        (quiet && first && !thread.doomed).then_some(current)
+        let first = thread.may_run() & !queue.attention & (queue.floor as u8 <= thread.priority);
+        (first && self.is_quiet(queue))
+            .then(|| (current, queue.timers.earliest(self.timers).min(queue.slice_end)))
     }
 
     /// Whether the thread that ran on this CPU, the only one of its cluster, waits and nobody else wants to run: then nobody runs now.
@@ -323,12 +358,18 @@ impl<H: Hal> Kernel<'_, H> {
         rests
     }
 
-    /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
-    #[inline]
-    pub fn pick(&mut self) -> Option<u32> {
+    /// Whether nothing has to be done before a thread runs on the CPU of this queue.
+    #[inline(always)]
+    fn is_quiet(&self, queue: &RunQueue) -> bool {
+        !self.parked & !self.chores.is_pending() & queue.visitors.is_empty()
+    }
+
+    /// Does what has to be done before a thread runs here. `false`: none will.
+    #[cold]
+    fn calm(&mut self) -> bool {
         if self.parked {
             self.cpus[usize::from(self.this_cpu)].set_current(None);
-            return None;
+            return false;
         }
         if self.chores.is_pending() {
             self.work();
@@ -336,39 +377,55 @@ impl<H: Hal> Kernel<'_, H> {
         if !self.cpus[usize::from(self.this_cpu)].visitors.is_empty() {
             self.serve_visitors();
         }
-        let queue = &mut self.cpus[usize::from(self.this_cpu)];
+        true
+    }
+
+    /// Chooses what this CPU runs next; `None`: nothing, sleep until an interrupt.
+    #[inline]
+    pub fn pick(&mut self) -> Option<u32> {
+        if !self.is_quiet(&self.cpus[usize::from(self.this_cpu)]) && !self.calm() {
+            return None;
+        }
+        let Self { cpus, threads, links, .. } = self;
+        let queue = &mut cpus[usize::from(self.this_cpu)];
         let Some(current) = queue.current() else {
             // After a sleep the last tick may be long ago.
             queue.tick_end = self.hal.tick_end();
             return self.pick_queued();
         };
-        let thread = &self.threads[current as usize];
-        if thread.doomed {
-            // It ran until now, so it is in no queue.
-            self.reap(current);
+        let thread = &threads[current as usize];
+        if !thread.may_run() {
+            if thread.doomed {
+                // It ran until now, so it is in no queue.
+                self.reap(current);
+            } else {
+                queue.set_current(None);
+            }
             return self.pick_queued();
         }
-        if thread.state == State::Ready {
-            if queue.highest().is_none_or(|p| p <= thread.priority) {
-                return Some(current);
-            }
-            self.counters.count(Counter::Preemptions);
-            queue.push(self.links, current, thread.priority, true);
-            if thread.hold & hold::SLICED != 0 {
-                let left = queue.slice_end.saturating_sub(self.hal.now());
-                self.cold[current as usize].slice_left = left;
-            }
+        let Some(by) = queue.highest().filter(|&p| p > thread.priority) else { return Some(current) };
+        queue.preempt(links, by, thread.priority);
+        self.counters.count(Counter::Preemptions);
+        if thread.hold & hold::SLICED != 0 {
+            let left = queue.slice_end.saturating_sub(self.hal.now());
+            self.cold[current as usize].slice_left = left;
         }
-        queue.set_current(None);
-        self.pick_queued()
+        self.begin()
     }
 
-    #[inline(always)]
     fn pick_queued(&mut self) -> Option<u32> {
         let queue = &mut self.cpus[usize::from(self.this_cpu)];
         let next = queue.pop(self.links);
         queue.set_current(next);
+        self.begin()
+    }
+
+    /// The thread that was just chosen begins to run.
+    #[inline(always)]
+    fn begin(&mut self) -> Option<u32> {
+        let queue = &mut self.cpus[usize::from(self.this_cpu)];
         queue.slice_end = queue.tick_end;
+        let (next, here) = (queue.current(), CpuSet::of(queue.local));
         self.trace(|k| Event::Switch { to: next.map_or(ThreadId::NIL, |t| k.threads[t as usize].id) });
         let t = next?;
         let thread = &self.threads[t as usize];
@@ -376,7 +433,7 @@ impl<H: Hal> Kernel<'_, H> {
         if thread.hold & hold::SLICED != 0 {
             self.begin_slice(t);
         }
-        self.note_run(space);
+        self.note_run_on(space, here);
         next
     }
 

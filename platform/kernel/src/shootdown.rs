@@ -137,7 +137,12 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// This CPU is about to run `space`: its TLB will hold entries of it.
     #[inline]
     pub(crate) fn note_run(&mut self, space: u16) {
-        let here = CpuSet::of(self.cpus[usize::from(self.this_cpu)].local);
+        self.note_run_on(space, CpuSet::of(self.cpus[usize::from(self.this_cpu)].local));
+    }
+
+    /// The same; `here` is this CPU.
+    #[inline(always)]
+    pub(crate) fn note_run_on(&mut self, space: u16, here: CpuSet) {
         if !self.spaces[usize::from(space)].ran_on.contains(here) {
             self.first_run(space, here);
         }

@@ -23,6 +23,8 @@ pub struct Space {
     pub live: bool,
     /// Its end has begun: nothing may come into it any more, so that the steps towards it ([`crate::lifecycle`]) come to an end.
     pub ending: bool,
+    /// What TTBR0_EL1 holds while it runs: its root table and ASID.
+    pub ttbr0: u64,
     /// Threads of one domain may talk to each other.
     pub domain: Domain,
     /// May use the privileged system calls.
@@ -60,6 +62,7 @@ impl Space {
         id: SpaceId::NIL,
         live: false,
         ending: false,
+        ttbr0: 0,
         domain: 0,
         privileged: false,
         threads: 0,
@@ -101,6 +104,7 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::BadArgument`] if the slot does not exist or is taken.
+    #[inline(always)]
     pub fn take_utcb(&mut self, slot: u16) -> Result<UtcbPage, Error> {
         let (page, bit) = (usize::from(slot) / UTCBS_PER_PAGE, 1u8 << (usize::from(slot) % UTCBS_PER_PAGE));
         match self.utcb_used.get_mut(page) {

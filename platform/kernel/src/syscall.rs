@@ -1,13 +1,14 @@
 //! Decoding of system calls. Every argument is checked here; what they do is elsewhere.
 
+use crate::birth::NewThread;
 use crate::control::Done;
 use crate::hal::Hal;
-use crate::kernel::{Event, Kernel};
-use crate::lifecycle::{NewThread, quota};
-use crate::thread::{Kind, Operation};
+use crate::kernel::Kernel;
+use crate::lifecycle::quota;
+use crate::thread::{Kind, Operation, Tcb};
 use skerry_abi::syscall::{
     INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
-    space_op,
+    space_op, thread_op,
 };
 use skerry_abi::{Error, Fpage, SpaceId, ThreadId, Timeout};
 use skerry_checks::{Check, passes};
@@ -38,6 +39,26 @@ fn answer(result: &Result<Done, Error>) -> Option<[u64; 4]> {
     }
 }
 
+/// Who goes on after a system call.
+pub enum Next<'k> {
+    /// The caller: x0 to x3 of its context are the result, and the others that a call may clobber are zero. This CPU wants the timer then.
+    Caller(u64),
+    /// The second one, instead of the first; all of its context counts.
+    Switch(&'k mut Tcb, &'k mut Tcb),
+    /// Whomever [`Kernel::pick`] names.
+    Ask,
+}
+
+/// What became of a call that may be quick.
+enum Quick {
+    /// These are x0 and x1.
+    Done(u64, u64),
+    /// This thread starts, and runs next.
+    Start(u32),
+    /// It may not; nothing has been done.
+    No,
+}
+
 /// The answer for one fpage: R for "was accessed", W for "was written".
 pub(crate) fn status_word(fpage: Fpage, status: Status) -> u64 {
     fpage.with_rights(status.seen).word()
@@ -58,34 +79,58 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// The thread that runs on this CPU executed `svc #number`, which [`is_call`]. Says whether it goes on: then x0 to x3 of its context
-    /// are the result, and the others that a call may clobber have to be zeroed on the way out. If not, [`Kernel::pick`] says who does.
+    /// The thread that runs on this CPU executed `svc #number`, which [`is_call`], with x8 to x18 zeroed.
     #[inline(always)]
-    pub fn call(&mut self, number: u16) -> bool {
-        let t = self.running(Event::Syscall(number));
-        let result = self.carry_out(t, number);
-        self.publish_free();
-        if self.goes_on() == Some(t)
-            && let Some(words) = answer(&result)
-        {
-            self.threads[t as usize].context.x[..4].copy_from_slice(&words);
-            return true;
+    pub fn call(&mut self, number: u16) -> Next<'_> {
+        let t = self.running();
+        match self.quick_call(t, number) {
+            Quick::Done(x0, x1) => {
+                let words = [x0, x1, 0, 0, 0, 0, 0, 0];
+                self.threads[t as usize].context.x[..words.len()].copy_from_slice(&words);
+                Next::Caller(u64::MAX)
+            }
+            Quick::Start(to) => self.start_at_once(t, to),
+            Quick::No => self.slow_call(t, number).map_or(Next::Ask, Next::Caller),
         }
+    }
+
+    /// The calls that make a thread run: programs make them often.
+    #[inline(always)]
+    fn quick_call(&mut self, t: u32, number: u16) -> Quick {
+        if number != THREAD_CONTROL || self.privileged(t).is_err() {
+            return Quick::No;
+        }
+        let x = self.arguments(t);
+        match x[0] {
+            thread_op::CREATE => {
+                let (x0, x1) = self.quick_create(t);
+                Quick::Done(x0, x1)
+            }
+            thread_op::START => self.may_start_at_once(t, ThreadId(x[1])).map_or(Quick::No, Quick::Start),
+            _ => Quick::No,
+        }
+    }
+
+    /// Nothing of this concerns the scheduler. If something else has meanwhile, an interrupt says so as soon as the caller goes on.
+    #[inline(never)]
+    fn quick_create(&mut self, t: u32) -> (u64, u64) {
+        let x = self.arguments(t);
+        self.create_call(&x).map_or_else(|error| (error.code(), 0), |id| (0, id.0))
+    }
+
+    /// All calls. Returns when this CPU wants the timer, if the caller simply goes on.
+    #[inline(never)]
+    fn slow_call(&mut self, t: u32, number: u16) -> Option<u64> {
+        let result = self.carry_out(t, number);
+        let again = matches!(result, Ok(Done::Again));
         self.conclude(t, number, result);
-        false
+        self.publish_free();
+        let (current, timer) = self.goes_on()?;
+        (current == t && !again).then_some(timer)
     }
 
     /// Carries out a system call that is neither IPC nor UNMAP.
-    #[inline(always)]
     fn carry_out(&mut self, t: u32, number: u16) -> Result<Done, Error> {
-        match number {
-            THREAD_CONTROL => self.privileged(t).and_then(|()| self.thread_control(t)),
-            _ => self.other_call(t, number),
-        }
-    }
-
-    #[inline(never)]
-    fn other_call(&mut self, t: u32, number: u16) -> Result<Done, Error> {
         match number {
             NOTIFY => {
                 let x = &self.threads[t as usize].context.x;
@@ -102,7 +147,7 @@ impl<H: Hal> Kernel<'_, H> {
         self.privileged(t)?;
         let x = self.arguments(t);
         match number {
-            THREAD_CONTROL => self.thread_control(t),
+            THREAD_CONTROL => self.thread_control(t, &x),
             SPACE_CONTROL => self.space_control(t, &x),
             SCHEDULE => self.schedule(&x),
             _ if x[0] == exit::PARK_CLUSTER => {
@@ -120,8 +165,7 @@ impl<H: Hal> Kernel<'_, H> {
         [a, b, c, d, e, f, g]
     }
 
-    /// What becomes of a caller that does not simply go on.
-    #[inline(never)]
+    /// What becomes of a caller.
     fn conclude(&mut self, t: u32, number: u16, result: Result<Done, Error>) {
         match result {
             Ok(Done::Visit(cpu)) => self.visit(t, cpu, number),

@@ -30,7 +30,7 @@ pub struct Context {
 }
 
 impl Context {
-    const EMPTY: Self = Self { x: [0; 31], sp: 0, pc: 0, pstate: 0 };
+    pub(crate) const EMPTY: Self = Self { x: [0; 31], sp: 0, pc: 0, pstate: 0 };
     /// N, Z, C and V: all of PSTATE that user mode may choose.
     const FLAGS: u64 = 0xf << 28;
 
@@ -320,13 +320,9 @@ impl Tcb {
         fp: FpState::EMPTY,
     };
 
-    /// Makes the slot of a thread that was reaped ready for a new one.
-    pub fn renew(&mut self, id: ThreadId) {
-        self.context = Context::EMPTY;
-        self.rename(id);
-    }
-    /// The same for a thread that brings its registers. All that is not set here is as the reaping left it, or means nothing as
-    /// long as something else that is set here says so.
+    /// Makes the slot of a thread that was reaped ready for a new one, but for its registers. All that is not set here is as the reaping
+    /// left it, or means nothing as long as something else that is set here says so.
+    #[inline(always)]
     pub fn rename(&mut self, id: ThreadId) {
         (self.id, self.state, self.tls) = (id, State::Created, 0);
         (self.reply_space, self.open_to, self.remote) = (SpaceId::NIL, ThreadId::NIL, Remote::NONE);
@@ -348,6 +344,11 @@ impl Tcb {
             | (self.state as u64) << 32
             | u64::from(self.doomed) << 40
             | u64::from(self.reserved) << 48
+    }
+    /// Whether it wants to run, and nobody has deleted it meanwhile.
+    #[inline(always)]
+    pub fn may_run(&self) -> bool {
+        self.standing() >> 32 == State::Ready as u64
     }
     /// Its UTCB, in the kernel's arena.
     pub fn utcb<'a>(&self, pages: &'a [UtcbPage]) -> &'a [AtomicU64; UTCB_SIZE as usize / 8] {

@@ -152,12 +152,16 @@ impl World {
     ) -> Outcome<ThreadId> {
         let thread = sys::thread_create(space, cpu, self.me, self.me, slot, priority);
         let thread = call("creating a thread", thread)?;
+        let pc = (entry as *const ()).addr() as u64;
+        call("starting a thread", sys::thread_start(thread, pc, self.stack(), argument))?;
+        Ok(thread)
+    }
+
+    /// The top of a stack for a thread.
+    pub(crate) fn stack(&mut self) -> u64 {
         let stack = self.next_stack % STACKS;
         self.next_stack += 1;
-        let top = STACK_MEMORY.0.get().addr() + (stack + 1) * STACK_SIZE;
-        let pc = (entry as *const ()).addr() as u64;
-        call("starting a thread", sys::thread_start(thread, pc, top as u64, argument))?;
-        Ok(thread)
+        (STACK_MEMORY.0.get().addr() + (stack + 1) * STACK_SIZE) as u64
     }
 
     /// Answers faults until something else is heard.

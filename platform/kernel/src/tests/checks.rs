@@ -3,7 +3,7 @@
 //! A case returns whether the attack worked. A kernel that panics, or ends the run, counts as one that was attacked well.
 
 use super::world::*;
-use crate::lifecycle::NewThread;
+use crate::birth::NewThread;
 use crate::shootdown::CpuSet;
 use crate::space::Space;
 use crate::thread::{Kind, State};
@@ -73,6 +73,24 @@ fn fast(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> boo
     (x[0], x[1], x[2], x[12], x[13]) = (call.dest.0, call.from.0, call.tag.0, u64::MAX, 0);
     let cpu = usize::from(k.this_cpu);
     run(&mut || k.fast_ipc(cpu).is_some())
+}
+
+/// A privileged thread of priority 100 and one of this priority that it has created in its space, on the present CPU.
+fn creator(k: &mut TestKernel, priority: u8) -> (ThreadId, ThreadId) {
+    let creator = privileged(k);
+    let space = k.thread(k.find(creator).expect("lives")).space;
+    k.note_run(space);
+    let new = NewThread { space, cpu: k.this_cpu, utcb_slot: 1, priority, ..new_thread() };
+    (creator, k.create_thread(new).expect("room"))
+}
+
+/// Another privileged thread starts one; whether it runs here at once.
+fn starts(k: &mut TestKernel, created: ThreadId, run: Run<'_>) -> bool {
+    let attacker = privileged(k);
+    run(&mut || {
+        syscall(k, attacker, THREAD_CONTROL, &[thread_op::START, created.0, 0x1000, 0, 0]);
+        k.current() == k.find(created)
+    })
 }
 
 fn case(check: Check) -> fn(Run<'_>) -> bool {
@@ -394,6 +412,39 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
             let (_, victim) = program(k, 20);
             let attacker = privileged(k);
             controls(k, attacker, THREAD_CONTROL, &[thread_op::START, victim.0, 0x666, 0, 0], run)
+        },
+        Check::FastStartIdentity => |run| {
+            let k = &mut world(1, 1)[0];
+            let (attacker, created) = creator(k, 150);
+            let stale = ThreadId::new(0, created.slot(), created.generation() + 1);
+            controls(k, attacker, THREAD_CONTROL, &[thread_op::START, stale.0, 0x666, 0, 0], run)
+        },
+        Check::FastStartOnce => |run| {
+            let k = &mut world(1, 1)[0];
+            let (attacker, victim) = creator(k, 150);
+            k.start_thread(k.find(victim).expect("lives"), 0x1000, 0, 0).unwrap();
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            controls(k, attacker, THREAD_CONTROL, &[thread_op::START, victim.0, 0x666, 0, 0], run)
+        },
+        Check::FastStartCpu => |run| {
+            let k = &mut world(1, 2)[0];
+            k.enter(1);
+            let (_, created) = creator(k, 150);
+            k.enter(0);
+            k.note_run(k.thread(k.find(created).expect("lives")).space);
+            starts(k, created, run)
+        },
+        Check::FastStartFloor => |run| {
+            let k = &mut world(1, 1)[0];
+            let ((_, urgent), (_, created)) = (creator(k, 200), creator(k, 150));
+            k.start_thread(k.find(urgent).expect("lives"), 0x1000, 0, 0).unwrap();
+            starts(k, created, run)
+        },
+        Check::FastStartTlb => |run| {
+            let k = &mut world(1, 1)[0];
+            let (_, created) = creator(k, 150);
+            forget_runs(k, created);
+            starts(k, created, run)
         },
         Check::RootThread => |run| {
             let k = &mut world(1, 1)[0];

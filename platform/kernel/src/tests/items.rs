@@ -1,8 +1,8 @@
 //! Map and grant items: several at once, guards, windows, quotas.
 
 use super::world::*;
+use crate::birth::NewThread;
 use crate::kernel::Event;
-use crate::lifecycle::NewThread;
 use crate::space::Space;
 use crate::thread::State;
 use skerry_abi::item::{Cacheability, Guard};

@@ -1,6 +1,6 @@
 use super::world::*;
+use crate::birth::NewThread;
 use crate::kernel::Event;
-use crate::lifecycle::NewThread;
 use crate::thread::State;
 use skerry_abi::syscall::{SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, space_op, thread_op};
 use skerry_abi::{Error, SpaceId, ThreadId};

@@ -312,7 +312,7 @@ fn a_refused_thread_goes_on_where_it_was() {
     assert_eq!(refused(&mut s, here, 0, 0), Error::BadArgument, "that is no other cluster");
     while let Ok(space) = s.w[2].create_space(20, false) {
         for slot in 0..64 {
-            let new = crate::lifecycle::NewThread {
+            let new = crate::birth::NewThread {
                 space: space.slot(),
                 cpu: 2,
                 pager: ThreadId::NIL,

@@ -168,7 +168,7 @@ fn no_cpu_ever_uses_a_stale_entry() {
                         k.delete_thread(t).unwrap();
                     }
                     let slot = (step % 200) as u16;
-                    let new = crate::lifecycle::NewThread {
+                    let new = crate::birth::NewThread {
                         space: client.slot(),
                         cpu,
                         pager: ThreadId::NIL,

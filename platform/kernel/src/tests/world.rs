@@ -1,10 +1,11 @@
 //! A machine for the tests: kernels with leaked arenas, connected by real rings, on a fake [`Hal`].
 
 use super::arenas::{Memory, Rings, Sizes};
+use crate::birth::NewThread;
 use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
-use crate::lifecycle::NewThread;
 use crate::shootdown::Invalidation;
+use crate::syscall::is_call;
 use crate::thread::{FP_WORDS, FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -247,8 +248,15 @@ pub(super) fn syscall(k: &mut TestKernel, id: ThreadId, number: u16, args: &[u64
 /// Enters the kernel once for a system call, which may want to be executed again: then the program counter is on the `svc` again.
 pub(super) fn syscall_step(k: &mut TestKernel, id: ThreadId, number: u16, args: &[u64]) -> [u64; 9] {
     let t = run(k, id);
-    k.thread_mut(t).context.x[..args.len()].copy_from_slice(args);
-    k.handle(Event::Syscall(number));
+    let x = &mut k.thread_mut(t).context.x;
+    x[..args.len()].copy_from_slice(args);
+    if is_call(number) {
+        // As the exception entry does.
+        x[8..19].fill(0);
+        k.call(number);
+    } else {
+        k.handle(Event::Syscall(number));
+    }
     core::array::from_fn(|i| k.thread(t).context.x[i])
 }
 

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 64] = [
+const FUNCTIONS: [(&str, &str, &str); 66] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
+    ("arch/aarch64/dispatch.rs", "switch", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
     ("arch/aarch64/dispatch.rs", "", "entry"),
     ("arch/aarch64/fastpath.rs", "switch", "switch"),
@@ -51,6 +52,7 @@ const FUNCTIONS: [(&str, &str, &str); 64] = [
     ("kernel/src/syscall.rs", "", "decode"),
     ("kernel/src/control.rs", "", "decode"),
     ("kernel/src/lifecycle.rs", "", "thread"),
+    ("kernel/src/birth.rs", "", "thread"),
     ("kernel/src/space.rs", "", "thread"),
     ("mapping-db/src/fast.rs", "map_page", "map"),
     ("mapping-db/src/fast.rs", "", "unmap"),

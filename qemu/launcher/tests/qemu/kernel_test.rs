@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("interrupt", 2, 4, "clusters=one"),
         ("fp", 1, 1, "tick=50us"),
         ("fp", 1, 2, "tick=50us"),
+        ("registers", 1, 1, ""),
+        ("registers", 1, 2, ""),
         ("idle", 1, 4, "tick=1ms"),
         ("idle", 2, 4, "clusters=one tick=1ms"),
         ("trace", 1, 1, "trace=on"),

@@ -5,13 +5,14 @@ use super::gic::Interrupt;
 use super::percpu::PerCpu;
 use super::registers::{read_sysreg, wfi, write_sysreg};
 use super::start::{KERNEL, TheKernel, boot_info};
-use super::{console, fp, gic, machine, measure, percpu, shootdown, timer};
+use super::{console, fastpath, fp, gic, machine, measure, percpu, shootdown, timer};
 use core::panic::PanicInfo;
 use core::ptr::null_mut;
 use skerry_abi::layout::USER_END;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, Rights, ThreadId};
 use skerry_kernel::kernel::Event;
+use skerry_kernel::syscall::Next;
 use skerry_kernel::thread::Context;
 
 /// ESR_EL1.EC values (ARM ARM D24.2.40).
@@ -55,17 +56,16 @@ pub(super) extern "C" fn user_call(number: u16) -> *mut Context {
     }
     // SAFETY: one CPU, interrupts are masked, and the reference is gone before the CPU sleeps or leaves the kernel.
     let kernel = unsafe { KERNEL.alone() };
-    if kernel.call(number) {
-        timer::arm(kernel.next_timer());
-        return null_mut();
-    }
-    if kernel.rests() {
-        // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
-        timer::arm(kernel.deadline());
-        kernel.counters.count(Counter::Sleeps);
-        return idle();
-    }
-    switch(kernel).unwrap_or_else(idle)
+    let next = after_call(kernel, number, |kernel| {
+        if kernel.rests() {
+            // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
+            timer::arm(kernel.deadline());
+            kernel.counters.count(Counter::Sleeps);
+            return None;
+        }
+        switch(kernel)
+    });
+    next.unwrap_or_else(idle)
 }
 
 /// The same with whatever else the cluster needs: its lock, measurement.
@@ -76,15 +76,32 @@ fn guarded_call(number: u16) -> *mut Context {
     let next = KERNEL.with_measured(|kernel| {
         kernel.enter(cpu);
         // Another CPU may have deleted the thread while it ran here: its call dies with it.
-        if kernel.current().is_some() && kernel.call(number) {
-            timer::arm(kernel.next_timer());
-            return Some(null_mut());
+        match kernel.current() {
+            Some(_) => after_call(kernel, number, switch),
+            None => switch(kernel),
         }
-        switch(kernel)
     });
     let next = next.unwrap_or_else(idle);
     measure::leave();
     next
+}
+
+/// Carries the call out; `ask` chooses who goes on if that is neither the caller nor a thread that it has started.
+#[inline(always)]
+fn after_call(
+    kernel: &mut TheKernel,
+    number: u16,
+    ask: impl FnOnce(&mut TheKernel) -> Option<*mut Context>,
+) -> Option<*mut Context> {
+    match kernel.call(number) {
+        Next::Caller(timer) => {
+            timer::arm(timer);
+            Some(null_mut())
+        }
+        // Whoever runs has the slice that began with this CPU's tick: the timer is set for its end.
+        Next::Switch(from, to) => Some(percpu::with(|cpu| fastpath::switch(cpu, from, to))),
+        Next::Ask => ask(kernel),
+    }
 }
 
 /// Any other synchronous exception from user mode. Returns the context to resume.
@@ -178,10 +195,10 @@ pub(super) fn idle() -> *mut Context {
 /// none.
 #[inline(always)]
 pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
-    if let Some(t) = kernel.goes_on()
+    if let Some((t, timer)) = kernel.goes_on()
         && kernel.thread(t).id == percpu::with(|cpu| cpu.loaded)
     {
-        timer::arm(kernel.next_timer());
+        timer::arm(timer);
         return Some(&raw mut kernel.thread_mut(t).context);
     }
     switch(kernel)
@@ -222,18 +239,19 @@ fn leave_loaded(kernel: &mut TheKernel, loaded: ThreadId) {
 fn load(kernel: &mut TheKernel, t: u32, loaded: ThreadId) -> *mut Context {
     timer::arm(kernel.next_timer());
     let thread = kernel.thread_mut(t);
-    let (id, ttbr0, context) = (thread.id, thread.ttbr0, &raw mut thread.context);
-    if loaded != id {
+    if loaded != thread.id {
         write_sysreg!("tpidr_el0", thread.tls);
         write_sysreg!("tpidrro_el0", thread.utcb_va);
         percpu::with(|cpu| {
-            cpu.loaded = id;
-            fp::allow(cpu.fp_owner == id);
-            load_space(cpu, ttbr0);
+            cpu.loaded = thread.id;
+            fp::allow(cpu.fp_owner == thread.id);
+            load_space(cpu, thread.ttbr0);
         });
+        let context = &raw mut thread.context;
         kernel.counters.count(Counter::Switches);
+        return context;
     }
-    context
+    &raw mut thread.context
 }
 
 fn load_space(cpu: &mut PerCpu, ttbr0: u64) {

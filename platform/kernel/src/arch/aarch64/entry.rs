@@ -194,17 +194,22 @@ part_entry_4:
     stp     x2, x3, [sp, #16 * 1]
     stp     x4, x5, [sp, #16 * 2]
     stp     x6, x7, [sp, #16 * 3]
-    stp     x19, x20, [sp, #8 * 19]
-    stp     x21, x22, [sp, #8 * 21]
-    stp     x23, x24, [sp, #8 * 23]
-    stp     x25, x26, [sp, #8 * 25]
-    stp     x27, x28, [sp, #8 * 27]
-    stp     x29, x30, [sp, #8 * 29]
+    stp     xzr, xzr, [sp, #16 * 4]             // whoever returns to the caller finds the others scrubbed
+    stp     xzr, xzr, [sp, #16 * 5]
+    stp     xzr, xzr, [sp, #16 * 6]
+    stp     xzr, xzr, [sp, #16 * 7]
+    stp     xzr, xzr, [sp, #16 * 8]
+    stp     xzr, x19, [sp, #16 * 9]
+    stp     x20, x21, [sp, #16 * 10]
+    stp     x22, x23, [sp, #16 * 11]
+    stp     x24, x25, [sp, #16 * 12]
+    stp     x26, x27, [sp, #16 * 13]
+    stp     x28, x29, [sp, #16 * 14]
     mrs     x9, sp_el0
     mrs     x10, elr_el1
     mrs     x11, spsr_el1
-    stp     x9, x10, [sp, #8 * 31]
-    str     x11, [sp, #8 * 33]
+    stp     x30, x9, [sp, #16 * 15]
+    stp     x10, x11, [sp, #16 * 16]
     mrs     x9, tpidr_el1
     mov     x19, sp
     ldr     x9, [x9]

@@ -94,7 +94,7 @@ fn shared<R>(f: impl FnOnce(&mut TheKernel, &mut PerCpu) -> Option<R>) -> Option
 
 /// Loads what belongs to `to` after `from` ran. Returns what the exception entry shall resume.
 #[inline(always)]
-fn switch(cpu: &mut PerCpu, from: &mut Tcb, to: &mut Tcb) -> *mut Context {
+pub(super) fn switch(cpu: &mut PerCpu, from: &mut Tcb, to: &mut Tcb) -> *mut Context {
     from.tls = read_sysreg!("tpidr_el0");
     write_sysreg!("tpidr_el0", to.tls);
     write_sysreg!("tpidrro_el0", to.utcb_va);

@@ -96,8 +96,12 @@ impl<T> ClusterLock<T> {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the caller promises that it is the only one")]
     pub(super) unsafe fn alone(&self) -> &mut T {
-        // SAFETY: the caller's promise; user mode exists only after `init`.
-        unsafe { (*self.address()).as_mut().unwrap_unchecked() }
+        // SAFETY: the caller's promise.
+        match unsafe { &mut *self.address() } {
+            Some(value) => value,
+            // SAFETY: user mode exists only after `init`.
+            None => unsafe { core::hint::unreachable_unchecked() },
+        }
     }
 
     /// Runs `f` on the value, alone.

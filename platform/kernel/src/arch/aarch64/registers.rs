@@ -66,12 +66,30 @@ pub(super) fn zero(words: &[AtomicU64]) {
         words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         return;
     }
-    let mut address = start;
-    while address < start + bytes {
-        // SAFETY: the block lies in `words`, whose elements are atomics: they may change under a shared reference. PHYSMAP maps RAM
-        // as normal memory.
-        unsafe { core::arch::asm!("dc zva, {}", in(reg) address, options(nostack, preserves_flags)) };
-        address += block;
+    // SAFETY: the blocks are those of `words`, whose elements are atomics: they may change under a shared reference. PHYSMAP maps RAM
+    // as normal memory.
+    unsafe {
+        core::arch::asm!(
+            "sub    {four}, {end}, {block}, lsl #2",
+            "b      3f",
+            "2: dc  zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "3: cmp {at}, {four}",
+            "b.ls   2b",
+            "b      5f",
+            "4: dc  zva, {at}",
+            "add    {at}, {at}, {block}",
+            "5: cmp {at}, {end}",
+            "b.lo   4b",
+            at = inout(reg) start => _, end = in(reg) start + bytes, block = in(reg) block, four = out(reg) _,
+            options(nostack)
+        );
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::ghost::{Ghost, Result as Outcome, bit, number};
 use super::scenario::{Do, Scenario, THREADS, Thread};
+use crate::birth::NewThread;
 use crate::kernel::{Event, UTCB_MR0};
-use crate::lifecycle::NewThread;
 use crate::ring::Lane;
 use crate::tests::arenas::Rings;
 use crate::tests::world::TestKernel;
