@@ -110,6 +110,8 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    println!("syscall-server is a guest program; use cargo run");
+    println!(
+        "syscall-server is a guest program; to boot it, type `cargo run` in the root folder of the repository"
+    );
     std::process::exit(2);
 }

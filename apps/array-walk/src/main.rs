@@ -96,6 +96,8 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    println!("array-walk is a guest program; use cargo run");
+    println!(
+        "array-walk is a guest program; to boot it, type `cargo run` in the root folder of the repository"
+    );
     std::process::exit(2);
 }

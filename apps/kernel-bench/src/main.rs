@@ -103,6 +103,8 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    println!("kernel-bench is a guest program; use cargo run -- bench kernel");
+    println!(
+        "kernel-bench is a guest program; type `cargo run -- bench kernel` in the root folder of the repository"
+    );
     std::process::exit(2);
 }

@@ -52,6 +52,8 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    println!("pager-bench is a guest program; use cargo run -- bench pager");
+    println!(
+        "pager-bench is a guest program; type `cargo run -- bench pager` in the root folder of the repository"
+    );
     std::process::exit(2);
 }

@@ -27,7 +27,10 @@ mod guest {
         console::use_pager();
         let name = start::app().arguments().trim();
         let Some(crime) = Crime::parse(name) else {
-            task::end(exit::BAD_BOOT, format_args!("selftest: no such case: {name:?}"))
+            task::end(
+                exit::BAD_BOOT,
+                format_args!("selftest: no such case: {name:?}; `list apps` names them"),
+            )
         };
         match run(crime) {
             Ok(None) => task::exit(exit::PASS),
@@ -71,6 +74,8 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    println!("selftest is a guest program; use cargo run");
+    println!(
+        "selftest is a guest program; to boot it, type `cargo run` in the root folder of the repository"
+    );
     std::process::exit(2);
 }

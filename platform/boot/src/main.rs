@@ -110,6 +110,6 @@ mod guest {
 
 #[cfg(not(target_os = "none"))]
 fn main() {
-    eprintln!("this is a guest program; use cargo run");
+    eprintln!("this is a guest program; to boot it, type `cargo run` in the root folder of the repository");
     std::process::exit(2);
 }

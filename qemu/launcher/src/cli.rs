@@ -94,11 +94,11 @@ pub struct BenchArgs {
     /// Its cases (default all; `bench` without a name lists them)
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
-    /// How results are printed
-    #[arg(long, value_enum, default_value_t)]
+    /// How results are printed. A bar that is not met shows in the results, not in the exit code
+    #[arg(long, value_enum, default_value_t, requires = "bench")]
     pub format: Format,
     /// Print the ledger instead: where the instructions go, part by part, by single-stepping
-    #[arg(long)]
+    #[arg(long, requires = "bench", conflicts_with = "format")]
     pub ledger: bool,
     /// Show everything the guest says
     #[arg(long)]
@@ -255,8 +255,14 @@ impl Cli {
     /// # Errors
     /// [`Mistake`].
     pub fn parse_line(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Mistake> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let option_first = words.get(1).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
         Self::try_parse_from(words).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Mistake::Help(error),
+            ErrorKind::UnknownArgument if option_first => Mistake::Usage(format!(
+                "{}; options of a run follow its name: `run array-walk --nodes 4`",
+                one_line(&error.to_string())
+            )),
             _ => Mistake::Usage(one_line(&error.to_string())),
         })
     }
@@ -275,9 +281,16 @@ mod tests {
 
     #[test]
     fn a_mistake_is_one_line() {
-        for line in
-            ["skerry --nosuch", "skerry run", "skerry run x --nodes -1", "skerry list", "skerry list nothing"]
-        {
+        for line in [
+            "skerry --nosuch",
+            "skerry --nodes 3",
+            "skerry bench --ledger",
+            "skerry bench kernel --ledger --format json",
+            "skerry run",
+            "skerry run x --nodes -1",
+            "skerry list",
+            "skerry list nothing",
+        ] {
             match Cli::parse_line(line.split(' ')) {
                 Err(Mistake::Usage(message)) => {
                     assert!(!message.contains('\n') && message.len() > 20, "{message}")

@@ -203,6 +203,9 @@ fn print_records(records: &[Record]) -> Result<()> {
 
 /// Prints a line of results; a reader that has gone away (`| head`) is no reason to panic.
 pub(crate) fn print_line(line: &str) -> Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout().lock(), "{line}").map_err(Error::host("writing to standard output"))
+    use std::io::{ErrorKind, Write};
+    writeln!(std::io::stdout().lock(), "{line}").map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Error::OutputClosed,
+        _ => Error::host("writing to standard output")(error),
+    })
 }

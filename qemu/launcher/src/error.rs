@@ -17,6 +17,9 @@ pub enum Error {
     /// A file or process of the host failed.
     #[error("{0}: {1}")]
     Host(String, String),
+    /// Nobody reads standard output any more (`| head`): no reason to say anything.
+    #[error("standard output is closed")]
+    OutputClosed,
     /// A run did not end well.
     #[error("{ending}: {reason}")]
     Ended {
@@ -42,6 +45,8 @@ impl Error {
             Self::Missing(_) => 3,
             Self::Build(_) => 4,
             Self::Host(..) => 5,
+            // What a shell shows of a program that SIGPIPE has ended.
+            Self::OutputClosed => 141,
             Self::Ended { ending, .. } => ending.exit_code(),
         }
     }

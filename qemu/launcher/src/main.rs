@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use skerry::cli::{Cli, Mistake};
+use skerry::error::Error;
 use skerry::{commands, interrupt};
 
 fn main() -> ExitCode {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     };
     match interrupt::install().and_then(|()| commands::execute(cli)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::OutputClosed) => ExitCode::from(error.exit_code()),
         Err(error) => {
             eprintln!("skerry: error: {error}");
             ExitCode::from(error.exit_code())

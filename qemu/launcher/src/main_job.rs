@@ -16,6 +16,7 @@ use crate::experiment::Experiment;
 use crate::machine::Machine;
 use crate::progress::Meter;
 use crate::session::Session;
+use crate::size;
 use crate::supervisor::Finished;
 use crate::system::SystemName;
 use crate::table::{self, grouped};
@@ -80,11 +81,20 @@ impl Row {
     }
 }
 
+/// Bytes of an array at least: with fewer pages the parts of the nodes are a matter of chance.
+const SMALLEST: u64 = 1 << 20;
+
 /// All experiments of the job, in the order of the table.
 ///
 /// # Errors
-/// [`Error::Usage`] if the arrays do not fit.
+/// [`Error::Usage`] if the arrays do not fit, or are too small.
 pub fn experiments(machine: &Machine, size: u64, silence: Duration) -> Result<Vec<Experiment>> {
+    if size < SMALLEST {
+        let (size, smallest) = (size::format(size), size::format(SMALLEST));
+        return Err(Error::Usage(format!(
+            "--size {size} is too small to compare placements: use at least {smallest}"
+        )));
+    }
     let mut all = Vec::new();
     for step in 0..=STEPS {
         let overlap = f64::from(step) / f64::from(STEPS);

@@ -39,7 +39,7 @@ pub enum SystemName {
     Numa,
     /// The classic baseline: one kernel, one space, memory from node 0 only.
     NonNuma,
-    /// One kernel and one space, first touch: what Linux does.
+    /// One kernel and one space, first touch: what Linux does by default, as long as it migrates nothing.
     SingleSpace,
 }
 

@@ -104,12 +104,13 @@ impl Tuning {
                     place
                 )));
             }
-            if let Where::Node(node) = place.at
-                && machine.nodes.get(node).is_none_or(|node| node.mem == 0)
-            {
-                return Err(Error::Usage(format!(
-                    "--kernel-memory {place}: node {node} has no memory, or does not exist"
-                )));
+            if let Where::Node(node) = place.at {
+                let wrong = match machine.nodes.get(node) {
+                    Some(node) if node.mem > 0 => continue,
+                    Some(_) => "has no memory".to_owned(),
+                    None => format!("does not exist: there are nodes 0 to {}", machine.nodes.len() - 1),
+                };
+                return Err(Error::Usage(format!("--kernel-memory {place}: node {node} {wrong}")));
             }
         }
         Ok(self)
