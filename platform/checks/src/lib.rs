@@ -68,6 +68,32 @@ checks! {
     FastNotified,
     /// Fast path: this CPU's TLB holds nothing outdated of the partner's space.
     FastTlb,
+    /// Short way between clusters: eight words at most, and no items.
+    FastRemotePlain,
+    /// Short way: reserved labels are for the general path to refuse.
+    FastRemoteLabel,
+    /// Short way: nobody waits to send to the one who receives next.
+    FastRemoteQueue,
+    /// Short way: no notification waits for the one who receives next.
+    FastRemoteNotified,
+    /// Short way: this space owes the caller an answer.
+    FastRemoteRight,
+    /// Short way: the receiver is the thread in the slot.
+    FastRemoteIdentity,
+    /// Short way: the receiver receives on this CPU, and nothing else is to be considered about it.
+    FastRemoteStanding,
+    /// Short way: the receiver takes messages of this sender.
+    FastRemoteReady,
+    /// Short way: the sender may send to the receiver.
+    FastRemotePermission,
+    /// Short way: the caller is the thread in the slot.
+    FastRemoteCaller,
+    /// Short way: the caller waits for another cluster, on this CPU, and nothing else is to be considered about it.
+    FastRemoteCalls,
+    /// Short way: the answer is the one to the caller's present operation.
+    FastRemoteOperation,
+    /// Short way: nobody has asked for the end of the caller's wait.
+    FastRemoteEnding,
     /// Fast path of faults: the same of the pager's space.
     FastPagerTlb,
     /// Fast path of faults: the pager is the thread in the slot.

@@ -6,6 +6,7 @@
 
 use crate::queue::NONE;
 use skerry_abi::{Error, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 
 /// What an entry stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,16 +152,40 @@ impl<'a> Guests<'a> {
     /// # Errors
     /// [`Error::OutOfKernelMemory`].
     pub fn add(&mut self, sender: ThreadId, at: u16, seq: u32, stay: Stay) -> Result<u32, Error> {
+        self.insert(sender, at, seq, stay).ok_or(Error::OutOfKernelMemory)
+    }
+
+    /// The same, without a call.
+    #[inline(always)]
+    pub fn insert(&mut self, sender: ThreadId, at: u16, seq: u32, stay: Stay) -> Option<u32> {
         let index = self.free;
         let bucket = self.bucket_of(sender);
-        let guest = self.slots.get_mut(index as usize).ok_or(Error::OutOfKernelMemory)?;
-        self.free = guest.next;
+        let first = self.slots.get(bucket)?.bucket;
+        let guest = self.slots.get_mut(index as usize)?;
+        self.free = core::mem::replace(&mut guest.next, first);
         (guest.sender, guest.at, guest.seq, guest.stay) = (sender, at, seq, stay);
         guest.cancelled = false;
-        let first = core::mem::replace(&mut self.slots[bucket].bucket, index);
-        self.slots[index as usize].next = first;
+        self.slots[bucket].bucket = index;
         self.used += 1;
-        Ok(index)
+        Some(index)
+    }
+
+    /// Uses the right of a space to answer a remote thread up, if that is quickly found. Returns the number of the thread's operation.
+    #[inline(always)]
+    pub fn answer(&mut self, thread: ThreadId, at: u16, space: SpaceId) -> Option<u32> {
+        let bucket = self.bucket_of(thread);
+        let index = self.slots.get(bucket)?.bucket;
+        let guest = self.slots.get_mut(index as usize)?;
+        let owed = passes(Check::FastRemoteRight, matches!(guest.stay, Stay::Owed(to) if to == space));
+        if guest.sender != thread || guest.at != at || !owed {
+            return None;
+        }
+        let (seq, next) = (guest.seq, guest.next);
+        (guest.sender, guest.stay, guest.next) = (ThreadId::NIL, Stay::Free, self.free);
+        self.slots[bucket].bucket = next;
+        self.free = index;
+        self.used -= 1;
+        Some(seq)
     }
 
     /// Frees an entry that is in no queue.

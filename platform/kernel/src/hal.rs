@@ -4,6 +4,7 @@ use crate::shootdown::Invalidation;
 use crate::thread::{FP_WORDS, FpState};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
+use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{CpuId, Error, ThreadId};
 
 /// The machine as the kernel's logic sees it.
@@ -39,6 +40,10 @@ pub trait Hal {
     fn copy_out(&mut self, from: &[u64], to: &[AtomicU64]);
     /// Copies words of a packet, or of a UTCB, into the kernel's own.
     fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]);
+    /// Puts the first words of a message, which travel in registers, into a packet.
+    fn put_registers(&mut self, from: &[u64; REGISTER_WORDS], to: &[AtomicU64; REGISTER_WORDS]);
+    /// Takes them out of it.
+    fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]);
     /// Reads an aligned word of normal memory as a user program would that runs with `ttbr0`. The caller has seen in the tables that
     /// it may, under the lock that changes to them take.
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64;

@@ -165,6 +165,8 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) bells: Bells<'a>,
     /// A privileged thread has stopped the cluster: see [`Kernel::park`].
     pub(crate) parked: bool,
+    /// Packets from other clusters are for the general code: the cluster is parked, or there are too many others.
+    pub(crate) no_short_way: bool,
     /// What happened so far, CPU by CPU.
     pub counters: Counters<'a>,
     info: &'a [InfoPage],
@@ -211,6 +213,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         for page in 0..utcbs.len().min(utcb_links.len()) {
             utcb_free.push_back(utcb_links, page as u32);
         }
+        let no_short_way = peers.len() > 64;
         Self {
             cluster,
             this_cpu: 0,
@@ -237,6 +240,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             peers,
             bells,
             parked: false,
+            no_short_way,
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,
             info_pa,

@@ -171,9 +171,10 @@ struct Head {
 impl Head {
     fn read(slot: Slot<'_>) -> Self {
         let word = |i: usize| slot[i].load(Relaxed);
+        let kind = word(KIND);
         Self {
-            kind: word(KIND) & 0xffff_ffff,
-            seq: (word(KIND) >> 32) as u32,
+            kind: kind & 0xffff_ffff,
+            seq: (kind >> 32) as u32,
             sender: ThreadId(word(SENDER)),
             receiver: ThreadId(word(RECEIVER)),
             argument: word(ARGUMENT),
@@ -195,9 +196,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// The slot for a request to a cluster, together with that of its response; `None`: no room.
     fn room(&self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
-        let (inbound, outbound) = (peer.inbound?, peer.outbound?);
-        let used = outbound.unconsumed(Lane::Requests) + inbound.unconsumed(Lane::Responses);
-        if used >= peer.limit { None } else { outbound.reserve(Lane::Requests) }
+        peer.outbound?.room(&peer.inbound?, peer.limit)
     }
 
     /// Whether requests to a cluster have to wait.

@@ -96,6 +96,26 @@ impl<'a> Ring<'a> {
         let tail = &self.words[TAIL + lane as usize];
         tail.store(tail.load(Ordering::Relaxed).wrapping_add(slots), Ordering::Release);
     }
+    /// Producer, and consumer of the `answers` to what it sends: the slot for a request, if fewer than `limit` slots are spoken for. See
+    /// "Room".
+    #[inline]
+    pub fn room(&self, answers: &Ring<'_>, limit: u64) -> Option<Slot<'a>> {
+        let tail = self.words[TAIL].load(Ordering::Relaxed);
+        // A request's slot comes back after its response was published, so who sees the one also sees the other.
+        let requests = tail.wrapping_sub(self.words[HEAD].load(Ordering::Acquire));
+        let published = answers.words[TAIL + 1].load(Ordering::Relaxed);
+        let responses = published.wrapping_sub(answers.words[HEAD + 1].load(Ordering::Relaxed));
+        (requests.wrapping_add(responses) < limit).then(|| self.slot(Lane::Requests, tail))
+    }
+    /// Consumer: the oldest request, if no response is to be handled before it (see "Order"), and how many slots of requests wait.
+    #[inline]
+    pub fn request(&self) -> Option<(Slot<'a>, u64)> {
+        let head = self.words[HEAD].load(Ordering::Relaxed);
+        let waiting = self.words[TAIL].load(Ordering::Acquire).wrapping_sub(head);
+        let published = self.words[TAIL + 1].load(Ordering::Relaxed);
+        let alone = published == self.words[HEAD + 1].load(Ordering::Relaxed);
+        (waiting != 0 && alone).then(|| (self.slot(Lane::Requests, head), waiting))
+    }
     /// Consumer: the oldest packet.
     pub fn front(&self, lane: Lane) -> Option<Slot<'a>> {
         let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
@@ -134,6 +154,13 @@ impl<'a> Ring<'a> {
         fence(Ordering::SeqCst);
         self.words[WANT].load(Ordering::Relaxed) != 0
     }
+    /// Consumer, after giving slots back: whether the producer has to be told, or has stopped. For the latter it looks again, after it
+    /// has seen the producer's bell.
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        fence(Ordering::SeqCst);
+        (self.words[WANT].load(Ordering::Relaxed) | self.words[DOWN].load(Ordering::Relaxed)) != 0
+    }
     /// Producer: its cluster does not run any more.
     pub fn set_down(&self) {
         self.words[DOWN].store(1, Ordering::Release);
@@ -169,9 +196,14 @@ impl<'a> Bells<'a> {
     pub(crate) fn rings(&self, from: usize) -> bool {
         self.words[from / 64].load(Ordering::Relaxed) >> (from % 64) & 1 != 0
     }
-    /// The bells of the clusters 64 · `word` and up, which go on ringing.
-    pub fn peek(&self, word: usize) -> u64 {
-        self.words[word % BELL_WORDS].load(Ordering::Acquire)
+    /// Takes the bells of the first 64 clusters, some of which ring.
+    #[inline]
+    pub fn take_first(&self) -> u64 {
+        self.words[0].swap(0, Ordering::AcqRel)
+    }
+    /// Lets the bells ring again that [`Bells::take_first`] took.
+    pub fn give_back(&self, bells: u64) {
+        self.words[0].fetch_or(bells, Ordering::AcqRel);
     }
     /// Takes the bells of the clusters 64 · `word` and up.
     pub fn take(&self, word: usize) -> u64 {

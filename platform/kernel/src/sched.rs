@@ -114,11 +114,12 @@ impl RunQueue {
         };
     }
 
-    /// Whether no thread is ready besides the one that runs, if any, and nothing else wants the scheduler.
+    /// Whether no thread is ready besides the one that runs, if any, and nothing else wants the scheduler; on the only CPU of a cluster,
+    /// which no other sends visitors.
     #[inline(always)]
     pub(crate) fn is_alone(&self) -> bool {
         let [a, b, c, d] = self.ready;
-        a | b | c | d == 0 && !self.attention && self.visitors.is_empty()
+        a | b | c | d == 0 && !self.attention
     }
     /// The thread that runs makes room for the most urgent one that is ready, and will be the next of its own priority.
     #[inline(always)]

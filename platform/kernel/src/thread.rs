@@ -350,6 +350,11 @@ impl Tcb {
     pub fn may_run(&self) -> bool {
         self.standing() >> 32 == State::Ready as u64
     }
+    /// Whether it is in this state, and nothing makes it a case of its own.
+    #[inline(always)]
+    pub fn stands(&self, state: State) -> bool {
+        self.state == state && self.hold == 0 && !self.doomed
+    }
     /// Its UTCB, in the kernel's arena.
     pub fn utcb<'a>(&self, pages: &'a [UtcbPage]) -> &'a [AtomicU64; UTCB_SIZE as usize / 8] {
         &pages[self.utcb_page as usize].0[usize::from(self.utcb_slot) % UTCBS_PER_PAGE]

@@ -15,7 +15,7 @@ const LOOK: u32 = 256;
 impl<H: Hal> Kernel<'_, H> {
     /// Stops this cluster for good: no thread runs any more, and all others get [`Error::NodeDown`] from it.
     pub fn park(&mut self) {
-        self.parked = true;
+        (self.parked, self.no_short_way) = (true, true);
         for cluster in 0..self.peers.len() {
             if let Some(ring) = self.peers[cluster].outbound {
                 ring.set_down();

@@ -2,6 +2,8 @@
 //!
 //! A case returns whether the attack worked. A kernel that panics, or ends the run, counts as one that was attacked well.
 
+mod remote;
+
 use super::world::*;
 use crate::birth::NewThread;
 use crate::shootdown::CpuSet;
@@ -208,6 +210,19 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
                 state(&w[1], victim) == State::Ready && outcome(&w[1], victim).1.label() == 666
             })
         },
+        Check::FastRemotePlain => remote::items,
+        Check::FastRemoteLabel => remote::forged_label,
+        Check::FastRemoteQueue => remote::forgets_a_sender,
+        Check::FastRemoteNotified => remote::forgets_a_notification,
+        Check::FastRemoteRight => remote::usurps_a_right,
+        Check::FastRemoteIdentity => remote::calls_by_a_stale_name,
+        Check::FastRemoteStanding => remote::wakes_who_is_suspended,
+        Check::FastRemoteReady => remote::breaks_into_a_closed_receive,
+        Check::FastRemotePermission => remote::calls_a_stranger,
+        Check::FastRemoteCaller => remote::answers_a_stale_name,
+        Check::FastRemoteCalls => remote::wakes_a_suspended_caller,
+        Check::FastRemoteOperation => remote::answers_an_earlier_call,
+        Check::FastRemoteEnding => remote::answers_who_is_to_end,
         Check::RemoteItems => |run| {
             let mut w = world(2, 1);
             let (_, victim) = program(&mut w[1], 20);

@@ -369,7 +369,7 @@ fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
             (s, id)
         });
         let [(short, id), (long, _)] = &mut scenes;
-        let came = short.w[1].fast_doorbell(1).map(|thread| thread.id);
+        let came = short.w[1].fast_doorbell(1).map(|(id, _)| id);
         assert_eq!(came, Some(*id));
         long.w[1].handle(Event::Kick);
         let threads = [&mut *short, long].map(|s| {

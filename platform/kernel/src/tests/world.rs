@@ -9,6 +9,7 @@ use crate::syscall::is_call;
 use crate::thread::{FP_WORDS, FpState, State};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::syscall::IPC;
 use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
@@ -84,6 +85,12 @@ impl Hal for Fake {
         from.iter().zip(to).for_each(|(from, to)| to.store(*from, Ordering::Relaxed));
     }
     fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]) {
+        from.iter().zip(to).for_each(|(from, to)| *to = from.load(Ordering::Relaxed));
+    }
+    fn put_registers(&mut self, from: &[u64; REGISTER_WORDS], to: &[AtomicU64; REGISTER_WORDS]) {
+        from.iter().zip(to).for_each(|(from, to)| to.store(*from, Ordering::Relaxed));
+    }
+    fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]) {
         from.iter().zip(to).for_each(|(from, to)| *to = from.load(Ordering::Relaxed));
     }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {

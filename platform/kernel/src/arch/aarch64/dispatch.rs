@@ -132,13 +132,19 @@ pub(super) extern "C" fn user_irq() -> *mut Context {
     next
 }
 
+#[inline(always)]
 fn interrupt() -> Option<*mut Context> {
-    let interrupt = gic::acknowledge(boot_info().map_or(0, |info| info.timer_irq));
+    let interrupt = gic::acknowledge(|| boot_info().map_or(0, |info| info.timer_irq));
     if let Interrupt::Doorbell = interrupt
         && let Some(context) = doorbell()
     {
         return Some(context);
     }
+    handle(interrupt)
+}
+
+#[inline(never)]
+fn handle(interrupt: Interrupt) -> Option<*mut Context> {
     let event = match interrupt {
         Interrupt::Timer => Some(Event::Tick),
         Interrupt::Doorbell => Some(Event::Kick),
@@ -161,22 +167,30 @@ fn interrupt() -> Option<*mut Context> {
 /// The short way for a doorbell that woke the only CPU of its cluster.
 #[inline(always)]
 fn doorbell() -> Option<*mut Context> {
-    if KERNEL.is_shared() {
+    if !KERNEL.is_plain() {
         return None;
     }
+    let (number, loaded) = percpu::with(|cpu| (cpu.cpu, cpu.loaded));
     // SAFETY: one CPU, interrupts are masked, and the reference is gone when this returns: before the interrupted code, which is user
-    // mode or `idle`, goes on.
+    // mode, `idle` or `nap`, goes on.
     let kernel = unsafe { KERNEL.alone() };
-    let (number, ready) = percpu::with(|cpu| (cpu.cpu, cpu.loaded));
-    let thread = kernel.fast_doorbell(number.into())?;
-    let (id, context) = (thread.id, &raw mut thread.context);
-    kernel.counters.count(Counter::Interrupts);
-    // All that belongs to it is still loaded, if it was the last to run and the general code has not put the CPU to sleep.
-    if id == ready && percpu::with(|cpu| cpu.timer_at != u64::MAX) {
+    let (id, context) = kernel.fast_doorbell(number)?;
+    // All that belongs to it is still loaded if it was the last to run; when the general code puts the CPU to sleep, nothing is. The
+    // timer is as it left it.
+    if id == loaded {
         return Some(context);
     }
-    leave_loaded(kernel, ready);
-    kernel.current().map(|t| load(kernel, t, ready))
+    leave_loaded(kernel, loaded);
+    kernel.current().map(|t| load(kernel, t, loaded))
+}
+
+/// Sleeps after the short way has left the only CPU of the cluster nothing to run. What belongs to the thread that ran last stays loaded:
+/// mostly it is the next to run, and nobody else can take its space away meanwhile. A timer that is still set for the end of its
+/// slice costs one interrupt at most, which puts the CPU to sleep the general way.
+#[inline(always)]
+pub(super) fn nap() -> *mut Context {
+    wfi();
+    interrupt().unwrap_or_else(idle)
 }
 
 /// Sleeps until there is something to run.

@@ -4,7 +4,7 @@
 use super::percpu::{self, PerCpu};
 use super::registers::{read_sysreg, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel};
-use super::{dispatch, fp, measure};
+use super::{dispatch, fp};
 use skerry_abi::ThreadId;
 use skerry_abi::syscall::IPC;
 use skerry_kernel::kernel::Event;
@@ -13,30 +13,26 @@ use skerry_kernel::thread::{Context, Tcb};
 
 /// `svc #IPC` in user mode that the assembly left to Rust. Returns the context to resume.
 pub(super) extern "C" fn ipc(dest: ThreadId) -> *mut Context {
-    if KERNEL.is_shared() {
-        return shared_ipc().unwrap_or_else(general_ipc);
+    if !KERNEL.is_plain() {
+        return general_ipc();
     }
-    // SAFETY: the exception entry calls this with interrupts masked, once at a time.
+    // SAFETY: the exception entry calls this with interrupts masked, once at a time, and there is one CPU.
     let kernel = unsafe { KERNEL.alone() };
     // Inside the cluster, the assembly has been through the checks already.
-    let remote = dest.cluster() != kernel.cluster();
-    let sent = remote && percpu::with(|cpu| kernel.fast_remote(cpu.cpu.into()));
-    if sent { sleep() } else { general_ipc() }
+    match dest.cluster() != kernel.cluster() && kernel.fast_remote(percpu::with(|cpu| cpu.cpu)) {
+        true => dispatch::nap(),
+        false => general_ipc(),
+    }
 }
 
-#[cold]
+#[inline(never)]
 fn general_ipc() -> *mut Context {
+    if KERNEL.is_shared()
+        && let Some(context) = shared_ipc()
+    {
+        return context;
+    }
     dispatch::user_sync(ESR_SVC64 | u64::from(IPC), 0)
-}
-
-/// Sleeps after the short way has left the CPU nothing to run. What belongs to the thread that ran last stays loaded: mostly it is the
-/// next to run, and nobody else can take its space away meanwhile. A timer that is still set for the end of its slice costs one
-/// interrupt at most, which puts the CPU to sleep the general way.
-fn sleep() -> *mut Context {
-    measure::enter();
-    let next = dispatch::idle();
-    measure::leave();
-    next
 }
 
 fn shared_ipc() -> Option<*mut Context> {

@@ -2,8 +2,9 @@
 //! devices' SPIs.
 #![expect(unsafe_code, reason = "device registers")]
 
+use super::registers::{read_sysreg, write_sysreg};
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, SgiTarget, SgiTargetGroup};
+use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use core::ptr::NonNull;
 use skerry_abi::Error;
@@ -100,24 +101,42 @@ fn redistributor(info: &BootInfo, mpidr: u64) -> GicRedistributor<'static> {
     panic!("no GIC redistributor for CPU with MPIDR {mpidr:#x}");
 }
 
-/// Interrupts another CPU.
-pub(super) fn send_doorbell(mpidr: u64) {
-    let byte = |shift: u32| (mpidr >> shift) as u8;
-    let target = SgiTarget::List {
-        affinity3: byte(32),
-        affinity2: byte(16),
-        affinity1: byte(8),
-        target_list: 1 << (byte(0) & 0xf),
-    };
+/// What [`ring`] needs to interrupt the CPU with this affinity: ICC_SGI1R_EL1 with its Aff3, Aff2, Aff1, the interrupt's number, and one
+/// bit for Aff0.
+pub(super) fn doorbell(mpidr: u64) -> u64 {
+    let affinity = |shift: u32| mpidr >> shift & 0xff;
+    let number = u64::from(u32::from(DOORBELL));
+    affinity(32) << 48 | affinity(16) << 32 | number << 24 | affinity(8) << 16 | 1 << (affinity(0) & 0xf)
+}
+
+/// Interrupts a CPU. It sees what was written before; and the interrupt is on its way when this CPU goes on.
+#[inline(always)]
+pub(super) fn ring(doorbell: u64) {
     super::registers::dsb_ishst();
-    GicCpuInterface::send_sgi(DOORBELL, target, SgiTargetGroup::CurrentGroup1)
-        .expect("the doorbell is an SGI");
+    write_sysreg!("icc_sgi1r_el1", doorbell);
+    super::registers::isb();
 }
 
 /// Takes the pending interrupt, if there is one.
-pub(super) fn acknowledge(timer_irq: u32) -> Interrupt {
-    let Some(id) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) else {
-        return Interrupt::Other;
+#[inline(always)]
+pub(super) fn acknowledge(timer_irq: impl FnOnce() -> u32) -> Interrupt {
+    let id = read_sysreg!("icc_iar1_el1");
+    // It is not pending any more before this CPU looks at why it came: if it comes again meanwhile, it is seen again (GIC architecture
+    // specification, "Observability of the effects of accesses to the GIC registers").
+    super::registers::dsb_sy();
+    if id == u64::from(u32::from(DOORBELL)) {
+        write_sysreg!("icc_eoir1_el1", id);
+        return Interrupt::Doorbell;
+    }
+    acknowledged(id as u32, timer_irq())
+}
+
+/// An interrupt was acknowledged that is not the doorbell.
+#[inline(never)]
+fn acknowledged(id: u32, timer_irq: u32) -> Interrupt {
+    let id = match IntId::try_from(id) {
+        Ok(id) if id != IntId::SPECIAL_NONE => id,
+        _ => return Interrupt::Other,
     };
     if u32::from(id) == timer_irq {
         // The timer is level-triggered: silence it before the interrupt ends.
@@ -125,7 +144,6 @@ pub(super) fn acknowledge(timer_irq: u32) -> Interrupt {
     }
     GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
     match id {
-        DOORBELL => Interrupt::Doorbell,
         id if u32::from(id) == timer_irq => Interrupt::Timer,
         id if id.is_spi() => Interrupt::Device(id.into()),
         _ => Interrupt::Other,

@@ -7,6 +7,7 @@ use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use skerry_abi::boot::BootInfo;
+use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{CpuId, Error, ThreadId};
 use skerry_kernel::hal::Hal;
 use skerry_kernel::shootdown::Invalidation;
@@ -15,6 +16,8 @@ use skerry_kernel::thread::{FP_WORDS, FpState};
 /// This machine.
 pub(super) struct Machine {
     pub(super) info: &'static BootInfo,
+    /// What rings the doorbell of each CPU.
+    pub(super) doorbells: &'static [u64],
     /// A time slice in steps of the counter.
     pub(super) tick_steps: u64,
 }
@@ -48,9 +51,10 @@ impl Hal for Machine {
     fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]) {
         fp::take(owner, packet);
     }
+    #[inline(always)]
     fn kick(&mut self, cpu: CpuId) {
-        if let Some(target) = self.info.cpus().get(usize::from(cpu)) {
-            gic::send_doorbell(target.mpidr);
+        if let Some(&bell) = self.doorbells.get(usize::from(cpu)) {
+            gic::ring(bell);
         }
     }
     fn copy_words(&mut self, from: &[AtomicU64], to: &[AtomicU64]) {
@@ -61,6 +65,14 @@ impl Hal for Machine {
     }
     fn copy_in(&mut self, from: &[AtomicU64], to: &mut [u64]) {
         words::copy_in(from, to);
+    }
+    #[inline(always)]
+    fn put_registers(&mut self, from: &[u64; REGISTER_WORDS], to: &[AtomicU64; REGISTER_WORDS]) {
+        words::put(from, to);
+    }
+    #[inline(always)]
+    fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]) {
+        words::take(from, to);
     }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
         let present = read_sysreg!("ttbr0_el1");

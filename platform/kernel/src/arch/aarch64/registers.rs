@@ -42,6 +42,8 @@ instruction!(/// Completion of what this CPU did, as far as this CPU is concerne
     dsb_nsh, "dsb nsh");
 instruction!(/// Completion everywhere in the inner shareable domain.
     dsb_ish, "dsb ish");
+instruction!(/// Completion everywhere, of accesses to devices too.
+    dsb_sy, "dsb sy");
 instruction!(/// Sleep until an interrupt is pending, masked or not.
     wfi, "wfi");
 instruction!(/// Lets the emulator's other CPUs run; a hint elsewhere.

@@ -57,7 +57,7 @@ pub(super) fn shoot(info: &BootInfo, targets: impl Iterator<Item = CpuId> + Clon
     dsb_ish();
     for cpu in targets.clone() {
         MAILBOXES[usize::from(cpu)].wanted.store(number, Ordering::Release);
-        gic::send_doorbell(info.cpus()[usize::from(cpu)].mpidr);
+        gic::ring(gic::doorbell(info.cpus()[usize::from(cpu)].mpidr));
     }
     for cpu in targets {
         while MAILBOXES[usize::from(cpu)].done.load(Ordering::Acquire) != number {

@@ -61,13 +61,13 @@ extern "C" fn _start(info: *mut BootInfo, cpu: u64) -> ! {
         KERNEL.init(cluster.cpu_count.max(if traced { 2 } else { 1 }), measured, build(boot, me.cluster));
         let others =
             boot.cpus().iter().filter(|other| other.cluster == me.cluster && other.mpidr != me.mpidr);
-        others.for_each(|other| gic::send_doorbell(other.mpidr));
+        others.for_each(|other| gic::ring(gic::doorbell(other.mpidr)));
     } else {
         // First the interrupt controller, then the look: a doorbell that rings in between stays pending and ends the sleep.
         gic::init(boot, cpu, me.mpidr);
         while !KERNEL.is_ready() {
             wfi();
-            gic::acknowledge(boot.timer_irq);
+            gic::acknowledge(|| boot.timer_irq);
         }
     }
     let first = KERNEL.with(|kernel| {
@@ -171,6 +171,8 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let utcb_links = heap.slice(utcb_pages, || Link::UNLINKED).0;
     let mut number = 0..;
     let run_queues = heap.slice(cpus, || RunQueue::new(number.next().unwrap_or(u16::MAX))).0;
+    let doorbells = heap.slice(cpus, || 0).0;
+    doorbells.iter_mut().zip(boot.cpus()).for_each(|(bell, cpu)| *bell = gic::doorbell(cpu.mpidr));
     let mut index = 0;
     let peers = heap.slice(boot.cluster_count as usize, || {
         let other = index;
@@ -215,7 +217,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         trace,
         trace_pa,
     };
-    let machine = Machine { info: boot, tick_steps: timer::steps(boot.tick_ns) };
+    let machine = Machine { info: boot, doorbells, tick_steps: timer::steps(boot.tick_ns) };
     let switch = |bit| boot.kernel_switches & bit != 0;
     let tlb = if switch(kernel_switch::TLB_INTERRUPT) { TlbMode::Interrupt } else { TlbMode::Broadcast };
     let cycle_clock = if switch(kernel_switch::MEASURE) { cycle_clock::PMCCNTR } else { cycle_clock::OFF };

@@ -5,6 +5,7 @@
 use super::fp;
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
+use skerry_abi::message::REGISTER_WORDS;
 
 /// Copies as many words as both have. Programs may write both sides meanwhile: what they get then is their own affair, but no
 /// word is torn (an `ldp` of aligned words is two single-copy atomic accesses, B2.2.1).
@@ -68,6 +69,45 @@ unsafe fn copy_raw(from: *const u64, to: *mut u64, words: usize) {
             a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
             e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
             options(nostack)
+        );
+    }
+}
+
+/// Stores the words of a message that travel in registers. The compiler would not pair atomic stores.
+#[inline(always)]
+pub(super) fn put(from: &[u64; REGISTER_WORDS], to: &[AtomicU64; REGISTER_WORDS]) {
+    // SAFETY: in both directions as for `copy`; nobody else writes a packet before it is published.
+    unsafe { copy_eight(from.as_ptr(), to.as_ptr().cast_mut().cast()) };
+}
+
+/// Loads them.
+#[inline(always)]
+pub(super) fn take(from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]) {
+    // SAFETY: as above; nobody writes a packet until it is given back.
+    unsafe { copy_eight(from.as_ptr().cast(), to.as_mut_ptr()) };
+}
+
+const _: () = assert!(REGISTER_WORDS == 8);
+
+/// # Safety
+/// `from` may be read and `to` written, eight words each; aligned; no overlap.
+#[inline(always)]
+unsafe fn copy_eight(from: *const u64, to: *mut u64) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!(
+            "ldp     {a}, {b}, [{from}]",
+            "ldp     {c}, {d}, [{from}, #16]",
+            "ldp     {e}, {f}, [{from}, #32]",
+            "ldp     {g}, {h}, [{from}, #48]",
+            "stp     {a}, {b}, [{to}]",
+            "stp     {c}, {d}, [{to}, #16]",
+            "stp     {e}, {f}, [{to}, #32]",
+            "stp     {g}, {h}, [{to}, #48]",
+            from = in(reg) from, to = in(reg) to,
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+            e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
+            options(nostack, preserves_flags)
         );
     }
 }

@@ -153,7 +153,7 @@ impl<'m> Machine<'m> {
                 k.enter(cpu);
                 let from = usize::from(1 - to);
                 let alone = !self.scenario.own_cpus;
-                if !(alone && k.fast_doorbell(usize::from(cpu)).is_some()) {
+                if !(alone && k.fast_doorbell(cpu).is_some()) {
                     k.poll_one(from);
                     k.polled(from);
                 }
@@ -239,9 +239,7 @@ impl<'m> Machine<'m> {
         self.ghost.begin(i, what);
         // As on the machine: the short way where it is open, else the general one.
         let alone = !self.scenario.own_cpus;
-        if call != IPC
-            || (k.fast_ipc(usize::from(cpu)).is_none() && !(alone && k.fast_remote(usize::from(cpu))))
-        {
+        if call != IPC || (k.fast_ipc(usize::from(cpu)).is_none() && !(alone && k.fast_remote(cpu))) {
             k.handle(Event::Syscall(call));
         }
         k.pick();
