@@ -17,5 +17,6 @@ mod migrate;
 mod model;
 mod notify;
 mod remote;
+mod scarcity;
 mod shootdown;
 mod world;

@@ -93,12 +93,17 @@ pub(super) struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     pub(super) fn new(rings: &'a Rings, cpus: usize, sizes: Sizes) -> Self {
+        Self::with_sizes(rings, cpus, |_| sizes)
+    }
+
+    /// With arenas of different sizes, by cluster.
+    pub(super) fn with_sizes(rings: &'a Rings, cpus: usize, sizes: impl Fn(usize) -> Sizes) -> Self {
         fn fill<T>(count: usize, make: impl FnMut() -> T) -> Vec<T> {
             let mut make = make;
             (0..count).map(|_| make()).collect()
         }
         let clusters = rings.0.len();
-        let heap = |me: usize| Heap {
+        let heap = |me: usize, sizes: Sizes| Heap {
             tables: fill(sizes.tables, HwTable::default),
             shadow: fill(sizes.tables, || [0u32; 512]),
             nodes: fill(sizes.nodes, Node::default),
@@ -129,7 +134,7 @@ impl<'a> Memory<'a> {
             info: fill(InfoPage::count(cpus), || InfoPage::ZERO),
             trace: fill(sizes.trace_pages, || skerry_trace::Page::ZERO),
         };
-        Self { heaps: (0..clusters).map(heap).collect(), cpus }
+        Self { heaps: (0..clusters).map(|me| heap(me, sizes(me))).collect(), cpus }
     }
 
     /// One kernel per cluster, without spaces and threads.

@@ -119,7 +119,7 @@ fn fast_path_fields<H: Hal>(k: &Kernel<'_, H>, thread: &Tcb) -> Result<(), Strin
         State::Receiving | State::Sending | State::AwaitingCredit | State::AwaitingResponse
     );
     ensure!(waits || thread.deadline == u64::MAX, "{:?} is {:?} with a deadline", thread.id, thread.state);
-    let open = thread.op.kind == Kind::Ipc && thread.op.window.is_nil();
+    let open = thread.op.kind == Kind::Ipc;
     ensure!(
         thread.state != State::Receiving
             || thread.open_to.is_nil()

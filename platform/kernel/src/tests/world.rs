@@ -140,14 +140,16 @@ pub(super) fn world(clusters: usize, cpus: usize) -> Vec<TestKernel<'static>> {
     let rings = Box::leak(Box::new(Rings::new(clusters)));
     let memory = Box::leak(Box::new(Memory::new(rings, cpus, Sizes::LARGE)));
     let mut kernels = memory.kernels();
-    for kernel in &mut kernels {
-        // The root pager has nothing to do here, and never goes away.
-        let root = kernel.create_space(1, true).unwrap();
-        let root = thread(kernel, root, 0, ThreadId::NIL);
-        assert_eq!(root, ThreadId::root(kernel.cluster));
-        ipc(kernel, root, Ipc::receive(ThreadId::ANY));
-    }
+    kernels.iter_mut().for_each(start_root);
     kernels
+}
+
+/// Starts a root pager. It has nothing to do in the tests, and never goes away.
+pub(super) fn start_root(kernel: &mut TestKernel) {
+    let root = kernel.create_space(1, true).unwrap();
+    let root = thread(kernel, root, 0, ThreadId::NIL);
+    assert_eq!(root, ThreadId::root(kernel.cluster));
+    ipc(kernel, root, Ipc::receive(ThreadId::ANY));
 }
 
 /// A started thread on the kernel's present CPU, with priority 100, UTCB slot `utcb_slot` and this pager.

@@ -9,8 +9,13 @@ const RAM: u64 = 0x8000_0000;
 
 /// A database with 600 tables, three empty spaces, and 1 GiB of RAM as root in space 0.
 pub(crate) fn with_db(test: impl FnOnce(&mut MappingDb<'_>, &mut Mmu<'_>)) {
-    let tables: Vec<HwTable> = (0..600).map(|_| HwTable::new()).collect();
-    let (mut shadow, mut nodes) = (vec![[0; 512]; 600], vec![Node::default(); 1200]);
+    with_room(600, 1200, test);
+}
+
+/// The same with room for fewer objects.
+pub(crate) fn with_room(count: usize, nodes: usize, test: impl FnOnce(&mut MappingDb<'_>, &mut Mmu<'_>)) {
+    let tables: Vec<HwTable> = (0..count).map(|_| HwTable::new()).collect();
+    let (mut shadow, mut nodes) = (vec![[0; 512]; count], vec![Node::default(); nodes]);
     let mut spaces = [SpaceTables::default(); 4];
     let mut db = MappingDb::new(&tables, TABLES_PA, &mut shadow, &mut nodes, &mut spaces);
     let mut mmu = Mmu::new(&tables, true);

@@ -4,4 +4,5 @@ mod golden;
 mod mmu;
 mod naive;
 mod property;
+mod scarcity;
 mod scenarios;
