@@ -1,13 +1,14 @@
 //! kernel-test: tests of the kernel that need the machine: interrupts, TLBs, floating-point registers, sleeping CPUs, latency.
 //!
 //! It runs as the root program (`root=kernel-test`) with nothing but the kernel below it; what follows `--` is the name of a case and
-//! its arguments. A case ends with a verdict; numbers that it finds go out as records. Only cluster 0 takes part.
+//! its arguments. A case ends with a verdict; numbers that it finds go out as records. But for `fuzz`, only cluster 0 takes part.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod guest {
     mod bounded;
     mod fp;
+    mod fuzz;
     mod idle;
     mod info;
     mod interrupt;
@@ -39,17 +40,27 @@ mod guest {
         ("bounded", bounded::run),
     ];
 
+    /// The case in which all clusters take part.
+    const FUZZ: &str = "fuzz";
+
     fn main(cluster: u64) -> ! {
-        if cluster != 0 {
-            skerry_rt::ipc::sleep_forever()
-        }
         let boot = start::boot_info();
         let mut words = boot.app_arguments().split_ascii_whitespace();
         let wanted = words.next().unwrap_or("");
+        if wanted == FUZZ {
+            verdict(FUZZ, fuzz::run(boot, cluster as u16))
+        }
+        if cluster != 0 {
+            skerry_rt::ipc::sleep_forever()
+        }
         let Some((name, run)) = CASES.iter().find(|(name, _)| *name == wanted) else {
             end(exit::BAD_BOOT, format_args!("kernel-test: no such case: {wanted:?}"))
         };
-        match World::new(boot).and_then(|mut world| run(&mut world)) {
+        verdict(name, World::new(boot).and_then(|mut world| run(&mut world)))
+    }
+
+    fn verdict(name: &str, result: Result<(), Failed>) -> ! {
+        match result {
             Ok(()) => end(exit::PASS, format_args!("")),
             Err(Failed) => {
                 let why = world::why();

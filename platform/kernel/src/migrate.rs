@@ -22,7 +22,7 @@ use crate::queue::NONE;
 use crate::remote::{Ending, Request};
 use crate::thread::{Kind, Operation, State, hold};
 use core::sync::atomic::Ordering::Relaxed;
-use skerry_abi::{CpuId, Error, Fpage, SpaceId, ThreadId, Timeout};
+use skerry_abi::{Counter, CpuId, Error, Fpage, SpaceId, ThreadId, Timeout};
 
 /// Where a thread is to go.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +157,7 @@ impl<H: Hal> Kernel<'_, H> {
                 self.kill_remote(id, usize::from(to));
             }
             self.cold[t as usize].moves += 1;
+            self.counters.count(Counter::Migrations);
             if birth != self.cluster && birth != to && !self.peers[usize::from(birth)].down {
                 return self.travel(t, usize::from(birth), Request::Located);
             }

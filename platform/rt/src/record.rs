@@ -61,10 +61,14 @@ pub fn emit(names: (&str, &str, &str), value: impl Display, unit: &str, kind: Ki
 
 /// Emits a progress line: `done` of `total` steps of `what`.
 pub fn progress(what: &str, done: u64, total: u64) {
-    print_line(format_args!(
-        "{{\"progress\":{{\"what\":{},\"done\":{done},\"total\":{total}}}}}",
-        Json(what)
-    ));
+    print_line(format_args!("{}", progress_line(what, done, total)));
+}
+
+/// The progress line itself.
+pub fn progress_line(what: &str, done: u64, total: u64) -> impl Display + '_ {
+    fmt::from_fn(move |f| {
+        write!(f, "{{\"progress\":{{\"what\":{},\"done\":{done},\"total\":{total}}}}}", Json(what))
+    })
 }
 
 /// A verdict as a line of JSON.

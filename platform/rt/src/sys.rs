@@ -233,6 +233,14 @@ pub fn space_create(domain: Domain, privileged: bool) -> Result<SpaceId, Error> 
     value::<{ syscall::SPACE_CONTROL }>(&[space_op::CREATE, domain.into(), privileged.into()]).map(SpaceId)
 }
 
+/// Privileged: changes how much kernel memory a space may use: page tables in the low half, map nodes in the high half, 0 = no limit.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_quota(space: SpaceId, quota: u64) -> Result<(), Error> {
+    value::<{ syscall::SPACE_CONTROL }>(&[space_op::SET_QUOTA, space.0, quota]).map(drop)
+}
+
 /// Privileged: ends a space with its threads and mappings.
 ///
 /// # Errors

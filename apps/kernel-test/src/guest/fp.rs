@@ -54,8 +54,10 @@ fp_test_differs:
 );
 
 unsafe extern "C" {
-    fn fp_test_fill(seed: u64);
-    fn fp_test_differs(seed: u64) -> u64;
+    /// Fills all floating-point registers.
+    pub(crate) fn fp_test_fill(seed: u64);
+    /// Whether any of them differs from what that put there.
+    pub(crate) fn fp_test_differs(seed: u64) -> u64;
 }
 
 const ROUNDS: u64 = 50;

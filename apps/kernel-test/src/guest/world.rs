@@ -256,3 +256,10 @@ pub(crate) fn emit(case: &str, metric: &str, value: u64, unit: &str) {
     // The port does not fail.
     let _ = writeln!(Uart::new(start::boot_info()), "{line}");
 }
+
+/// Tells the launcher that something goes on.
+pub(crate) fn progress(what: &str, done: u64, total: u64) {
+    use core::fmt::Write;
+    // The port does not fail.
+    let _ = writeln!(Uart::new(start::boot_info()), "{}", record::progress_line(what, done, total));
+}

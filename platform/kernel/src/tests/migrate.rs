@@ -5,7 +5,7 @@ use crate::kernel::Event;
 use crate::thread::{State, hold};
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::syscall::{NOTIFY, SCHEDULE, THREAD_CONTROL, thread_op, thread_state};
-use skerry_abi::{Error, Rights, SpaceId, ThreadId, Timeout};
+use skerry_abi::{Counter, Error, Rights, SpaceId, ThreadId, Timeout};
 use std::format;
 use std::vec;
 use std::vec::Vec;
@@ -82,6 +82,8 @@ fn a_thread_moves_with_all_it_has() {
     syscall(&mut s.w[0], s.bosses[0], SCHEDULE, &[0, id.0, !0, 12_345, !0]);
     assert_eq!(s.go(0, id, 1), 0);
     assert_eq!(s.state(id), [(1, State::Ready)]);
+    let left = |k: &TestKernel<'_>| k.counters.total(Counter::Migrations);
+    assert_eq!((left(&s.w[0]), left(&s.w[1])), (1, 0));
     let u = s.w[1].find(id).unwrap();
     let after = s.w[1].thread(u);
     assert_eq!((after.context.x, after.context.sp), (before.context.x, before.context.sp));

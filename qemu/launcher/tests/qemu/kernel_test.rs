@@ -8,7 +8,7 @@ use skerry::qemu::{Boot, Pace};
 use skerry::size::MIB;
 use skerry::supervisor::{Finished, Quiet, supervise};
 
-use crate::harness::{Outcome, SILENCE, ensure, nodes, session, trial};
+use crate::harness::{Outcome, SILENCE, ensure, nodes, session, trial, value};
 
 /// All trials of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -60,6 +60,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         };
         trials.push(trial(format!("kernel-test::bounded-{phase}"), body).with_ignored_flag(!holds));
     }
+    trials.extend(fuzz());
     // Real interleaving: other CPUs really spin while one waits for their TLBs.
     for tlb in ["broadcast", "interrupt"] {
         trials.push(trial(format!("kernel-test::tlb-multi-threaded-{tlb}"), move || {
@@ -68,6 +69,38 @@ pub(crate) fn trials() -> Vec<Trial> {
         }));
     }
     trials
+}
+
+/// Random system calls on four nodes. `SKERRY_FUZZ="SEED CALLS"` chooses another slice.
+fn fuzz() -> impl Iterator<Item = Trial> {
+    let [lone, shared] = [1, 2].map(|cpus| {
+        trial(format!("kernel-test::fuzz-cpus-per-node-{cpus}"), move || {
+            let slice = std::env::var("SKERRY_FUZZ").unwrap_or_else(|_| format!("{cpus} 120000"));
+            let machine = nodes(4, 4 * cpus, 4 * 128 * MIB)?;
+            let run = run(machine, &format!("fuzz {slice}"), "tick=50us", Pace::Deterministic)?;
+            for metric in [
+                "calls",
+                "witness-rounds",
+                "threads-replaced",
+                "spaces-replaced",
+                "controls-done",
+                "ipcs",
+                "remote-ipcs",
+                "maps",
+                "unmaps",
+                "faults",
+                "exceptions",
+                "notifications",
+                "migrations",
+                "preemptions",
+            ] {
+                let count = value(&run, "fuzz", metric)?;
+                ensure(count >= 20.0, || format!("only {count} {metric}: the fuzzer does not get far"))?;
+            }
+            Ok(())
+        })
+    });
+    [lone, shared].into_iter()
 }
 
 /// Boots a machine with the tests as root program.
