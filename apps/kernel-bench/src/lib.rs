@@ -81,7 +81,8 @@ pub const CASES: [Case; 19] = [
         "thread.create-start.new-utcb-page",
         [0, 0, 0],
         "the same where the thread is the first in its page of UTCBs",
-    ),
+    )
+    .between("bench_create_call", "bench_newborn"),
     case(
         "thread.migrate.cluster",
         [1800, 0, 0],

@@ -12,7 +12,7 @@
 use crate::counters::Block;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
-use crate::sched::RunQueue;
+use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::space::Space;
 use crate::syscall::status_word;

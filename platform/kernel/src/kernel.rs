@@ -8,7 +8,7 @@ use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::queue::{Link, Queue};
 use crate::ring::{Bells, Ring};
-use crate::sched::RunQueue;
+use crate::runqueue::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
 use crate::space::{NO_SPACE, Space, UTCBS_PER_PAGE};
 use crate::thread::{Cold, Kind, Operation, State, Tcb, hold};

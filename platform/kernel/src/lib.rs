@@ -35,6 +35,7 @@ pub mod notify;
 pub mod queue;
 pub mod remote;
 pub mod ring;
+pub mod runqueue;
 pub mod sched;
 pub mod shootdown;
 pub mod space;

@@ -17,7 +17,7 @@
 use crate::counters::Counters;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
-use crate::sched::RunQueue;
+use crate::runqueue::RunQueue;
 use crate::space::Space;
 use crate::thread::Tcb;
 use skerry_abi::{Counter, CpuId};

@@ -238,7 +238,7 @@ pub struct Tcb {
     /// The space that may answer its call; NIL = nobody owes it a reply.
     pub reply_space: SpaceId,
     /// Larger is more urgent. This and the next five fields are one word, its *standing*: one comparison with
-    /// [`crate::sched::RunQueue::floor`] tells whether it waits on this CPU and may run next.
+    /// [`crate::runqueue::RunQueue::floor`] tells whether it waits on this CPU and may run next.
     pub priority: u8,
     /// Bits of [`hold`].
     pub hold: u8,

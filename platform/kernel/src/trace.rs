@@ -1,7 +1,7 @@
 //! The kernel's trace rings, one per CPU (boot option `trace=on`).
 //!
 //! Where something is recorded there is one test when tracing is off. The fast paths have not even that: with `trace=on` they are not
-//! taken ([`crate::sched::RunQueue`] refuses, and `fast_unmap` does), so that everything passes the general path, which records.
+//! taken ([`crate::runqueue::RunQueue`] refuses, and `fast_unmap` does), so that everything passes the general path, which records.
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;

@@ -7,7 +7,7 @@ use crate::guests::Guest;
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
 use crate::ring::{BELL_WORDS, Bells, RING_WORDS, Ring, SLOTS};
-use crate::sched::RunQueue;
+use crate::runqueue::RunQueue;
 use crate::shootdown::TlbMode;
 use crate::space::Space;
 use crate::thread::{Cold, Tcb};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 66] = [
+const FUNCTIONS: [(&str, &str, &str); 67] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "switch", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
@@ -36,6 +36,7 @@ const FUNCTIONS: [(&str, &str, &str); 66] = [
     ("kernel/src/shootdown.rs", "", "TLB and barriers"),
     ("kernel/src/counters.rs", "", "count"),
     ("kernel/src/sched.rs", "", "schedule"),
+    ("kernel/src/runqueue.rs", "", "schedule"),
     ("kernel/src/deadline.rs", "", "schedule"),
     ("kernel/src/queue.rs", "", "schedule"),
     ("kernel/src/ipc.rs", "check_permission", "permission"),

@@ -21,7 +21,7 @@ use skerry_abi::layout::{PHYSMAP, USER_BITS};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, Utcb, kernel_label};
 use skerry_abi::{Counter, Fpage, Rights, Tag};
 use skerry_kernel::fastpath::FastPath;
-use skerry_kernel::sched::RunQueue;
+use skerry_kernel::runqueue::RunQueue;
 use skerry_kernel::thread::{Context, FaultKind, Operation, State, Tcb};
 
 const FAST: usize = offset_of!(PerCpu, fast);

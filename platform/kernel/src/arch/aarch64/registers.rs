@@ -72,7 +72,7 @@ pub(super) fn zero(words: &[AtomicU64]) {
     // as normal memory.
     unsafe {
         core::arch::asm!(
-            "sub    {four}, {end}, {block}, lsl #2",
+            "sub    {eight}, {end}, {block}, lsl #3",
             "b      3f",
             "2: dc  zva, {at}",
             "add    {at}, {at}, {block}",
@@ -82,14 +82,22 @@ pub(super) fn zero(words: &[AtomicU64]) {
             "add    {at}, {at}, {block}",
             "dc     zva, {at}",
             "add    {at}, {at}, {block}",
-            "3: cmp {at}, {four}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "dc     zva, {at}",
+            "add    {at}, {at}, {block}",
+            "3: cmp {at}, {eight}",
             "b.ls   2b",
             "b      5f",
             "4: dc  zva, {at}",
             "add    {at}, {at}, {block}",
             "5: cmp {at}, {end}",
             "b.lo   4b",
-            at = inout(reg) start => _, end = in(reg) start + bytes, block = in(reg) block, four = out(reg) _,
+            at = inout(reg) start => _, end = in(reg) start + bytes, block = in(reg) block, eight = out(reg) _,
             options(nostack)
         );
     }

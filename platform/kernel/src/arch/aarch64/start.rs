@@ -19,7 +19,7 @@ use skerry_kernel::guests::Guest;
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
 use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
-use skerry_kernel::sched::RunQueue;
+use skerry_kernel::runqueue::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
 use skerry_kernel::space::Space;
 use skerry_kernel::thread::{Cold, Tcb};
