@@ -74,7 +74,7 @@ pub fn establish(
     };
     let (entry, mut how) = match known.state() {
         State::Present => (known, How::TakenOver),
-        State::Busy => return Err(Stop::Busy),
+        State::Busy | State::Replicated => return Err(Stop::Busy),
         State::Empty => {
             let fresh = frames.take().ok_or(Stop::OutOfMemory)?;
             allocations += 1;

@@ -10,13 +10,14 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
-pub mod entry;
 pub mod establish;
 pub mod options;
 pub mod placement;
 pub mod pool;
 pub mod report;
 pub mod space;
+
+pub use skerry_protocols::entry;
 
 use core::sync::atomic::AtomicU64;
 

@@ -1,7 +1,8 @@
-//! Entries of the master table and of the local tables: one 64-bit word each.
+//! Entries of the master table: one 64-bit word per page, changed by compare-and-swap.
 //!
-//! Bits 0..2 state, 2..5 rights, 5..15 leader (the cluster that set the entry), 15..28 incarnation of that cluster's
-//! pager, 28..64 frame number. Zero is "empty", so cleared frames are a valid table.
+//! Bits 0..2 state, 2..5 rights, 5 contended, 6..16 leader (the cluster that set the entry), 16..28 incarnation of that
+//! cluster's pager, 28..64 frame number. Zero is "empty", so cleared frames are a valid table. A busy entry keeps frame and rights: if
+//! its leader dies, what was there can be put back.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +19,19 @@ pub enum State {
     Busy,
     /// Its frame may be mapped with its rights.
     Present,
+    /// Every node has a copy of its own; the frame is the one that copies are made from.
+    Replicated,
+}
+
+const BY: u64 = 0x3f_ffff << 6;
+const CONTENDED: u64 = 1 << 5;
+
+const fn by(leader: u16, incarnation: u16) -> u64 {
+    (incarnation as u64 & 0xfff) << 16 | (leader as u64 & 0x3ff) << 6
 }
 
 /// One entry.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Entry(pub u64);
 
@@ -32,21 +42,35 @@ impl Entry {
     /// A page with a frame.
     pub const fn present(frame: u64, rights: Rights, leader: u16, incarnation: u16) -> Self {
         let number = frame >> PAGE_BITS & 0xf_ffff_ffff;
-        let by = (incarnation as u64 & 0x1fff) << 15 | (leader as u64 & 0x3ff) << 5;
-        Self(number << 28 | by | rights.bits() << 2 | 2)
+        Self(number << 28 | by(leader, incarnation) | rights.bits() << 2 | 2)
+    }
+    /// The same frame, copied to every node that asks.
+    #[must_use]
+    pub const fn replicated(self) -> Self {
+        Self(self.0 | 3)
     }
     /// The same entry, being changed by `leader`.
+    #[must_use]
     pub const fn busy(self, leader: u16, incarnation: u16) -> Self {
-        let by = (incarnation as u64 & 0x1fff) << 15 | (leader as u64 & 0x3ff) << 5;
-        Self(self.0 & !(0x7f_ffff << 5 | 3) | by | 1)
+        Self(self.0 & !(BY | CONTENDED | 3) | by(leader, incarnation) | 1)
     }
-    /// Its state. A word that nobody wrote reads as busy: it is never mapped.
+    /// The same busy entry; somebody waits for the leader to be done.
+    #[must_use]
+    pub const fn contended(self) -> Self {
+        Self(self.0 | CONTENDED)
+    }
+    /// Its state.
     pub const fn state(self) -> State {
         match self.0 & 3 {
             0 => State::Empty,
+            1 => State::Busy,
             2 => State::Present,
-            _ => State::Busy,
+            _ => State::Replicated,
         }
+    }
+    /// Whether somebody has to be woken when it is no longer busy.
+    pub const fn is_contended(self) -> bool {
+        self.0 & CONTENDED != 0
     }
     /// Address of its frame.
     pub const fn frame(self) -> u64 {
@@ -58,11 +82,11 @@ impl Entry {
     }
     /// The cluster that set it.
     pub const fn leader(self) -> u16 {
-        (self.0 >> 5 & 0x3ff) as u16
+        (self.0 >> 6 & 0x3ff) as u16
     }
     /// The incarnation of that cluster's pager.
     pub const fn incarnation(self) -> u16 {
-        (self.0 >> 15 & 0x1fff) as u16
+        (self.0 >> 16 & 0xfff) as u16
     }
     /// Reads a slot; what the frame contains is visible when the entry is.
     pub fn load(slot: &AtomicU64) -> Self {
@@ -103,15 +127,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fields_do_not_overlap(number in 0u64..1 << 36, rights in 0u64..8, leader in 0u16..1024, incarnation in 0u16..8192) {
+        fn fields_do_not_overlap(number in 0u64..1 << 36, rights in 0u64..8, leader in 0u16..1024, incarnation in 0u16..4096) {
             let entry = Entry::present(number << 12, Rights::from_bits(rights), leader, incarnation);
             prop_assert_eq!(entry.state(), State::Present);
             prop_assert_eq!((entry.frame(), entry.rights().bits()), (number << 12, rights));
             prop_assert_eq!((entry.leader(), entry.incarnation()), (leader, incarnation));
-            let busy = entry.busy(1023 - leader, 8191 - incarnation);
+            prop_assert_eq!(entry.replicated().state(), State::Replicated);
+            let busy = entry.busy(1023 - leader, 4095 - incarnation);
             prop_assert_eq!(busy.state(), State::Busy);
+            prop_assert!(!busy.is_contended() && busy.contended().is_contended());
+            prop_assert_eq!(busy.contended().busy(busy.leader(), busy.incarnation()), busy);
             prop_assert_eq!((busy.frame(), busy.rights().bits()), (number << 12, rights));
-            prop_assert_eq!((busy.leader(), busy.incarnation()), (1023 - leader, 8191 - incarnation));
+            prop_assert_eq!((busy.leader(), busy.incarnation()), (1023 - leader, 4095 - incarnation));
         }
     }
 

@@ -1,0 +1,48 @@
+//! Words that pagers share, and what a machine does to them.
+//!
+//! A machine never touches memory. It says which one atomic action it wants ([`Access`]), somebody performs it and answers with
+//! the value that was found, in one word. So every interleaving of pagers is an order of these actions, and the model
+//! check can try them all. All accesses are sequentially consistent: a faulter that sets its bit and then looks at the
+//! master entry, and a leader that makes the entry busy and then looks at the bits, must not both miss the other.
+//!
+//! Where there is no shared memory, the master's worker performs the same actions for others. An interpreter may send
+//! neighbours that a machine always asks for one after the other in one message (set a bit and load the entry; swap the
+//! entry and load the bits; clear bits and swap the entry): the worker performs them in this order.
+
+/// A word of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Word {
+    /// This node's local table: [`crate::local::Local`].
+    Local,
+    /// The master table: [`crate::entry::Entry`].
+    Master,
+    /// A word of the sharer mask beside the master entry: bit *b* of word *w* is node 64 *w* + *b*.
+    Sharers(u8),
+}
+
+/// An atomic action on a word; the answer is the value before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// Reads it.
+    Load,
+    /// Replaces it if it has the expected value, which the answer then is.
+    Swap {
+        /// Only this value is replaced.
+        expected: u64,
+        /// The new value.
+        new: u64,
+    },
+    /// Sets these bits.
+    Set(u64),
+    /// Clears these bits.
+    Clear(u64),
+}
+
+/// Who runs a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Me {
+    /// The node (cluster) of the pager.
+    pub node: u16,
+    /// Which life of that node's pager this is.
+    pub incarnation: u16,
+}

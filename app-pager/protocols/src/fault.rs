@@ -1,0 +1,297 @@
+//! A page fault: what the node has, else what the task's master table has, else a fresh frame.
+//!
+//! ```text
+//! local word      empty ─swap→ busy ─┬─swap→ present ─→ answer with a map item guarded by the word
+//!                                    └─ back out: leave the sharers, word as before, wait or give up
+//! while busy      look at the master entry:
+//!                   present     join the sharers, look again: still present? install it
+//!                   empty       take a frame, join, publish it; who loses gives the frame back and meets what won
+//!                   busy        mark it contended, back out, park
+//! ```
+//!
+//! A node that joined looks *again*. Either it sees that the entry is busy, or the leader that makes it busy sees the node among
+//! the sharers and asks its worker, who sets *revoked* in the busy local word: then the last swap fails. And it looks *first*,
+//! too: a leader that has the worker's acknowledgement takes the node out of the sharers before it completes the entry, so a
+//! node that joined while the entry was busy would lose its bit and map the page afterwards. No order is left in which a
+//! mapping is made that nobody takes away.
+//!
+//! Nobody waits with a busy word: a thread that parks has backed out. So a worker is never in its way, and it never in a worker's.
+//!
+//! Frames for the page may come from another node's worker ([`Effect::Allocate`] then is a call): that is the only call made
+//! while the local word is busy, and workers do not wait for busy words.
+
+use skerry_abi::Rights;
+
+use crate::effect::{Access, Me, Word};
+use crate::entry::{Entry, State};
+use crate::local::Local;
+use crate::nodes::place;
+use crate::rules::{Rule, kept};
+
+/// What the interpreter does next; it answers with one word, 0 where nothing is said.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// The answer is the value that was found.
+    Access(Word, Access),
+    /// A frame with the page's first contents, of whatever node the policy says. The answer is its address, or 0.
+    Allocate,
+    /// Gives back a frame of [`Effect::Allocate`] that nobody else has seen.
+    GiveBack(u64),
+    /// Wakes the parked jobs of this node.
+    WakeNode,
+    /// Waits until woken (a wake that came since the machine began counts).
+    Park,
+    /// The end: answers the fault with this frame and these rights, guarded by the local word having this value.
+    Map(Local),
+    /// The end: the task may not do that.
+    Reject,
+    /// The end: there is no frame.
+    OutOfMemory,
+}
+
+/// Who decides about the page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// This node alone.
+    Local,
+    /// The master table.
+    Global,
+}
+
+/// Why a thread backs out of a busy local word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Then {
+    Again,
+    Park,
+    Reject,
+    OutOfMemory,
+}
+
+/// What a thread does when its node is among the sharers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Next {
+    Look,
+    Publish(Entry),
+    Install(Entry),
+}
+
+/// The effect whose answer comes next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum At {
+    Begin,
+    Look,
+    Lock(Local),
+    MarkLocal(Local),
+    LookAtMaster,
+    Join(Next),
+    Allocate,
+    Publish(Entry),
+    GiveBack(Entry),
+    MarkMaster(Entry),
+    Install(Local),
+    Woke(Local),
+    Leave(Then),
+    Release(Then),
+    WokeBefore(Then),
+}
+
+/// A fault being answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Fault {
+    me: Me,
+    scope: Scope,
+    access: Rights,
+    rights: Rights,
+    /// The local word as this thread knows it, while it is busy on this thread's account.
+    held: Local,
+    joined: bool,
+    /// It was this thread that set the node's bit among the sharers.
+    mine: bool,
+    at: At,
+}
+
+impl Fault {
+    /// An access to a page of a region that allows `rights`.
+    pub const fn new(me: Me, scope: Scope, access: Rights, rights: Rights) -> Self {
+        Self { me, scope, access, rights, held: Local::EMPTY, joined: false, mine: false, at: At::Begin }
+    }
+
+    /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
+    #[inline(always)]
+    pub fn step(&mut self, answer: u64) -> Effect {
+        match self.at {
+            At::Begin => self.access(At::Look, Word::Local, Access::Load),
+            At::Look => self.meet_local(Local(answer)),
+            At::Lock(old) if answer == old.0 => {
+                self.held = old.busy();
+                self.locked()
+            }
+            At::MarkLocal(old) if answer == old.0 => self.park(),
+            At::Lock(_) | At::MarkLocal(_) => self.meet_local(Local(answer)),
+            At::LookAtMaster => self.meet_master(Entry(answer)),
+            At::Join(next) => {
+                self.mine = answer & place(self.me.node).1 == 0;
+                match next {
+                    Next::Look => self.look_at_master(),
+                    Next::Publish(fresh) => self.publish(fresh),
+                    Next::Install(entry) => self.install(entry),
+                }
+            }
+            At::Allocate => self.allocated(answer),
+            At::Publish(fresh) if answer == Entry::EMPTY.0 => self.install(fresh),
+            At::Publish(fresh) => self.to(At::GiveBack(Entry(answer)), Effect::GiveBack(fresh.frame())),
+            At::GiveBack(found) => self.meet_master(found),
+            At::MarkMaster(old) if answer == old.0 => self.back_out(Then::Park),
+            At::MarkMaster(_) => self.meet_master(Entry(answer)),
+            At::Install(new) if answer == self.held.0 => self.installed(new),
+            At::Install(new) => self.disturbed(Local(answer), new),
+            At::Woke(new) => Effect::Map(new),
+            At::Leave(then) => self.release(then),
+            At::Release(then) => self.released(then, Local(answer)),
+            At::WokeBefore(then) => self.leave(then),
+        }
+    }
+
+    fn to(&mut self, at: At, effect: Effect) -> Effect {
+        self.at = at;
+        effect
+    }
+    fn access(&mut self, at: At, word: Word, access: Access) -> Effect {
+        self.to(at, Effect::Access(word, access))
+    }
+    fn swap(&mut self, at: At, word: Word, expected: u64, new: u64) -> Effect {
+        self.access(at, word, Access::Swap { expected, new })
+    }
+    fn park(&mut self) -> Effect {
+        self.to(At::Begin, Effect::Park)
+    }
+
+    fn meet_local(&mut self, word: Local) -> Effect {
+        if word.is_busy() {
+            if word.is_contended() || !kept(Rule::MarkLocalContended) {
+                return self.park();
+            }
+            return self.swap(At::MarkLocal(word), Word::Local, word.0, word.contended().0);
+        }
+        if word.is_present() {
+            if word.rights().contains(self.access) {
+                return Effect::Map(word);
+            }
+            if self.scope == Scope::Local {
+                return Effect::Reject;
+            }
+        }
+        self.swap(At::Lock(word), Word::Local, word.0, word.busy().0)
+    }
+
+    fn locked(&mut self) -> Effect {
+        match self.scope {
+            Scope::Local => self.to(At::Allocate, Effect::Allocate),
+            Scope::Global if kept(Rule::LookBeforeJoin) => self.look_at_master(),
+            Scope::Global => self.join(Next::Look),
+        }
+    }
+
+    fn look_at_master(&mut self) -> Effect {
+        self.access(At::LookAtMaster, Word::Master, Access::Load)
+    }
+
+    fn join(&mut self, next: Next) -> Effect {
+        self.joined = true;
+        let (word, bit) = place(self.me.node);
+        self.access(At::Join(next), Word::Sharers(word), Access::Set(bit))
+    }
+
+    fn meet_master(&mut self, entry: Entry) -> Effect {
+        match entry.state() {
+            State::Present if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
+            State::Present if self.joined => self.install(entry),
+            State::Present if kept(Rule::LookAgain) => self.join(Next::Look),
+            State::Present => self.join(Next::Install(entry)),
+            State::Empty => self.to(At::Allocate, Effect::Allocate),
+            State::Busy if entry.is_contended() || !kept(Rule::MarkMasterContended) => {
+                self.back_out(Then::Park)
+            }
+            State::Busy => self.swap(At::MarkMaster(entry), Word::Master, entry.0, entry.contended().0),
+            // Not made by anybody yet.
+            State::Replicated => self.back_out(Then::Reject),
+        }
+    }
+
+    fn allocated(&mut self, frame: u64) -> Effect {
+        if frame == 0 {
+            return self.back_out(Then::OutOfMemory);
+        }
+        let fresh = Entry::present(frame, self.rights, self.me.node, self.me.incarnation);
+        match self.scope {
+            Scope::Local => self.install(fresh),
+            Scope::Global if self.joined => self.publish(fresh),
+            Scope::Global => self.join(Next::Publish(fresh)),
+        }
+    }
+
+    fn publish(&mut self, fresh: Entry) -> Effect {
+        self.swap(At::Publish(fresh), Word::Master, Entry::EMPTY.0, fresh.0)
+    }
+
+    fn install(&mut self, entry: Entry) -> Effect {
+        let new = Local::present(entry.frame(), entry.rights());
+        self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+    }
+
+    fn installed(&mut self, new: Local) -> Effect {
+        if self.held.is_contended() && kept(Rule::WakeNode) {
+            return self.to(At::Woke(new), Effect::WakeNode);
+        }
+        Effect::Map(new)
+    }
+
+    /// The word is still busy on this thread's account, but somebody has written to it.
+    fn disturbed(&mut self, found: Local, new: Local) -> Effect {
+        if found.is_revoked() && kept(Rule::HeedRevoked) {
+            self.held = found;
+            return self.back_out(Then::Again);
+        }
+        self.held = found;
+        self.swap(At::Install(new), Word::Local, found.0, new.0)
+    }
+
+    fn back_out(&mut self, then: Then) -> Effect {
+        // A bit that was there already stands for a mapping; the leader who takes that away clears it.
+        if !self.joined || !self.mine && kept(Rule::ClearOwnBit) {
+            return self.release(then);
+        }
+        self.joined = false;
+        let (word, bit) = place(self.me.node);
+        self.access(At::Leave(then), Word::Sharers(word), Access::Clear(bit))
+    }
+
+    fn release(&mut self, then: Then) -> Effect {
+        let before = match self.held.frame() {
+            0 => Local::EMPTY,
+            frame => Local::present(frame, self.held.rights()),
+        };
+        self.swap(At::Release(then), Word::Local, self.held.0, before.0)
+    }
+
+    fn released(&mut self, then: Then, found: Local) -> Effect {
+        if found != self.held {
+            self.held = found;
+            return self.release(then);
+        }
+        if self.held.is_contended() && kept(Rule::WakeNode) {
+            return self.to(At::WokeBefore(then), Effect::WakeNode);
+        }
+        self.leave(then)
+    }
+
+    fn leave(&mut self, then: Then) -> Effect {
+        (self.held, self.joined, self.mine) = (Local::EMPTY, false, false);
+        match then {
+            Then::Again => self.access(At::Look, Word::Local, Access::Load),
+            Then::Park => self.park(),
+            Then::Reject => Effect::Reject,
+            Then::OutOfMemory => Effect::OutOfMemory,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The protocols of the app pagers, as pure state machines.
+//!
+//! Every node has its own kernel, its own spaces and its own pager; the pagers keep the spaces of a task consistent. What they do to
+//! that end is here, and only that: no memory is touched and nobody is called. A machine is a value; `step` takes the
+//! answer to the last effect and says what to do next, *one* atomic action on a shared word or one message or one system
+//! call. The pager performs it on the machine; the model check (`tests`) performs it on an abstract one, in every order, together
+//! with what the kernels do at their own time.
+//!
+//! | machine | run by | does |
+//! |---|---|---|
+//! | [`fault::Fault`] | pager thread | a page fault |
+//! | [`lead::Lead`] | pager thread | unmap, restriction and migration of pages, for all nodes |
+//! | [`revoke::Revoke`] | worker, or leader for its own node | the part of it that one node does |
+//!
+//! The words are [`entry::Entry`] (master), a sharer mask ([`nodes`]) beside it, and [`local::Local`] per node. docs/pager-protocols.md has
+//! the diagrams and says which rule of the design each step keeps.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod effect;
+pub mod entry;
+pub mod fault;
+pub mod lead;
+pub mod local;
+pub mod nodes;
+pub mod revoke;
+mod rules;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Words of a node's local table.
+//!
+//! One word per page and space of a node: what the node's kernel may have mapped there. It is three things in one. It is the
+//! *guard* of the map items that the node's pager sends: the kernel drops an item whose word has changed since, so whoever
+//! changes the word and then unmaps has seen the last of that mapping. It is a lock among the pager threads
+//! of the node while one of them asks the master (busy). And it is how a worker stops such a thread without waiting for
+//! it: the worker sets *revoked* in the busy word, and the thread, which can only install by replacing the
+//! word it knows, finds out.
+//!
+//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 28..64 frame number; the rest zero.
+
+use core::fmt;
+
+use skerry_abi::Rights;
+use skerry_abi::fpage::PAGE_BITS;
+
+const BUSY: u64 = 1;
+const PRESENT: u64 = 2;
+const CONTENDED: u64 = 1 << 5;
+const REVOKED: u64 = 1 << 6;
+
+/// A word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Local(pub u64);
+
+impl Local {
+    /// The node does not map the page.
+    pub const EMPTY: Self = Self(0);
+
+    /// The node may map this frame, at most with these rights.
+    pub const fn present(frame: u64, rights: Rights) -> Self {
+        Self(frame >> PAGE_BITS << 28 | rights.bits() << 2 | PRESENT)
+    }
+    /// The same, while a pager thread is about to change it. What is mapped stays.
+    #[must_use]
+    pub const fn busy(self) -> Self {
+        Self(self.0 & !(3 | CONTENDED | REVOKED) | BUSY)
+    }
+    /// Another thread waits for the change.
+    #[must_use]
+    pub const fn contended(self) -> Self {
+        Self(self.0 | CONTENDED)
+    }
+    /// The page was taken away, or rights to it, since the word became busy.
+    #[must_use]
+    pub const fn revoked(self) -> Self {
+        Self(self.0 | REVOKED)
+    }
+    /// With these rights at most; without any frame if `rights` is `None`.
+    #[must_use]
+    pub const fn limited(self, rights: Option<Rights>) -> Self {
+        match rights {
+            None => Self(self.0 & (3 | CONTENDED | REVOKED)),
+            Some(rights) => Self(self.0 & !(7 << 2) | (self.0 >> 2 & rights.bits()) << 2),
+        }
+    }
+    /// Nothing is mapped and nobody is about to.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+    /// A thread is about to change it.
+    pub const fn is_busy(self) -> bool {
+        self.0 & 3 == BUSY
+    }
+    /// Its frame may be mapped with its rights.
+    pub const fn is_present(self) -> bool {
+        self.0 & 3 == PRESENT
+    }
+    /// Another thread waits.
+    pub const fn is_contended(self) -> bool {
+        self.0 & CONTENDED != 0
+    }
+    /// See [`Local::revoked`].
+    pub const fn is_revoked(self) -> bool {
+        self.0 & REVOKED != 0
+    }
+    /// The frame that may be mapped; 0 if there is none.
+    pub const fn frame(self) -> u64 {
+        self.0 >> 28 << PAGE_BITS
+    }
+    /// The most it is mapped with.
+    pub const fn rights(self) -> Rights {
+        Rights::from_bits(self.0 >> 2)
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = ["empty", "busy", "present", "?"][(self.0 & 3) as usize];
+        write!(f, "{state} {:#x}:{:?}", self.frame(), self.rights())?;
+        f.write_str(if self.is_contended() { " contended" } else { "" })?;
+        f.write_str(if self.is_revoked() { " revoked" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_remembers_what_is_mapped() {
+        let word = Local::present(0xf_ffff_ffff << 12, Rights::RW);
+        let busy = word.busy().contended().revoked();
+        assert!(busy.is_busy() && busy.is_contended() && busy.is_revoked() && !busy.is_present());
+        assert_eq!((busy.frame(), busy.rights()), (word.frame(), Rights::RW));
+        assert_eq!(busy.limited(Some(Rights::RX)).rights(), Rights::R);
+        let without = busy.limited(None);
+        assert_eq!((without.frame(), without.is_revoked(), without.is_contended()), (0, true, true));
+        assert_eq!(busy.busy(), word.busy());
+        assert!(Local::EMPTY.is_empty() && Local::EMPTY.busy().is_busy() && Local::EMPTY.busy().frame() == 0);
+    }
+}

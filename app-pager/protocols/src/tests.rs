@@ -1,0 +1,10 @@
+//! The exhaustive model check of the protocols.
+
+mod client;
+mod explore;
+mod facts;
+mod invariants;
+mod planted;
+mod scenario;
+mod scenarios;
+mod world;

@@ -1,0 +1,285 @@
+//! A thread of the application together with the pager thread of its CPU.
+
+use super::facts::Fact;
+use super::scenario::{Do, PAGES, Scenario};
+use super::world::{World, frame};
+use crate::effect::Me;
+use crate::fault::{self, Fault, Scope};
+use crate::lead::{self, Goal, Lead, Outcome};
+use crate::local::Local;
+use crate::revoke::Used;
+use crate::rules::{Rule, kept};
+use skerry_abi::Rights;
+
+/// What it is in the middle of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) enum Phase {
+    /// The thread runs.
+    #[default]
+    Ready,
+    /// Its fault is being handled; the effect comes next.
+    Fault(Fault, fault::Effect),
+    /// Its request is.
+    Lead(Lead<PAGES, 1>, lead::Effect),
+    /// The pager has answered its fault, the kernel has not mapped yet.
+    Answered(Local),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Client {
+    /// How much of its script is done.
+    pub(super) done: u8,
+    pub(super) phase: Phase,
+    /// The notification bit of its pager thread.
+    pub(super) woken: bool,
+    /// How often the thing that it does now was begun anew. It is bounded, so no run of the model is infinite: this
+    /// is what turns "nobody is stuck at the end" into "every request completes".
+    pub(super) again: u8,
+    /// Workers that have been asked and have not answered.
+    pub(super) asked: u8,
+}
+
+/// More often than this nobody may have to start over in these scenarios.
+const PATIENCE: u8 = 16;
+
+impl Client {
+    /// What it does now.
+    pub(super) fn task(&self, script: &'static [Do]) -> Do {
+        script[usize::from(self.done)]
+    }
+    pub(super) fn is_finished(&self, script: &[Do]) -> bool {
+        usize::from(self.done) == script.len()
+    }
+    /// Its pager thread is in the middle of something.
+    pub(super) fn is_at_work(&self) -> bool {
+        matches!(self.phase, Phase::Fault(..) | Phase::Lead(..))
+    }
+    pub(super) fn can_step(&self, script: &[Do]) -> bool {
+        match self.phase {
+            Phase::Ready => !self.is_finished(script),
+            Phase::Fault(_, fault::Effect::Park) | Phase::Lead(_, lead::Effect::Park) => self.woken,
+            Phase::Lead(_, lead::Effect::Await) => self.asked == 0,
+            Phase::Fault(..) | Phase::Lead(..) => true,
+            Phase::Answered(_) => false,
+        }
+    }
+    /// What comes next is nobody else's business, so it needs no event of its own.
+    fn goes_on(&self, script: &'static [Do]) -> bool {
+        match self.phase {
+            Phase::Ready => !self.is_finished(script) && self.task(script).access().is_none(),
+            Phase::Fault(_, effect) => matches!(effect, fault::Effect::Reject),
+            Phase::Lead(_, effect) => matches!(effect, lead::Effect::Maintain(..) | lead::Effect::Done),
+            Phase::Answered(_) => false,
+        }
+    }
+    pub(super) fn acknowledged(&mut self, worker: usize, used: Used) {
+        self.asked &= !(1 << worker);
+        if let Phase::Lead(machine, _) = &mut self.phase {
+            machine.report(used);
+        }
+    }
+    fn finish(&mut self) {
+        *self = Self { done: self.done + 1, ..Self::default() };
+    }
+}
+
+impl World {
+    /// The next thing that client `c` does.
+    pub(super) fn step(&mut self, scenario: &Scenario, c: usize, seen: &mut u64) {
+        loop {
+            match self.clients[c].phase {
+                Phase::Ready => self.act(scenario, c),
+                Phase::Fault(machine, effect) => self.fault(scenario, c, machine, effect, seen),
+                Phase::Lead(machine, effect) => self.lead(scenario, c, machine, effect, seen),
+                Phase::Answered(_) => {}
+            }
+            if !self.clients[c].goes_on(scenario.threads[c].script) {
+                return;
+            }
+        }
+    }
+
+    /// The thread runs.
+    fn act(&mut self, scenario: &Scenario, c: usize) {
+        let thread = &scenario.threads[c];
+        let me = Me { node: thread.node, incarnation: 1 };
+        let task = self.clients[c].task(thread.script);
+        self.clients[c].phase = match task {
+            Do::Read(_) | Do::Write(_) => {
+                let Some((page, access)) = task.access() else { return };
+                let mapping = self.mapped[usize::from(thread.node)][usize::from(page)];
+                if mapping.is_present() && mapping.rights().contains(access) {
+                    self.touch(usize::from(page), frame(mapping.frame()), access == Rights::W);
+                    return self.clients[c].finish();
+                }
+                let mut machine = Fault::new(me, Scope::Global, access, Rights::RW);
+                let effect = machine.step(0);
+                Phase::Fault(machine, effect)
+            }
+            Do::Unmap(pages) => lead(me, Goal::Unmap, pages),
+            Do::Allow(pages) => lead(me, Goal::Allow(Rights::RW), pages),
+            Do::Protect(pages) => lead(me, Goal::Restrict(Rights::R), pages),
+            Do::Move(pages, node) => lead(me, Goal::Migrate(node), pages),
+        };
+    }
+
+    /// An access that the mapping allows: nobody else's write may be missing.
+    fn touch(&mut self, page: usize, frame: usize, write: bool) {
+        if self.contents[frame] != self.written[page] {
+            self.wrong = Some("a write was lost");
+        }
+        if write {
+            self.contents[frame] += 1;
+            self.cached[frame] = true;
+            self.written[page] += 1;
+        }
+    }
+
+    fn again(&mut self, c: usize) {
+        self.clients[c].again += 1;
+        if self.clients[c].again > PATIENCE {
+            self.wrong = Some("somebody starts over for ever");
+        }
+    }
+
+    fn fault(
+        &mut self,
+        scenario: &Scenario,
+        c: usize,
+        machine: Fault,
+        effect: fault::Effect,
+        seen: &mut u64,
+    ) {
+        let (thread, mut machine) = (&scenario.threads[c], machine);
+        let Some((page, _)) = self.clients[c].task(thread.script).access() else { return };
+        let page = usize::from(page);
+        let answer = match effect {
+            fault::Effect::Access(word, access) => self.access(thread.node, page, word, access, seen),
+            fault::Effect::Allocate => {
+                let frame = self.take(scenario.home[page].unwrap_or(thread.node));
+                if frame == 0 {
+                    Fact::NoFrame.note(seen);
+                }
+                frame
+            }
+            fault::Effect::GiveBack(frame) => {
+                Fact::RaceLost.note(seen);
+                self.give_back(thread.node, frame);
+                0
+            }
+            fault::Effect::WakeNode => {
+                self.wake(scenario, Some(thread.node), c);
+                Fact::NodeWoken.note(seen);
+                0
+            }
+            fault::Effect::Park => {
+                self.clients[c].woken = false;
+                self.again(c);
+                Fact::FaultParked.note(seen);
+                0
+            }
+            fault::Effect::Map(word) => {
+                self.clients[c].phase = Phase::Answered(word);
+                self.clients[c].woken = false;
+                return;
+            }
+            fault::Effect::Reject => {
+                Fact::Rejected.note(seen);
+                return self.clients[c].finish();
+            }
+            fault::Effect::OutOfMemory => return self.clients[c].finish(),
+        };
+        let next = machine.step(answer);
+        self.clients[c].phase = Phase::Fault(machine, next);
+    }
+
+    /// The kernel of client `c` gets round to the map item: mapped if the guard word is still as expected.
+    pub(super) fn apply(&mut self, scenario: &Scenario, c: usize, seen: &mut u64) {
+        let (thread, client) = (&scenario.threads[c], self.clients[c]);
+        let Phase::Answered(word) = client.phase else { return };
+        let Some((page, access)) = client.task(thread.script).access() else { return };
+        let (node, page) = (usize::from(thread.node), usize::from(page));
+        self.clients[c].phase = Phase::Ready;
+        if self.local[node][page] == word.0 || !kept(Rule::GuardsCount) {
+            let before = self.mapped[node][page];
+            if before.is_present() && !before.rights().contains(access) {
+                Fact::Widened.note(seen);
+            }
+            self.mapped[node][page] = word;
+        } else {
+            Fact::GuardDropped.note(seen);
+        }
+        self.again(c);
+    }
+
+    fn lead(
+        &mut self,
+        scenario: &Scenario,
+        c: usize,
+        machine: Lead<PAGES, 1>,
+        effect: lead::Effect,
+        seen: &mut u64,
+    ) {
+        let (thread, mut machine) = (&scenario.threads[c], machine);
+        let pages = self.clients[c].task(thread.script).pages();
+        let page = |index: u8| usize::from(pages[usize::from(index)]);
+        let answer = match effect {
+            lead::Effect::Access(index, word, access) => {
+                self.access(thread.node, page(index), word, access, seen)
+            }
+            lead::Effect::Unmap { frame, keep, .. } => self.unmap(usize::from(thread.node), frame, keep),
+            lead::Effect::Ask(node) => {
+                self.workers[usize::from(node)].inbox[c] = Some((machine.order(node), pages));
+                self.clients[c].asked |= 1 << node;
+                if self.clients[c].asked.count_ones() == 2 {
+                    Fact::TwoAsked.note(seen);
+                }
+                0
+            }
+            lead::Effect::Allocate(_, node) => self.take(node),
+            lead::Effect::Await => 0,
+            lead::Effect::Maintain(_, address) => {
+                self.cached[frame(address)] = false;
+                0
+            }
+            lead::Effect::Copy { from, to, .. } => {
+                self.contents[frame(to)] = self.contents[frame(from)];
+                self.cached[frame(to)] = true;
+                0
+            }
+            lead::Effect::Free(_, frame) => {
+                self.give_back(thread.node, frame);
+                0
+            }
+            lead::Effect::Wake => {
+                self.wake(scenario, None, c);
+                Fact::AllWoken.note(seen);
+                0
+            }
+            lead::Effect::Park => {
+                self.clients[c].woken = false;
+                self.again(c);
+                Fact::LeaderParked.note(seen);
+                0
+            }
+            lead::Effect::Done => {
+                for index in 0..pages.len() {
+                    match machine.outcome(index) {
+                        Outcome::Gone if self.clients[c].again > 0 => Fact::GoneAfterWait.note(seen),
+                        Outcome::Open | Outcome::Held => self.wrong = Some("a leader left a page"),
+                        _ => {}
+                    }
+                }
+                return self.clients[c].finish();
+            }
+        };
+        let next = machine.step(answer);
+        self.clients[c].phase = Phase::Lead(machine, next);
+    }
+}
+
+fn lead(me: Me, goal: Goal, pages: &[u8]) -> Phase {
+    let mut machine = Lead::new(me, goal, pages.len());
+    let effect = machine.step(0);
+    Phase::Lead(machine, effect)
+}

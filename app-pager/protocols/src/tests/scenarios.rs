@@ -1,0 +1,120 @@
+//! The scenarios of `cargo test`.
+
+use super::explore::explore;
+use super::facts::Fact::*;
+use super::scenario::{Do::*, Scenario, scenario, thread};
+
+/// A page used on all nodes while it is unmapped.
+pub(super) const UNMAP: Scenario =
+    scenario(thread(0, &[Write(0), Unmap(&[0])]), thread(1, &[Write(0)]), thread(2, &[Read(0)]));
+/// Threads of one node.
+pub(super) const ONE_NODE: Scenario =
+    scenario(thread(0, &[Write(0)]), thread(0, &[Read(0)]), thread(1, &[Write(0), Unmap(&[0])]));
+/// Two leaders want the same pages, in different orders.
+pub(super) const CROSSED: Scenario =
+    scenario(thread(0, &[Write(0), Unmap(&[0, 1])]), thread(1, &[Write(1), Unmap(&[1, 0])]), thread(2, &[]));
+/// Two nodes unmap each other's pages.
+pub(super) const EACH_OTHER: Scenario = scenario(
+    thread(0, &[Write(0), Write(1), Unmap(&[0])]),
+    thread(1, &[Write(1), Write(0), Unmap(&[1])]),
+    thread(2, &[]),
+);
+/// Three unmap one page while somebody uses it.
+pub(super) const CROWD: Scenario =
+    scenario(thread(0, &[Write(0), Unmap(&[0])]), thread(1, &[Read(0), Unmap(&[0])]), thread(2, &[Write(0)]));
+/// Frames come from another node than that of the fault.
+pub(super) const REMOTE: Scenario = Scenario {
+    home: [Some(2), Some(1)],
+    ..scenario(thread(0, &[Write(0), Unmap(&[0])]), thread(1, &[Write(0), Unmap(&[0])]), thread(2, &[]))
+};
+/// Rights come and go.
+pub(super) const PROTECT: Scenario = scenario(
+    thread(0, &[Write(0), Protect(&[0]), Allow(&[0])]),
+    thread(1, &[Read(0), Write(0)]),
+    thread(2, &[Write(0)]),
+);
+/// Rights come back while a page moves.
+pub(super) const WIDEN: Scenario = scenario(
+    thread(0, &[Write(0), Protect(&[0]), Allow(&[0])]),
+    thread(1, &[Read(0), Write(0)]),
+    thread(2, &[Move(&[0], 2)]),
+);
+/// A page moves while it is written.
+pub(super) const MOVE: Scenario =
+    scenario(thread(0, &[Write(0), Move(&[0], 1)]), thread(1, &[Write(0), Write(0)]), thread(2, &[Read(0)]));
+/// It moves while it is unmapped and protected.
+pub(super) const MIXED: Scenario = scenario(
+    thread(0, &[Write(0), Move(&[0], 1)]),
+    thread(1, &[Write(0), Unmap(&[0])]),
+    thread(2, &[Protect(&[0])]),
+);
+/// Two pages, everything that can be done to them.
+pub(super) const TWO_PAGES: Scenario = scenario(
+    thread(0, &[Write(0), Unmap(&[0, 1])]),
+    thread(1, &[Write(1), Move(&[1, 0], 2)]),
+    thread(2, &[Protect(&[1])]),
+);
+/// What takes minutes.
+const LONG: [Scenario; 2] = [
+    scenario(
+        thread(0, &[Write(0), Unmap(&[0, 1]), Write(1)]),
+        thread(1, &[Write(1), Move(&[1, 0], 2)]),
+        thread(2, &[Read(0), Protect(&[1, 0])]),
+    ),
+    scenario(
+        thread(0, &[Write(0), Unmap(&[0]), Write(0)]),
+        thread(0, &[Read(0), Move(&[0], 2)]),
+        thread(1, &[Write(0), Unmap(&[0])]),
+    ),
+];
+
+#[test]
+fn unmap() {
+    explore("unmap", UNMAP, &[SwapLost, RaceLost, GuardDropped, FaultParked, AllWoken, TwoAsked]);
+}
+#[test]
+fn several_threads_of_a_node() {
+    explore("one node", ONE_NODE, &[NodeWoken, FaultParked, GuardDropped]);
+}
+#[test]
+fn batches_in_different_orders() {
+    explore("crossed", CROSSED, &[LeaderParked, GoneAfterWait]);
+}
+#[test]
+fn unmaps_of_each_others_pages() {
+    explore("each other", EACH_OTHER, &[AllWoken]);
+}
+#[test]
+fn simultaneous_unmaps_of_one_page() {
+    explore("crowd", CROWD, &[LeaderParked, GoneAfterWait, GuardDropped]);
+}
+#[test]
+fn frames_of_other_nodes() {
+    explore("remote", REMOTE, &[RaceLost, FrameReturned]);
+}
+#[test]
+fn restriction() {
+    explore("protect", PROTECT, &[Rejected, GuardDropped, FaultParked]);
+}
+#[test]
+fn widening() {
+    explore("widen", WIDEN, &[Rejected, Widened]);
+}
+#[test]
+fn migration() {
+    explore("move", MOVE, &[GuardDropped, AllWoken, TwoAsked]);
+}
+#[test]
+fn everything_at_once() {
+    explore("mixed", MIXED, &[LeaderParked, Rejected]);
+}
+#[test]
+fn two_pages() {
+    explore("two pages", TWO_PAGES, &[LeaderParked, GoneAfterWait, FrameReturned]);
+}
+#[test]
+fn longer_runs() {
+    if std::env::var_os("SKERRY_MODEL").is_some_and(|value| value == "long") {
+        LONG.iter().for_each(|scenario| explore("long", *scenario, &[LeaderParked, GuardDropped]));
+    }
+}

@@ -1,0 +1,245 @@
+//! The abstract machine on which the protocols run: shared words, kernels, pools, workers, threads.
+//!
+//! Every [`World::perform`] is one atomic event: an effect of one machine, a kernel applying a map item that a
+//! pager sent earlier, a message arriving. Kernels and messages take their time, so anything may happen in between.
+
+use super::client::{Client, Phase};
+use super::facts::Fact;
+use super::scenario::{CLIENTS, FRAMES, NODES, PAGES, Scenario};
+use crate::effect::{Access, Word};
+use crate::local::Local;
+use crate::revoke::{self, Order, Revoke};
+use crate::rules::{Rule, kept};
+use skerry_abi::Rights;
+
+/// Something that happens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Event {
+    /// A thread, or the pager thread of its CPU on its behalf, does the next thing.
+    Step(usize),
+    /// The kernel gets round to the map item that answers this thread's fault.
+    Apply(usize),
+    /// A worker takes the request of this client's pager thread.
+    Take(usize, usize),
+    /// A worker does the next thing.
+    Work(usize),
+    /// A frame arrives at the pool of its node.
+    Free(usize),
+}
+
+/// What a leader wants of a worker, and the pages that its batch is about.
+pub(super) type Request = (Order, &'static [u8]);
+
+/// The worker of a node's pager.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Worker {
+    /// Mailboxes, by client.
+    pub(super) inbox: [Option<Request>; CLIENTS],
+    /// What it does now, for whom.
+    pub(super) busy: Option<(usize, &'static [u8], Revoke<PAGES>, revoke::Effect)>,
+    /// It calls another worker, as it must not.
+    pub(super) calls: Option<usize>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct World {
+    pub(super) master: [u64; PAGES],
+    pub(super) sharers: [u64; PAGES],
+    pub(super) local: [[u64; PAGES]; NODES],
+    /// What the kernels have mapped.
+    pub(super) mapped: [[Local; PAGES]; NODES],
+    /// By frame: is it in its pool, or on its way there?
+    pub(super) free: [bool; NODES * FRAMES],
+    pub(super) returning: [bool; NODES * FRAMES],
+    /// How often each frame was written, and how often each page.
+    pub(super) contents: [u8; NODES * FRAMES],
+    pub(super) written: [u8; PAGES],
+    /// Frames that caches may know something of that memory does not.
+    pub(super) cached: [bool; NODES * FRAMES],
+    pub(super) clients: [Client; CLIENTS],
+    pub(super) workers: [Worker; NODES],
+    /// What went wrong.
+    pub(super) wrong: Option<&'static str>,
+}
+
+/// The frame at an address.
+pub(super) fn frame(address: u64) -> usize {
+    (address >> 12) as usize - 1
+}
+/// The node of a frame.
+pub(super) fn home(frame: usize) -> u16 {
+    (frame / FRAMES) as u16
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            master: [0; PAGES],
+            sharers: [0; PAGES],
+            local: [[0; PAGES]; NODES],
+            mapped: [[Local::EMPTY; PAGES]; NODES],
+            free: [true; NODES * FRAMES],
+            returning: [false; NODES * FRAMES],
+            contents: [0; NODES * FRAMES],
+            written: [0; PAGES],
+            cached: [false; NODES * FRAMES],
+            clients: [Client::default(); CLIENTS],
+            workers: [Worker::default(); NODES],
+            wrong: None,
+        }
+    }
+
+    pub(super) fn events(&self, scenario: &Scenario, events: &mut Vec<Event>) {
+        for (c, client) in self.clients.iter().enumerate() {
+            match client.phase {
+                Phase::Answered(_) => events.push(Event::Apply(c)),
+                _ if client.can_step(scenario.threads[c].script) => events.push(Event::Step(c)),
+                _ => {}
+            }
+        }
+        for (n, worker) in self.workers.iter().enumerate() {
+            let callee_is_idle = |to: usize| self.workers[to].busy.is_none();
+            if worker.busy.is_none() {
+                let full = (0..CLIENTS).filter(|&c| worker.inbox[c].is_some());
+                events.extend(full.map(|c| Event::Take(n, c)));
+            } else if worker.calls.is_none_or(callee_is_idle) {
+                events.push(Event::Work(n));
+            }
+        }
+        let frames = self.returning.iter().enumerate();
+        events.extend(frames.filter(|(_, returning)| **returning).map(|(f, _)| Event::Free(f)));
+    }
+
+    /// Lets it happen. `seen` collects situations.
+    pub(super) fn perform(&mut self, scenario: &Scenario, event: Event, seen: &mut u64) {
+        match event {
+            Event::Step(c) => self.step(scenario, c, seen),
+            Event::Apply(c) => self.apply(scenario, c, seen),
+            Event::Take(n, c) => {
+                let (order, pages) = self.workers[n].inbox[c].take().expect("full");
+                let mut machine = Revoke::new(order);
+                let effect = machine.step(0);
+                self.workers[n].busy = Some((c, pages, machine, effect));
+            }
+            Event::Work(n) => self.work(scenario, n, seen),
+            Event::Free(f) => {
+                self.returning[f] = false;
+                Fact::FrameReturned.note(seen);
+                self.put(f);
+            }
+        }
+    }
+
+    fn work(&mut self, scenario: &Scenario, n: usize, seen: &mut u64) {
+        let Some((c, pages, mut machine, effect)) = self.workers[n].busy else { return };
+        let answer = match effect {
+            revoke::Effect::Access(page, word, access) => {
+                self.access(n as u16, usize::from(pages[usize::from(page)]), word, access, seen)
+            }
+            revoke::Effect::Unmap { frame, keep, .. } => self.unmap(n, frame, keep),
+            revoke::Effect::Done => {
+                let asker = usize::from(scenario.threads[c].node);
+                if !kept(Rule::WorkersNeverCall) && self.workers[n].calls.is_none() {
+                    self.workers[n].calls = Some(asker);
+                    return;
+                }
+                self.workers[n] = Worker { busy: None, calls: None, ..self.workers[n] };
+                self.clients[c].acknowledged(n, machine.used());
+                return;
+            }
+        };
+        let next = machine.step(answer);
+        self.workers[n].busy = Some((c, pages, machine, next));
+    }
+
+    /// An atomic action on a word.
+    pub(super) fn access(
+        &mut self,
+        node: u16,
+        page: usize,
+        word: Word,
+        access: Access,
+        seen: &mut u64,
+    ) -> u64 {
+        let slot = match word {
+            Word::Local => &mut self.local[usize::from(node)][page],
+            Word::Master => &mut self.master[page],
+            Word::Sharers(_) => &mut self.sharers[page],
+        };
+        let old = *slot;
+        match access {
+            Access::Load => {}
+            Access::Swap { expected, new } if expected == old => {
+                *slot = new;
+                if word == Word::Master && new == 0 {
+                    self.written[page] = 0;
+                }
+            }
+            Access::Swap { .. } => Fact::SwapLost.note(seen),
+            Access::Set(bits) => *slot |= bits,
+            Access::Clear(bits) => *slot &= !bits,
+        }
+        old
+    }
+
+    /// A kernel takes a frame away from the task's space.
+    pub(super) fn unmap(&mut self, node: usize, frame: u64, keep: Option<Rights>) -> u64 {
+        let mut used = 0;
+        for mapping in &mut self.mapped[node] {
+            if mapping.is_present() && mapping.frame() == frame {
+                used |= 1 | u64::from(mapping.rights().contains(Rights::W)) << 1;
+                *mapping = match keep.map(|keep| mapping.rights() & keep) {
+                    None => Local::EMPTY,
+                    Some(rights) if rights.is_empty() => Local::EMPTY,
+                    Some(rights) => Local::present(frame, rights),
+                };
+            }
+        }
+        used
+    }
+
+    /// A frame from a pool.
+    pub(super) fn take(&mut self, node: u16) -> u64 {
+        let first = usize::from(node) * FRAMES;
+        match (first..first + FRAMES).find(|&f| self.free[f]) {
+            Some(f) => {
+                self.free[f] = false;
+                self.contents[f] = 0;
+                (f as u64 + 1) << 12
+            }
+            None => 0,
+        }
+    }
+
+    /// Puts a frame into its pool.
+    pub(super) fn put(&mut self, f: usize) {
+        if self.free[f] {
+            self.wrong = Some("a frame was freed twice");
+        }
+        if self.cached[f] {
+            self.wrong = Some("a frame was freed without cache maintenance");
+        }
+        self.free[f] = true;
+        self.contents[f] = 0;
+    }
+
+    /// Frees a frame from `node`: by message, if it is another node's.
+    pub(super) fn give_back(&mut self, node: u16, address: u64) {
+        let f = frame(address);
+        if home(f) == node {
+            self.put(f);
+        } else if self.returning[f] {
+            self.wrong = Some("a frame was freed twice");
+        } else {
+            self.returning[f] = true;
+        }
+    }
+
+    /// Sets the notification bit that makes pager threads look at their parked jobs.
+    pub(super) fn wake(&mut self, scenario: &Scenario, node: Option<u16>, by: usize) {
+        for (c, client) in self.clients.iter_mut().enumerate() {
+            let there = node.is_none_or(|node| scenario.threads[c].node == node);
+            client.woken |= there && c != by && client.is_at_work();
+        }
+    }
+}
