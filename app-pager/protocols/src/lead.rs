@@ -1,4 +1,4 @@
-//! Changing pages for everybody: unmap, restrict, move.
+//! Changing pages for everybody: unmap, restrict, move, clear up.
 //!
 //! ```text
 //! begin, per page    present ─swap→ busy (this leader), then read the sharers
@@ -16,7 +16,7 @@ use skerry_abi::Rights;
 
 use crate::effect::{Access, Me, Word};
 use crate::entry::{Entry, State};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, place};
 use crate::revoke::{self, MAX_PAGES, Order, Revoke, Used};
 use crate::rules::{Rule, kept};
 
@@ -31,6 +31,8 @@ pub enum Goal {
     Allow(Rights),
     /// They lie on this node.
     Migrate(u16),
+    /// They are as if this pager, which is dead, had never led, and not in frames of its pool. See [`crate::recovery`].
+    Recover(Me),
 }
 
 /// What became of a page.
@@ -73,6 +75,10 @@ pub enum Effect {
     /// Cache maintenance, if the memory model wants any, of a page's old frame that nobody maps any more (or, after a
     /// restriction, with fewer rights).
     Maintain(u8, u64),
+    /// Whether this frame of the page was in a pool that is lost (1) or not (0).
+    Lost(u8, u64),
+    /// Writes into the record of a page's frame that this leader has it in hand.
+    Claim(u8, u64),
     /// Copies a page's contents between frames that nobody maps.
     Copy {
         /// The page.
@@ -100,6 +106,8 @@ struct Page<const W: usize> {
     sharers: Nodes<W>,
     /// The frame it moves to.
     fresh: u64,
+    /// Its frame is gone.
+    lost: bool,
     outcome: Outcome,
 }
 
@@ -110,6 +118,8 @@ enum At {
     Mark(u8, Entry),
     Contend(u8, Entry),
     Allow(u8, Entry),
+    Lost(u8, Entry),
+    Strike(u8),
     Sharers(u8, u8),
     Park(u8),
     Ask(u16),
@@ -119,6 +129,7 @@ enum At {
     Await,
     Maintain(u8),
     Copy(u8),
+    Claim(u8),
     Leave(u8, u8),
     Complete(u8),
     Free(u8),
@@ -144,6 +155,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
             held: Entry::EMPTY,
             sharers: Nodes::EMPTY,
             fresh: 0,
+            lost: false,
             // What is not in the batch is no work.
             outcome: if i < count { Outcome::Open } else { Outcome::Gone },
         };
@@ -174,7 +186,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
     pub fn order(&self, node: u16) -> Order {
         let keep = match self.goal {
             Goal::Restrict(rights) => Some(rights),
-            Goal::Unmap | Goal::Migrate(_) | Goal::Allow(_) => None,
+            Goal::Unmap | Goal::Migrate(_) | Goal::Allow(_) | Goal::Recover(_) => None,
         };
         let has = |page: &Page<W>| page.outcome == Outcome::Held && page.sharers.contains(node);
         let pages = self.pages.iter().enumerate();
@@ -202,7 +214,10 @@ impl<const N: usize, const W: usize> Lead<N, W> {
             At::Early => self.to(At::Await, Effect::Await),
             At::Await => self.finish(0),
             At::Maintain(page) => self.copy(page),
-            At::Copy(page) => self.leave(page, 0),
+            At::Copy(page) => self.claim(page),
+            At::Claim(page) => self.leave(page, 0),
+            At::Lost(page, entry) => self.lost(page, entry, answer != 0),
+            At::Strike(page) => self.decide(page, Outcome::Done),
             At::Leave(page, word) => self.leave(page, word + 1),
             At::Complete(page) => self.completed(page, Entry(answer)),
             At::Free(page) => self.finish(page + 1),
@@ -234,6 +249,9 @@ impl<const N: usize, const W: usize> Lead<N, W> {
 
     fn meet(&mut self, page: u8, entry: Entry) -> Effect {
         match (entry.state(), self.goal) {
+            (State::Empty, Goal::Recover(dead)) => self.strike(page, dead),
+            (State::Busy, Goal::Recover(dead)) if !by(entry, dead) => self.meet_busy(page, entry),
+            (_, Goal::Recover(_)) => self.to(At::Lost(page, entry), Effect::Lost(page, entry.frame())),
             (State::Empty, _) => self.decide(page, Outcome::Gone),
             (State::Busy, _) => self.meet_busy(page, entry),
             (_, Goal::Allow(rights)) if entry.rights().contains(rights) => self.decide(page, Outcome::Done),
@@ -255,6 +273,24 @@ impl<const N: usize, const W: usize> Lead<N, W> {
                 self.swap(At::Mark(page, entry), page, entry, busy)
             }
         }
+    }
+
+    /// A page as the dead pager left it: only what is busy on its account or was in its pool needs a leader.
+    fn lost(&mut self, page: u8, entry: Entry, lost: bool) -> Effect {
+        match self.goal {
+            Goal::Recover(dead) if !lost && entry.state() != State::Busy => self.strike(page, dead),
+            _ => {
+                self.pages[usize::from(page)].lost = lost;
+                let busy = entry.busy(self.me.node, self.me.incarnation);
+                self.swap(At::Mark(page, entry), page, entry, busy)
+            }
+        }
+    }
+
+    /// The dead pager's node maps nothing any more.
+    fn strike(&mut self, page: u8, dead: Me) -> Effect {
+        let (word, bit) = place(dead.node);
+        self.to(At::Strike(page), Effect::Access(page, Word::Sharers(word), Access::Clear(bit)))
     }
 
     fn decide(&mut self, page: u8, outcome: Outcome) -> Effect {
@@ -281,6 +317,8 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         let it = &mut self.pages[usize::from(page)];
         it.held = old.busy(self.me.node, self.me.incarnation);
         it.outcome = Outcome::Held;
+        // Taken over from a dead leader.
+        self.wake |= old.is_contended();
         self.to(At::Sharers(page, 0), Effect::Access(page, Word::Sharers(0), Access::Load))
     }
 
@@ -371,9 +409,25 @@ impl<const N: usize, const W: usize> Lead<N, W> {
     fn copy(&mut self, page: u8) -> Effect {
         let it = &self.pages[usize::from(page)];
         match it.fresh {
-            0 => self.leave(page, 0),
-            _ if !kept(Rule::CopyLast) => self.leave(page, 0),
+            0 => self.claim(page),
+            _ if !kept(Rule::CopyLast) => self.claim(page),
             to => self.to(At::Copy(page), Effect::Copy { page, from: it.held.frame(), to }),
+        }
+    }
+
+    /// From now on, and until it is freed, the frame is in no table.
+    fn claim(&mut self, page: u8) -> Effect {
+        let it = &self.pages[usize::from(page)];
+        let goes = match self.goal {
+            Goal::Unmap => true,
+            Goal::Migrate(_) => it.fresh != 0,
+            Goal::Restrict(_) | Goal::Allow(_) | Goal::Recover(_) => false,
+        };
+        let frame = it.held.frame();
+        if goes && kept(Rule::ClaimFirst) {
+            self.to(At::Claim(page), Effect::Claim(page, frame))
+        } else {
+            self.leave(page, 0)
         }
     }
 
@@ -395,6 +449,8 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         let put = |frame, rights| Entry::present(frame, rights, node, incarnation);
         let new = match self.goal {
             Goal::Unmap => Entry::EMPTY,
+            Goal::Recover(_) if it.lost => Entry::EMPTY,
+            Goal::Recover(_) => put(it.held.frame(), it.held.rights()),
             Goal::Allow(_) => it.held,
             Goal::Restrict(rights) => put(it.held.frame(), it.held.rights() & rights),
             Goal::Migrate(_) if it.fresh == 0 => put(it.held.frame(), it.held.rights()),
@@ -416,7 +472,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         it.outcome = if failed { Outcome::NoFrame } else { Outcome::Done };
         let frame = it.held.frame();
         match self.goal {
-            Goal::Restrict(_) => self.finish(page + 1),
+            Goal::Restrict(_) | Goal::Recover(_) => self.finish(page + 1),
             _ if failed || !kept(Rule::FreeLast) => self.finish(page + 1),
             _ => self.to(At::Free(page), Effect::Free(page, frame)),
         }
@@ -425,6 +481,10 @@ impl<const N: usize, const W: usize> Lead<N, W> {
     fn next_round(&mut self) -> Effect {
         if self.first(0, Outcome::Open).is_some() { self.look(0) } else { Effect::Done }
     }
+}
+
+fn by(entry: Entry, me: Me) -> bool {
+    entry.leader() == me.node && entry.incarnation() == me.incarnation
 }
 
 const _: () = assert!(size_of::<Lead<MAX_PAGES, 1>>() <= 4096, "a batch of the most pages is a page");

@@ -11,8 +11,11 @@
 //! | [`fault::Fault`] | pager thread | a page fault |
 //! | [`lead::Lead`] | pager thread | unmap, restriction and migration of pages, for all nodes |
 //! | [`revoke::Revoke`] | worker, or leader for its own node | the part of it that one node does |
+//!//! | [`recovery::Recovery`] | a pager thread | clears up after a pager that died |
+//! | [`recovery::Reclaim`] | worker | finds the frames that a dead pager had in hand |
 //!
-//! The words are [`entry::Entry`] (master), a sharer mask ([`nodes`]) beside it, and [`local::Local`] per node. docs/pager-protocols.md has
+//! The words are [`entry::Entry`] (master), a sharer mask ([`nodes`]) beside it, [`local::Local`] per node, and
+//! [`record::Record`] per frame. docs/pager-protocols.md has
 //! the diagrams and says which rule of the design each step keeps.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -23,6 +26,8 @@ pub mod fault;
 pub mod lead;
 pub mod local;
 pub mod nodes;
+pub mod record;
+pub mod recovery;
 pub mod revoke;
 mod rules;
 #[cfg(test)]

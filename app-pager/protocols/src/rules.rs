@@ -54,6 +54,14 @@ rules! {
     CopyLast,
     /// Caches are maintained before a frame has another use.
     MaintainBeforeReuse,
+    /// A leader claims a frame before it takes it out of the table.
+    ClaimFirst,
+    /// Before entries are looked at, everybody forgets a dead pager's requests and has none of its frames in hand.
+    ForgetFirst,
+    /// After a pager's death everybody is woken, for it may have owed that.
+    WakeAfterDeath,
+    /// A pager acknowledges a death when each of its threads has been at a point where it waits (kept by the model's pagers).
+    QuietBeforeReuse,
     /// Kernels compare guards (kept by the abstract kernel of the model).
     GuardsCount,
 }

@@ -1,6 +1,7 @@
 //! The exhaustive model check of the protocols.
 
 mod client;
+mod death;
 mod explore;
 mod facts;
 mod invariants;

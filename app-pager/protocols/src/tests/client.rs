@@ -1,12 +1,15 @@
 //! A thread of the application together with the pager thread of its CPU.
 
+use super::death::Death;
 use super::facts::Fact;
 use super::scenario::{Do, PAGES, Scenario};
-use super::world::{World, frame};
+use super::world::{Request, World, frame, home};
 use crate::effect::Me;
 use crate::fault::{self, Fault, Scope};
 use crate::lead::{self, Goal, Lead, Outcome};
 use crate::local::Local;
+use crate::record::Record;
+use crate::recovery::{self, Recovery};
 use crate::revoke::Used;
 use crate::rules::{Rule, kept};
 use skerry_abi::Rights;
@@ -21,6 +24,8 @@ pub(super) enum Phase {
     Fault(Fault, fault::Effect),
     /// Its request is.
     Lead(Lead<PAGES, 1>, lead::Effect),
+    /// It clears up after a dead pager; what is left of it, the effect that comes next, and whether all pages were looked at.
+    Recover(Recovery<PAGES, 1>, recovery::Effect, bool),
     /// The pager has answered its fault, the kernel has not mapped yet.
     Answered(Local),
 }
@@ -52,14 +57,18 @@ impl Client {
     }
     /// Its pager thread is in the middle of something.
     pub(super) fn is_at_work(&self) -> bool {
-        matches!(self.phase, Phase::Fault(..) | Phase::Lead(..))
+        matches!(self.phase, Phase::Fault(..) | Phase::Lead(..) | Phase::Recover(..))
     }
     pub(super) fn can_step(&self, script: &[Do]) -> bool {
         match self.phase {
             Phase::Ready => !self.is_finished(script),
             Phase::Fault(_, fault::Effect::Park) | Phase::Lead(_, lead::Effect::Park) => self.woken,
             Phase::Lead(_, lead::Effect::Await) => self.asked == 0,
-            Phase::Fault(..) | Phase::Lead(..) => true,
+            Phase::Recover(_, recovery::Effect::Lead(lead::Effect::Park), _) => self.woken,
+            Phase::Recover(_, recovery::Effect::Lead(lead::Effect::Await) | recovery::Effect::Await, _) => {
+                self.asked == 0
+            }
+            Phase::Fault(..) | Phase::Lead(..) | Phase::Recover(..) => true,
             Phase::Answered(_) => false,
         }
     }
@@ -69,16 +78,24 @@ impl Client {
             Phase::Ready => !self.is_finished(script) && self.task(script).access().is_none(),
             Phase::Fault(_, effect) => matches!(effect, fault::Effect::Reject),
             Phase::Lead(_, effect) => matches!(effect, lead::Effect::Maintain(..) | lead::Effect::Done),
+            Phase::Recover(_, recovery::Effect::Lead(effect), _) => {
+                matches!(effect, lead::Effect::Maintain(..) | lead::Effect::Lost(..))
+            }
+            Phase::Recover(_, effect, _) => {
+                matches!(effect, recovery::Effect::Forget(_) | recovery::Effect::Pages)
+            }
             Phase::Answered(_) => false,
         }
     }
     pub(super) fn acknowledged(&mut self, worker: usize, used: Used) {
         self.asked &= !(1 << worker);
-        if let Phase::Lead(machine, _) = &mut self.phase {
-            machine.report(used);
+        match &mut self.phase {
+            Phase::Lead(machine, _) => machine.report(used),
+            Phase::Recover(machine, ..) => machine.lead().report(used),
+            _ => {}
         }
     }
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         *self = Self { done: self.done + 1, ..Self::default() };
     }
 }
@@ -91,9 +108,12 @@ impl World {
                 Phase::Ready => self.act(scenario, c),
                 Phase::Fault(machine, effect) => self.fault(scenario, c, machine, effect, seen),
                 Phase::Lead(machine, effect) => self.lead(scenario, c, machine, effect, seen),
+                Phase::Recover(machine, effect, last) => {
+                    self.recover(scenario, c, machine, effect, last, seen)
+                }
                 Phase::Answered(_) => {}
             }
-            if !self.clients[c].goes_on(scenario.threads[c].script) {
+            if !self.clients[c].goes_on(scenario.script(c)) {
                 return;
             }
         }
@@ -102,7 +122,7 @@ impl World {
     /// The thread runs.
     fn act(&mut self, scenario: &Scenario, c: usize) {
         let thread = &scenario.threads[c];
-        let me = Me { node: thread.node, incarnation: 1 };
+        let me = scenario.me(c);
         let task = self.clients[c].task(thread.script);
         self.clients[c].phase = match task {
             Do::Read(_) | Do::Write(_) => {
@@ -156,7 +176,7 @@ impl World {
         let answer = match effect {
             fault::Effect::Access(word, access) => self.access(thread.node, page, word, access, seen),
             fault::Effect::Allocate => {
-                let frame = self.take(scenario.home[page].unwrap_or(thread.node));
+                let frame = self.take(scenario.home[page].unwrap_or(thread.node), page, scenario.me(c));
                 if frame == 0 {
                     Fact::NoFrame.note(seen);
                 }
@@ -216,65 +236,78 @@ impl World {
         &mut self,
         scenario: &Scenario,
         c: usize,
-        machine: Lead<PAGES, 1>,
+        mut machine: Lead<PAGES, 1>,
         effect: lead::Effect,
         seen: &mut u64,
     ) {
-        let (thread, mut machine) = (&scenario.threads[c], machine);
-        let pages = self.clients[c].task(thread.script).pages();
-        let page = |index: u8| usize::from(pages[usize::from(index)]);
-        let answer = match effect {
-            lead::Effect::Access(index, word, access) => {
-                self.access(thread.node, page(index), word, access, seen)
-            }
-            lead::Effect::Unmap { frame, keep, .. } => self.unmap(usize::from(thread.node), frame, keep),
-            lead::Effect::Ask(node) => {
-                self.workers[usize::from(node)].inbox[c] = Some((machine.order(node), pages));
-                self.clients[c].asked |= 1 << node;
-                if self.clients[c].asked.count_ones() == 2 {
-                    Fact::TwoAsked.note(seen);
+        let pages = self.clients[c].task(scenario.script(c)).pages();
+        if effect == lead::Effect::Done {
+            for index in 0..pages.len() {
+                match machine.outcome(index) {
+                    Outcome::Gone if self.clients[c].again > 0 => Fact::GoneAfterWait.note(seen),
+                    Outcome::Open | Outcome::Held => self.wrong = Some("a leader left a page"),
+                    _ => {}
                 }
-                0
             }
-            lead::Effect::Allocate(_, node) => self.take(node),
-            lead::Effect::Await => 0,
-            lead::Effect::Maintain(_, address) => {
-                self.cached[frame(address)] = false;
-                0
+            return self.clients[c].finish();
+        }
+        let answer = self.lead_effect(scenario, c, pages, &machine, effect, seen);
+        let next = machine.step(answer);
+        self.clients[c].phase = Phase::Lead(machine, next);
+    }
+
+    /// Does what a leader wants.
+    pub(super) fn lead_effect(
+        &mut self,
+        scenario: &Scenario,
+        c: usize,
+        pages: &'static [u8],
+        machine: &Lead<PAGES, 1>,
+        effect: lead::Effect,
+        seen: &mut u64,
+    ) -> u64 {
+        let (node, page) = (scenario.node(c), |index: u8| usize::from(pages[usize::from(index)]));
+        match effect {
+            lead::Effect::Access(index, word, access) => {
+                return self.access(node, page(index), word, access, seen);
+            }
+            lead::Effect::Unmap { frame, keep, .. } => return self.unmap(usize::from(node), frame, keep),
+            lead::Effect::Allocate(index, node) => return self.take(node, page(index), scenario.me(c)),
+            lead::Effect::Lost(_, address) => return u64::from(self.is_dead(home(frame(address)))),
+            lead::Effect::Ask(node) => self.ask(c, node, (machine.order(node), pages), seen),
+            lead::Effect::Maintain(_, address) => self.cached[frame(address)] = false,
+            lead::Effect::Claim(index, address) => {
+                self.record[frame(address)] = Record::taken(page(index) as u64, scenario.me(c)).0;
             }
             lead::Effect::Copy { from, to, .. } => {
                 self.contents[frame(to)] = self.contents[frame(from)];
                 self.cached[frame(to)] = true;
-                0
             }
-            lead::Effect::Free(_, frame) => {
-                self.give_back(thread.node, frame);
-                0
-            }
+            lead::Effect::Free(_, frame) => self.give_back(node, frame),
             lead::Effect::Wake => {
                 self.wake(scenario, None, c);
                 Fact::AllWoken.note(seen);
-                0
             }
             lead::Effect::Park => {
                 self.clients[c].woken = false;
                 self.again(c);
                 Fact::LeaderParked.note(seen);
-                0
             }
-            lead::Effect::Done => {
-                for index in 0..pages.len() {
-                    match machine.outcome(index) {
-                        Outcome::Gone if self.clients[c].again > 0 => Fact::GoneAfterWait.note(seen),
-                        Outcome::Open | Outcome::Held => self.wrong = Some("a leader left a page"),
-                        _ => {}
-                    }
-                }
-                return self.clients[c].finish();
-            }
-        };
-        let next = machine.step(answer);
-        self.clients[c].phase = Phase::Lead(machine, next);
+            lead::Effect::Await | lead::Effect::Done => {}
+        }
+        0
+    }
+
+    /// Puts a request into a worker's mailbox. Who is fenced is not waited for.
+    fn ask(&mut self, c: usize, node: u16, request: Request, seen: &mut u64) {
+        if self.death != Death::Alive && self.is_fenced(node) {
+            return;
+        }
+        self.workers[usize::from(node)].inbox[c] = Some(request);
+        self.clients[c].asked |= 1 << node;
+        if self.clients[c].asked.count_ones() == 2 {
+            Fact::TwoAsked.note(seen);
+        }
     }
 }
 

@@ -33,6 +33,12 @@ facts! {
     FrameReturned,
     /// A pool is empty.
     NoFrame,
+    /// A dead pager was cleared up after.
+    Recovered,
+    /// A request of a dead pager was still in a mailbox.
+    RequestForgotten,
+    /// A dead pager had a frame of another node in hand.
+    Reclaimed,
     /// A thread did what it may not.
     Rejected,
 }

@@ -20,7 +20,7 @@ pub(super) fn always(world: &World) -> Result<(), &'static str> {
     }
     for f in 0..NODES * FRAMES {
         let holders = (0..PAGES).filter(|&page| holds(world.master[page], f)).count();
-        let lists = usize::from(world.free[f]) + usize::from(world.returning[f]);
+        let lists = usize::from(world.free[f]) + usize::from(world.returning[f].is_some());
         ensure(lists <= 1, "a frame is in two free lists")?;
         ensure(holders <= 1, "two pages have one frame")?;
         ensure(lists + holders <= 1, "a frame of the table is free")?;
@@ -40,7 +40,7 @@ fn mapping(world: &World, node: usize, page: usize, entry: Entry) -> Result<(), 
         return Ok(());
     }
     let f = frame(mapped.frame());
-    ensure(!world.free[f] && !world.returning[f], "a free frame is mapped")?;
+    ensure(!world.free[f] && world.returning[f].is_none(), "a free frame is mapped")?;
     ensure(entry.state() != State::Empty, "an unmapped page is mapped")?;
     ensure(entry.frame() == mapped.frame(), "two frames for one address")?;
     ensure(world.sharers[page] >> node & 1 != 0, "a node maps a page without being a sharer")?;
@@ -50,8 +50,8 @@ fn mapping(world: &World, node: usize, page: usize, entry: Entry) -> Result<(), 
 
 /// When nothing is left that could happen.
 pub(super) fn at_rest(world: &World, scenario: &Scenario) -> Result<(), &'static str> {
-    for (client, thread) in world.clients.iter().zip(&scenario.threads) {
-        let finished = client.is_finished(thread.script) && client.phase == Phase::Ready;
+    for (c, client) in world.clients.iter().enumerate() {
+        let finished = client.is_finished(scenario.script(c)) && client.phase == Phase::Ready;
         ensure(finished, "a request does not complete")?;
     }
     for page in 0..PAGES {

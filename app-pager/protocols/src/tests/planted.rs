@@ -24,7 +24,7 @@ fn case(rule: Rule) -> (Scenario, &'static str) {
         Rule::GuardsCount => (UNMAP, FREE),
         Rule::ShareUntilUnmapped => (UNMAP, STRANGER),
         Rule::WorkersNeverCall => (EACH_OTHER, STUCK),
-        Rule::FreeLast => (UNMAP, FREE),
+        Rule::FreeLast => (UNMAP, "a frame of the table is free"),
         Rule::LookAgain => (UNMAP, FREE),
         Rule::LookBeforeJoin => (UNMAP, STRANGER),
         Rule::ClearOwnBit => (WIDEN, STRANGER),
@@ -35,6 +35,10 @@ fn case(rule: Rule) -> (Scenario, &'static str) {
         Rule::AwaitAll | Rule::AskSharers => (UNMAP, FREE),
         Rule::WaitWithNothing => (CROSSED, STUCK),
         Rule::CopyLast => (MOVE, "a write was lost"),
+        Rule::ClaimFirst => (DEATH, "a frame is lost"),
+        Rule::ForgetFirst => (DEATH, STRANGER),
+        Rule::WakeAfterDeath => (DEATH, STUCK),
+        Rule::QuietBeforeReuse => (LOST_POOL, FREE),
         Rule::MaintainBeforeReuse => (UNMAP, "a frame was freed without cache maintenance"),
     }
 }

@@ -1,5 +1,6 @@
 //! What the threads of an application do in a model.
 
+use crate::effect::Me;
 use skerry_abi::Rights;
 
 /// Nodes of every model.
@@ -46,6 +47,9 @@ impl Do {
     }
 }
 
+/// The pager thread that clears up after a crash counts as one more.
+pub(super) const PAGER_THREADS: usize = CLIENTS + 1;
+
 /// A thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Thread {
@@ -59,6 +63,23 @@ pub(super) struct Scenario {
     pub(super) threads: [Thread; CLIENTS],
     /// Nodes where the policy puts the frames of these pages; `None`: where the fault is.
     pub(super) home: [Option<u16>; PAGES],
+    /// The pager of this node may crash, at any moment, once.
+    pub(super) crash: Option<u16>,
+}
+
+impl Scenario {
+    /// The node of a pager thread.
+    pub(super) fn node(&self, c: usize) -> u16 {
+        let survivor = u16::from(self.crash == Some(0));
+        self.threads.get(c).map_or(survivor, |thread| thread.node)
+    }
+    /// What the thread on its CPU does.
+    pub(super) fn script(&self, c: usize) -> &'static [Do] {
+        self.threads.get(c).map_or(&[], |thread| thread.script)
+    }
+    pub(super) fn me(&self, c: usize) -> Me {
+        Me { node: self.node(c), incarnation: 1 }
+    }
 }
 
 pub(super) const fn thread(node: u16, script: &'static [Do]) -> Thread {
@@ -66,5 +87,5 @@ pub(super) const fn thread(node: u16, script: &'static [Do]) -> Thread {
 }
 
 pub(super) const fn scenario(a: Thread, b: Thread, c: Thread) -> Scenario {
-    Scenario { threads: [a, b, c], home: [None; PAGES] }
+    Scenario { threads: [a, b, c], home: [None; PAGES], crash: None }
 }

@@ -54,17 +54,43 @@ pub(super) const TWO_PAGES: Scenario = scenario(
     thread(1, &[Write(1), Move(&[1, 0], 2)]),
     thread(2, &[Protect(&[1])]),
 );
+/// A pager dies while it unmaps a page in another node's frame.
+pub(super) const DEATH: Scenario = Scenario {
+    home: [Some(1), None],
+    crash: Some(0),
+    ..scenario(thread(0, &[Write(0), Unmap(&[0])]), thread(1, &[Write(0), Write(0)]), thread(2, &[]))
+};
+/// A pager dies while its frames are unmapped and taken.
+pub(super) const LOST_POOL: Scenario = Scenario {
+    home: [Some(0), None],
+    crash: Some(0),
+    ..scenario(thread(1, &[Write(0), Unmap(&[0])]), thread(2, &[Write(0)]), thread(0, &[]))
+};
+/// A pager dies while it moves pages from and to others.
+pub(super) const DEATH_OF_A_MOVER: Scenario = Scenario {
+    crash: Some(1),
+    ..scenario(thread(0, &[Write(0), Write(0)]), thread(1, &[Move(&[0], 2)]), thread(2, &[]))
+};
 /// What takes minutes.
-const LONG: [Scenario; 2] = [
+const LONG: [Scenario; 3] = [
+    Scenario {
+        home: [Some(0), None],
+        crash: Some(0),
+        ..scenario(
+            thread(1, &[Write(0), Unmap(&[0])]),
+            thread(2, &[Write(0), Write(0)]),
+            thread(0, &[Read(0)]),
+        )
+    },
     scenario(
-        thread(0, &[Write(0), Unmap(&[0, 1]), Write(1)]),
+        thread(0, &[Write(0), Unmap(&[0, 1])]),
         thread(1, &[Write(1), Move(&[1, 0], 2)]),
         thread(2, &[Read(0), Protect(&[1, 0])]),
     ),
     scenario(
-        thread(0, &[Write(0), Unmap(&[0]), Write(0)]),
+        thread(0, &[Write(0), Unmap(&[0])]),
         thread(0, &[Read(0), Move(&[0], 2)]),
-        thread(1, &[Write(0), Unmap(&[0])]),
+        thread(1, &[Write(0)]),
     ),
 ];
 
@@ -117,4 +143,16 @@ fn longer_runs() {
     if std::env::var_os("SKERRY_MODEL").is_some_and(|value| value == "long") {
         LONG.iter().for_each(|scenario| explore("long", *scenario, &[LeaderParked, GuardDropped]));
     }
+}
+#[test]
+fn death_of_a_leader() {
+    explore("death", DEATH, &[Recovered, RequestForgotten, Reclaimed]);
+}
+#[test]
+fn death_of_an_owner() {
+    explore("lost pool", LOST_POOL, &[Recovered, LeaderParked]);
+}
+#[test]
+fn death_of_a_mover() {
+    explore("death of a mover", DEATH_OF_A_MOVER, &[Recovered, RequestForgotten, Reclaimed]);
 }

@@ -4,10 +4,13 @@
 //! pager sent earlier, a message arriving. Kernels and messages take their time, so anything may happen in between.
 
 use super::client::{Client, Phase};
+use super::death::Death;
 use super::facts::Fact;
-use super::scenario::{CLIENTS, FRAMES, NODES, PAGES, Scenario};
-use crate::effect::{Access, Word};
+use super::scenario::{FRAMES, NODES, PAGER_THREADS, PAGES, Scenario};
+use crate::effect::{Access, Me, Word};
 use crate::local::Local;
+use crate::record::Record;
+use crate::recovery::{Reclaim, ReclaimEffect};
 use crate::revoke::{self, Order, Revoke};
 use crate::rules::{Rule, kept};
 use skerry_abi::Rights;
@@ -25,6 +28,14 @@ pub(super) enum Event {
     Work(usize),
     /// A frame arrives at the pool of its node.
     Free(usize),
+    /// A pager dies.
+    Crash,
+    /// The root pager fences it: its kernel forgets what it mapped, and nobody waits for it any more.
+    Fence,
+    /// A pager forgets the dead one.
+    Forget(usize),
+    /// A worker does the next thing about frames that the dead one had in hand.
+    Reclaim(usize),
 }
 
 /// What a leader wants of a worker, and the pages that its batch is about.
@@ -34,7 +45,7 @@ pub(super) type Request = (Order, &'static [u8]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Worker {
     /// Mailboxes, by client.
-    pub(super) inbox: [Option<Request>; CLIENTS],
+    pub(super) inbox: [Option<Request>; PAGER_THREADS],
     /// What it does now, for whom.
     pub(super) busy: Option<(usize, &'static [u8], Revoke<PAGES>, revoke::Effect)>,
     /// It calls another worker, as it must not.
@@ -48,16 +59,22 @@ pub(super) struct World {
     pub(super) local: [[u64; PAGES]; NODES],
     /// What the kernels have mapped.
     pub(super) mapped: [[Local; PAGES]; NODES],
-    /// By frame: is it in its pool, or on its way there?
+    /// By frame: is it in its pool; from where is it on its way there; what does its owner know?
     pub(super) free: [bool; NODES * FRAMES],
-    pub(super) returning: [bool; NODES * FRAMES],
+    pub(super) returning: [Option<u16>; NODES * FRAMES],
+    pub(super) record: [u64; NODES * FRAMES],
     /// How often each frame was written, and how often each page.
     pub(super) contents: [u8; NODES * FRAMES],
     pub(super) written: [u8; PAGES],
     /// Frames that caches may know something of that memory does not.
     pub(super) cached: [bool; NODES * FRAMES],
-    pub(super) clients: [Client; CLIENTS],
+    pub(super) clients: [Client; PAGER_THREADS],
     pub(super) workers: [Worker; NODES],
+    pub(super) death: Death,
+    /// Nodes that have been asked to forget the dead pager and have not done it.
+    pub(super) forgetting: u8,
+    /// Where the workers are that reclaim.
+    pub(super) reclaiming: [Option<(usize, Reclaim, ReclaimEffect)>; NODES],
     /// What went wrong.
     pub(super) wrong: Option<&'static str>,
 }
@@ -79,35 +96,48 @@ impl World {
             local: [[0; PAGES]; NODES],
             mapped: [[Local::EMPTY; PAGES]; NODES],
             free: [true; NODES * FRAMES],
-            returning: [false; NODES * FRAMES],
+            returning: [None; NODES * FRAMES],
+            record: [0; NODES * FRAMES],
             contents: [0; NODES * FRAMES],
             written: [0; PAGES],
             cached: [false; NODES * FRAMES],
-            clients: [Client::default(); CLIENTS],
+            clients: [Client::default(); PAGER_THREADS],
             workers: [Worker::default(); NODES],
+            death: Death::Alive,
+            forgetting: 0,
+            reclaiming: [None; NODES],
             wrong: None,
         }
     }
 
     pub(super) fn events(&self, scenario: &Scenario, events: &mut Vec<Event>) {
         for (c, client) in self.clients.iter().enumerate() {
+            let steps = if self.is_dead(scenario.node(c)) {
+                self.hits(scenario, c)
+            } else {
+                client.can_step(scenario.script(c))
+            };
             match client.phase {
                 Phase::Answered(_) => events.push(Event::Apply(c)),
-                _ if client.can_step(scenario.threads[c].script) => events.push(Event::Step(c)),
+                _ if steps => events.push(Event::Step(c)),
                 _ => {}
             }
         }
         for (n, worker) in self.workers.iter().enumerate() {
+            if self.is_dead(n as u16) {
+                continue;
+            }
             let callee_is_idle = |to: usize| self.workers[to].busy.is_none();
             if worker.busy.is_none() {
-                let full = (0..CLIENTS).filter(|&c| worker.inbox[c].is_some());
+                let full = (0..PAGER_THREADS).filter(|&c| worker.inbox[c].is_some());
                 events.extend(full.map(|c| Event::Take(n, c)));
             } else if worker.calls.is_none_or(callee_is_idle) {
                 events.push(Event::Work(n));
             }
         }
-        let frames = self.returning.iter().enumerate();
-        events.extend(frames.filter(|(_, returning)| **returning).map(|(f, _)| Event::Free(f)));
+        let arrives = |&f: &usize| self.returning[f].is_some() && !self.is_dead(home(f));
+        events.extend((0..NODES * FRAMES).filter(arrives).map(Event::Free));
+        self.events_of_death(scenario, events);
     }
 
     /// Lets it happen. `seen` collects situations.
@@ -123,10 +153,14 @@ impl World {
             }
             Event::Work(n) => self.work(scenario, n, seen),
             Event::Free(f) => {
-                self.returning[f] = false;
+                self.returning[f] = None;
                 Fact::FrameReturned.note(seen);
                 self.put(f);
             }
+            Event::Crash => self.crash(scenario),
+            Event::Fence => self.fence(scenario),
+            Event::Forget(n) => self.forget(scenario, n, seen),
+            Event::Reclaim(n) => self.reclaim(scenario, n, seen),
         }
     }
 
@@ -138,7 +172,7 @@ impl World {
             }
             revoke::Effect::Unmap { frame, keep, .. } => self.unmap(n, frame, keep),
             revoke::Effect::Done => {
-                let asker = usize::from(scenario.threads[c].node);
+                let asker = usize::from(scenario.node(c));
                 if !kept(Rule::WorkersNeverCall) && self.workers[n].calls.is_none() {
                     self.workers[n].calls = Some(asker);
                     return;
@@ -198,13 +232,17 @@ impl World {
         used
     }
 
-    /// A frame from a pool.
-    pub(super) fn take(&mut self, node: u16) -> u64 {
+    /// A frame from a pool, for a page.
+    pub(super) fn take(&mut self, node: u16, page: usize, by: Me) -> u64 {
+        if self.is_dead(node) {
+            return 0;
+        }
         let first = usize::from(node) * FRAMES;
         match (first..first + FRAMES).find(|&f| self.free[f]) {
             Some(f) => {
                 self.free[f] = false;
                 self.contents[f] = 0;
+                self.record[f] = Record::taken(page as u64, by).0;
                 (f as u64 + 1) << 12
             }
             None => 0,
@@ -221,6 +259,7 @@ impl World {
         }
         self.free[f] = true;
         self.contents[f] = 0;
+        self.record[f] = Record::FREE.0;
     }
 
     /// Frees a frame from `node`: by message, if it is another node's.
@@ -228,17 +267,17 @@ impl World {
         let f = frame(address);
         if home(f) == node {
             self.put(f);
-        } else if self.returning[f] {
+        } else if self.returning[f].is_some() {
             self.wrong = Some("a frame was freed twice");
-        } else {
-            self.returning[f] = true;
+        } else if !self.is_dead(home(f)) {
+            self.returning[f] = Some(node);
         }
     }
 
     /// Sets the notification bit that makes pager threads look at their parked jobs.
     pub(super) fn wake(&mut self, scenario: &Scenario, node: Option<u16>, by: usize) {
         for (c, client) in self.clients.iter_mut().enumerate() {
-            let there = node.is_none_or(|node| scenario.threads[c].node == node);
+            let there = node.is_none_or(|node| scenario.node(c) == node);
             client.woken |= there && c != by && client.is_at_work();
         }
     }

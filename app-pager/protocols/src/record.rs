@@ -1,0 +1,51 @@
+//! What the owner of a frame knows about it: for which page it was taken, and who has it in hand.
+//!
+//! One word per frame, in the memory of the frame's own node. *In hand* is whoever took the frame and has not published it, or took it
+//! out of the table and has not freed it. If that pager dies, the frame is in no table and in no pool: only the record
+//! tells that it is nobody's. While a frame is in the table, the record names whoever had it in hand last, which does not matter.
+//!
+//! Bit 0 taken, 6..16 the pager's node, 16..28 its incarnation, 28..64 the page's number. Zero: in its pool.
+
+use crate::effect::Me;
+
+/// A record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(transparent)]
+pub struct Record(pub u64);
+
+impl Record {
+    /// The frame is in its pool.
+    pub const FREE: Self = Self(0);
+
+    /// The frame was taken for a page, and this pager has it in hand.
+    pub const fn taken(page: u64, by: Me) -> Self {
+        let by = (by.incarnation as u64 & 0xfff) << 16 | (by.node as u64 & 0x3ff) << 6;
+        Self(page << 28 | by | 1)
+    }
+    /// The page; nobody's if the frame is in its pool.
+    pub const fn page(self) -> u64 {
+        self.0 >> 28
+    }
+    /// Who had it in hand last.
+    pub fn by(self) -> Option<Me> {
+        let by = Me { node: (self.0 >> 6 & 0x3ff) as u16, incarnation: (self.0 >> 16 & 0xfff) as u16 };
+        (self.0 & 1 != 0).then_some(by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_name_page_and_pager() {
+        let me = Me { node: 1023, incarnation: 4095 };
+        let record = Record::taken(0xf_ffff_ffff, me);
+        assert_eq!((record.page(), record.by()), (0xf_ffff_ffff, Some(me)));
+        assert_eq!(
+            Record::taken(5, Me { node: 0, incarnation: 0 }).by(),
+            Some(Me { node: 0, incarnation: 0 })
+        );
+        assert_eq!(Record::FREE.by(), None);
+    }
+}
