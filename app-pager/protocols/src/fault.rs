@@ -5,6 +5,7 @@
 //!                                    └─ back out: leave the sharers, word as before, wait or give up
 //! while busy      look at the master entry:
 //!                   present     join the sharers, look again: still present? install it
+//!                   replicated  join, look again: still replicated? make a copy, install it
 //!                   empty       take a frame, join, publish it; who loses gives the frame back and meets what won
 //!                   busy        mark it contended, back out, park
 //! ```
@@ -35,7 +36,10 @@ pub enum Effect {
     Access(Word, Access),
     /// A frame with the page's first contents, of whatever node the policy says. The answer is its address, or 0.
     Allocate,
-    /// Gives back a frame of [`Effect::Allocate`] that nobody else has seen.
+    /// A copy of this frame on the node itself. The answer is the copy's address; if there is no room, or the frame is the node's own, that
+    /// of the frame. Nobody writes to it meanwhile, or else the copy is given back.
+    Copy(u64),
+    /// Gives back a frame of [`Effect::Allocate`] or [`Effect::Copy`] that nobody else has seen.
     GiveBack(u64),
     /// Wakes the parked jobs of this node.
     WakeNode,
@@ -43,6 +47,9 @@ pub enum Effect {
     Park,
     /// The end: answers the fault with this frame and these rights, guarded by the local word having this value.
     Map(Local),
+    /// The end: the page is replicated and has to be one again before it is written ([`crate::lead::Goal::Collapse`]); then the
+    /// fault begins anew.
+    Collapse,
     /// The end: the task may not do that.
     Reject,
     /// The end: there is no frame.
@@ -63,6 +70,7 @@ pub enum Scope {
 enum Then {
     Again,
     Park,
+    Collapse,
     Reject,
     OutOfMemory,
 }
@@ -87,6 +95,8 @@ enum At {
     Allocate,
     Publish(Entry),
     GiveBack(Entry),
+    Copy(Entry),
+    Discard(Then),
     MarkMaster(Entry),
     Install(Local),
     Woke(Local),
@@ -107,13 +117,25 @@ pub struct Fault {
     joined: bool,
     /// It was this thread that set the node's bit among the sharers.
     mine: bool,
+    /// A copy that is not installed yet.
+    copy: u64,
     at: At,
 }
 
 impl Fault {
     /// An access to a page of a region that allows `rights`.
     pub const fn new(me: Me, scope: Scope, access: Rights, rights: Rights) -> Self {
-        Self { me, scope, access, rights, held: Local::EMPTY, joined: false, mine: false, at: At::Begin }
+        Self {
+            me,
+            scope,
+            access,
+            rights,
+            held: Local::EMPTY,
+            joined: false,
+            mine: false,
+            copy: 0,
+            at: At::Begin,
+        }
     }
 
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
@@ -141,6 +163,8 @@ impl Fault {
             At::Publish(fresh) if answer == Entry::EMPTY.0 => self.install(fresh),
             At::Publish(fresh) => self.to(At::GiveBack(Entry(answer)), Effect::GiveBack(fresh.frame())),
             At::GiveBack(found) => self.meet_master(found),
+            At::Copy(entry) => self.install_copy(entry, answer),
+            At::Discard(then) => self.back_out(then),
             At::MarkMaster(old) if answer == old.0 => self.back_out(Then::Park),
             At::MarkMaster(_) => self.meet_master(Entry(answer)),
             At::Install(new) if answer == self.held.0 => self.installed(new),
@@ -213,8 +237,15 @@ impl Fault {
                 self.back_out(Then::Park)
             }
             State::Busy => self.swap(At::MarkMaster(entry), Word::Master, entry.0, entry.contended().0),
-            // Not made by anybody yet.
-            State::Replicated => self.back_out(Then::Reject),
+            State::Replicated if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
+            State::Replicated if self.access.contains(Rights::W) => self.back_out(Then::Collapse),
+            State::Replicated if !self.joined => self.join(Next::Look),
+            // More rights to the copy that is there.
+            State::Replicated if self.held.frame() != 0 => {
+                let new = self.held.settled().allowing(entry.rights().without(Rights::W));
+                self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+            }
+            State::Replicated => self.to(At::Copy(entry), Effect::Copy(entry.frame())),
         }
     }
 
@@ -239,6 +270,18 @@ impl Fault {
         self.swap(At::Install(new), Word::Local, self.held.0, new.0)
     }
 
+    /// A leader that has come since the node joined has marked the word: then this fails, and the copy, of whatever, goes.
+    fn install_copy(&mut self, entry: Entry, copy: u64) -> Effect {
+        let rights = entry.rights().without(Rights::W);
+        let new = if copy == entry.frame() {
+            Local::present(copy, rights)
+        } else {
+            self.copy = copy;
+            Local::copy(copy, rights)
+        };
+        self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+    }
+
     fn installed(&mut self, new: Local) -> Effect {
         if self.held.is_contended() && kept(Rule::WakeNode) {
             return self.to(At::Woke(new), Effect::WakeNode);
@@ -250,7 +293,10 @@ impl Fault {
     fn disturbed(&mut self, found: Local, new: Local) -> Effect {
         if found.is_revoked() && kept(Rule::HeedRevoked) {
             self.held = found;
-            return self.back_out(Then::Again);
+            return match core::mem::take(&mut self.copy) {
+                0 => self.back_out(Then::Again),
+                copy => self.to(At::Discard(Then::Again), Effect::GiveBack(copy)),
+            };
         }
         self.held = found;
         self.swap(At::Install(new), Word::Local, found.0, new.0)
@@ -267,11 +313,7 @@ impl Fault {
     }
 
     fn release(&mut self, then: Then) -> Effect {
-        let before = match self.held.frame() {
-            0 => Local::EMPTY,
-            frame => Local::present(frame, self.held.rights()),
-        };
-        self.swap(At::Release(then), Word::Local, self.held.0, before.0)
+        self.swap(At::Release(then), Word::Local, self.held.0, self.held.settled().0)
     }
 
     fn released(&mut self, then: Then, found: Local) -> Effect {
@@ -290,6 +332,7 @@ impl Fault {
         match then {
             Then::Again => self.access(At::Look, Word::Local, Access::Load),
             Then::Park => self.park(),
+            Then::Collapse => Effect::Collapse,
             Then::Reject => Effect::Reject,
             Then::OutOfMemory => Effect::OutOfMemory,
         }

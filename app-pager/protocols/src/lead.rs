@@ -12,6 +12,10 @@
 //! [`crate::fault`]). Many pages go in one round, but a leader never waits for a busy entry while entries are busy on its
 //! account: it leaves such pages for a round of their own. So leaders that want each other's pages do not wait for each other.
 
+mod complete;
+#[cfg(test)]
+mod tests;
+
 use skerry_abi::Rights;
 
 use crate::effect::{Access, Me, Word};
@@ -31,6 +35,10 @@ pub enum Goal {
     Allow(Rights),
     /// They lie on this node.
     Migrate(u16),
+    /// Every node makes a copy of its own when it reads them.
+    Replicate,
+    /// Their copies are gone, and the frame they were made from may be written again.
+    Collapse,
     /// They are as if this pager, which is dead, had never led, and not in frames of its pool. See [`crate::recovery`].
     Recover(Me),
 }
@@ -79,6 +87,8 @@ pub enum Effect {
     Lost(u8, u64),
     /// Writes into the record of a page's frame that this leader has it in hand.
     Claim(u8, u64),
+    /// As [`revoke::Effect::Free`], on this node.
+    FreeCopy(u8, u64),
     /// Copies a page's contents between frames that nobody maps.
     Copy {
         /// The page.
@@ -108,6 +118,8 @@ struct Page<const W: usize> {
     fresh: u64,
     /// Its frame is gone.
     lost: bool,
+    /// It was replicated before.
+    replicated: bool,
     outcome: Outcome,
 }
 
@@ -156,6 +168,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
             sharers: Nodes::EMPTY,
             fresh: 0,
             lost: false,
+            replicated: false,
             // What is not in the batch is no work.
             outcome: if i < count { Outcome::Open } else { Outcome::Gone },
         };
@@ -186,7 +199,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
     pub fn order(&self, node: u16) -> Order {
         let keep = match self.goal {
             Goal::Restrict(rights) => Some(rights),
-            Goal::Unmap | Goal::Migrate(_) | Goal::Allow(_) | Goal::Recover(_) => None,
+            _ => None,
         };
         let has = |page: &Page<W>| page.outcome == Outcome::Held && page.sharers.contains(node);
         let pages = self.pages.iter().enumerate();
@@ -237,8 +250,6 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         (from..N as u8).find(|&page| self.pages[usize::from(page)].outcome == outcome)
     }
 
-    // Begin.
-
     fn look(&mut self, from: u8) -> Effect {
         match self.first(from, Outcome::Open) {
             Some(page) => self.to(At::Look(page), Effect::Access(page, Word::Master, Access::Load)),
@@ -258,12 +269,12 @@ impl<const N: usize, const W: usize> Lead<N, W> {
             (_, Goal::Allow(rights)) => {
                 let more = Rights::from_bits(entry.rights().bits() | rights.bits());
                 let Me { node, incarnation } = self.me;
-                self.swap(
-                    At::Allow(page, entry),
-                    page,
-                    entry,
-                    Entry::present(entry.frame(), more, node, incarnation),
-                )
+                let new = Entry::present(entry.frame(), more, node, incarnation);
+                let new = if entry.state() == State::Replicated { new.replicated() } else { new };
+                self.swap(At::Allow(page, entry), page, entry, new)
+            }
+            (State::Present, Goal::Collapse) | (State::Replicated, Goal::Replicate) => {
+                self.decide(page, Outcome::Done)
             }
             (_, Goal::Restrict(rights)) if rights.contains(entry.rights()) => {
                 self.decide(page, Outcome::Done)
@@ -317,6 +328,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         let it = &mut self.pages[usize::from(page)];
         it.held = old.busy(self.me.node, self.me.incarnation);
         it.outcome = Outcome::Held;
+        it.replicated = old.state() == State::Replicated;
         // Taken over from a dead leader.
         self.wake |= old.is_contended();
         self.to(At::Sharers(page, 0), Effect::Access(page, Word::Sharers(0), Access::Load))
@@ -331,8 +343,6 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         }
         self.look(page + 1)
     }
-
-    // Ask.
 
     fn ask(&mut self, from: u16) -> Effect {
         let held = self.pages.iter().filter(|page| page.outcome == Outcome::Held);
@@ -350,6 +360,7 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         let effect = match self.own.step(answer) {
             revoke::Effect::Access(page, word, access) => Effect::Access(page, word, access),
             revoke::Effect::Unmap { page, frame, keep } => Effect::Unmap { page, frame, keep },
+            revoke::Effect::Free(page, frame) => Effect::FreeCopy(page, frame),
             revoke::Effect::Done => {
                 self.report(self.own.used());
                 self.own = Revoke::new(Order { pages: 0, keep: None });
@@ -366,118 +377,6 @@ impl<const N: usize, const W: usize> Lead<N, W> {
         }
     }
 
-    fn await_all(&mut self) -> Effect {
-        let early = self.first(0, Outcome::Held).and_then(|page| self.too_early(page));
-        match early {
-            Some(effect) => self.to(At::Early, effect),
-            None if kept(Rule::AwaitAll) => self.to(At::Await, Effect::Await),
-            None => self.finish(0),
-        }
-    }
-
-    /// What a leader does now that should come after the acknowledgements, if a test breaks the rule that says so.
-    fn too_early(&self, page: u8) -> Option<Effect> {
-        let Page { held, sharers, fresh, .. } = self.pages[usize::from(page)];
-        if !kept(Rule::FreeLast) {
-            Some(Effect::Free(page, held.frame()))
-        } else if !kept(Rule::ShareUntilUnmapped) {
-            Some(Effect::Access(page, Word::Sharers(0), Access::Clear(sharers.0[0])))
-        } else if !kept(Rule::CopyLast) && fresh != 0 {
-            Some(Effect::Copy { page, from: held.frame(), to: fresh })
-        } else {
-            None
-        }
-    }
-
-    // Complete.
-
-    fn finish(&mut self, from: u8) -> Effect {
-        match self.first(from, Outcome::Held) {
-            Some(page) if !kept(Rule::MaintainBeforeReuse) => self.copy(page),
-            Some(page) => {
-                let frame = self.pages[usize::from(page)].held.frame();
-                self.to(At::Maintain(page), Effect::Maintain(page, frame))
-            }
-            None if self.wake && kept(Rule::WakeAll) => {
-                self.wake = false;
-                self.to(At::Wake, Effect::Wake)
-            }
-            None => self.next_round(),
-        }
-    }
-
-    fn copy(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
-        match it.fresh {
-            0 => self.claim(page),
-            _ if !kept(Rule::CopyLast) => self.claim(page),
-            to => self.to(At::Copy(page), Effect::Copy { page, from: it.held.frame(), to }),
-        }
-    }
-
-    /// From now on, and until it is freed, the frame is in no table.
-    fn claim(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
-        let goes = match self.goal {
-            Goal::Unmap => true,
-            Goal::Migrate(_) => it.fresh != 0,
-            Goal::Restrict(_) | Goal::Allow(_) | Goal::Recover(_) => false,
-        };
-        let frame = it.held.frame();
-        if goes && kept(Rule::ClaimFirst) {
-            self.to(At::Claim(page), Effect::Claim(page, frame))
-        } else {
-            self.leave(page, 0)
-        }
-    }
-
-    fn leave(&mut self, page: u8, word: u8) -> Effect {
-        let keeps = matches!(self.goal, Goal::Restrict(_));
-        let sharers = &self.pages[usize::from(page)].sharers.0;
-        match (usize::from(word)..W).find(|&word| sharers[word] != 0) {
-            Some(word) if !keeps => {
-                let clear = Access::Clear(sharers[word]);
-                self.to(At::Leave(page, word as u8), Effect::Access(page, Word::Sharers(word as u8), clear))
-            }
-            _ => self.complete(page),
-        }
-    }
-
-    fn complete(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
-        let Me { node, incarnation } = self.me;
-        let put = |frame, rights| Entry::present(frame, rights, node, incarnation);
-        let new = match self.goal {
-            Goal::Unmap => Entry::EMPTY,
-            Goal::Recover(_) if it.lost => Entry::EMPTY,
-            Goal::Recover(_) => put(it.held.frame(), it.held.rights()),
-            Goal::Allow(_) => it.held,
-            Goal::Restrict(rights) => put(it.held.frame(), it.held.rights() & rights),
-            Goal::Migrate(_) if it.fresh == 0 => put(it.held.frame(), it.held.rights()),
-            Goal::Migrate(_) => put(it.fresh, it.held.rights()),
-        };
-        let old = it.held;
-        self.swap(At::Complete(page), page, old, new)
-    }
-
-    fn completed(&mut self, page: u8, found: Entry) -> Effect {
-        let it = &mut self.pages[usize::from(page)];
-        if found != it.held {
-            // Somebody waits.
-            it.held = found;
-            self.wake = true;
-            return self.complete(page);
-        }
-        let failed = matches!(self.goal, Goal::Migrate(_)) && it.fresh == 0;
-        it.outcome = if failed { Outcome::NoFrame } else { Outcome::Done };
-        let frame = it.held.frame();
-        match self.goal {
-            Goal::Restrict(_) | Goal::Recover(_) => self.finish(page + 1),
-            _ if failed || !kept(Rule::FreeLast) => self.finish(page + 1),
-            _ => self.to(At::Free(page), Effect::Free(page, frame)),
-        }
-    }
-
     fn next_round(&mut self) -> Effect {
         if self.first(0, Outcome::Open).is_some() { self.look(0) } else { Effect::Done }
     }
@@ -488,101 +387,3 @@ fn by(entry: Entry, me: Me) -> bool {
 }
 
 const _: () = assert!(size_of::<Lead<MAX_PAGES, 1>>() <= 4096, "a batch of the most pages is a page");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::vec::Vec;
-
-    /// Runs a leader on node 3 with everybody else standing still, and notes whom it asks.
-    fn run<const N: usize>(
-        goal: Goal,
-        master: &mut [u64; N],
-        masks: &mut [[u64; 2]; N],
-        used: Used,
-    ) -> (Lead<N, 2>, Vec<u16>) {
-        let mut lead = Lead::<N, 2>::new(Me { node: 3, incarnation: 1 }, goal, N);
-        let (mut asked, mut answered, mut answer) = (Vec::new(), false, 0);
-        loop {
-            let effect = lead.step(answer);
-            answer = 0;
-            match effect {
-                Effect::Access(page, Word::Master, Access::Load) => answer = master[usize::from(page)],
-                Effect::Access(page, Word::Master, Access::Swap { expected, new }) => {
-                    assert_eq!(master[usize::from(page)], expected);
-                    answer = core::mem::replace(&mut master[usize::from(page)], new);
-                }
-                Effect::Access(page, Word::Sharers(word), access) => {
-                    let slot = &mut masks[usize::from(page)][usize::from(word)];
-                    answer = *slot;
-                    if let Access::Clear(bits) = access {
-                        assert!(answered, "left the sharers too early");
-                        *slot &= !bits;
-                    }
-                }
-                Effect::Access(_, Word::Local, Access::Load) => {}
-                Effect::Ask(node) => {
-                    assert!(!answered, "all are asked before any is awaited");
-                    asked.push(node);
-                }
-                Effect::Await => {
-                    lead.report(used);
-                    answered = true;
-                }
-                Effect::Done => return (lead, asked),
-                _ => {}
-            }
-        }
-    }
-
-    fn present(frame: u64, rights: Rights) -> u64 {
-        Entry::present(frame, rights, 0, 1).0
-    }
-
-    #[test]
-    fn exactly_the_sharers_are_asked_for_exactly_their_pages() {
-        let mut master = [present(0x1000, Rights::RW), 0, present(0x2000, Rights::RW)];
-        let mut masks = [[1 << 3 | 1 << 9, 1 << 2], [0; 2], [1 << 9, 0]];
-        let used = Used { accessed: 5, dirty: 4 };
-        let (lead, asked) = run(Goal::Unmap, &mut master, &mut masks, used);
-        assert_eq!(asked, [9, 66]);
-        assert_eq!((master, masks), ([0; 3], [[0; 2]; 3]));
-        assert_eq!([0, 1, 2].map(|page| lead.outcome(page)), [Outcome::Done, Outcome::Gone, Outcome::Done]);
-        assert_eq!(lead.used(), used);
-    }
-
-    #[test]
-    fn orders_name_pages_by_their_place_in_the_batch() {
-        let mut lead = Lead::<3, 1>::new(Me { node: 0, incarnation: 1 }, Goal::Restrict(Rights::R), 3);
-        for (page, sharers) in [0b110, 0b010, 0b100].into_iter().enumerate() {
-            lead.pages[page].outcome = Outcome::Held;
-            lead.pages[page].sharers = Nodes([sharers]);
-        }
-        lead.pages[1].outcome = Outcome::Gone;
-        assert_eq!(lead.order(1), Order { pages: 0b001, keep: Some(Rights::R) });
-        assert_eq!(lead.order(2), Order { pages: 0b101, keep: Some(Rights::R) });
-        assert_eq!(lead.order(0).pages, 0);
-    }
-
-    #[test]
-    fn restriction_keeps_frame_and_sharers() {
-        let (mut master, mut masks) = ([present(0x1000, Rights::RW)], [[1 << 3 | 1 << 5, 0]]);
-        let (lead, asked) = run(Goal::Restrict(Rights::R), &mut master, &mut masks, Used::default());
-        assert_eq!((asked, masks), (std::vec![5], [[1 << 3 | 1 << 5, 0]]));
-        let entry = Entry(master[0]);
-        assert_eq!((entry.frame(), entry.rights(), entry.state()), (0x1000, Rights::R, State::Present));
-        assert_eq!(lead.outcome(0), Outcome::Done);
-        // Nothing to take away: nobody is asked.
-        assert!(run(Goal::Restrict(Rights::RX), &mut master, &mut masks, Used::default()).1.is_empty());
-        run(Goal::Allow(Rights::W), &mut master, &mut masks, Used::default());
-        assert_eq!(Entry(master[0]).rights(), Rights::RW);
-    }
-
-    #[test]
-    fn without_a_frame_to_move_to_a_page_stays() {
-        let (mut master, mut masks) = ([present(0x1000, Rights::RW)], [[1 << 5, 0]]);
-        let (lead, asked) = run(Goal::Migrate(7), &mut master, &mut masks, Used::default());
-        assert_eq!((asked, masks), (std::vec![5], [[0, 0]]));
-        assert_eq!((lead.outcome(0), Entry(master[0]).frame()), (Outcome::NoFrame, 0x1000));
-    }
-}

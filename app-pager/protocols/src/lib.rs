@@ -9,7 +9,7 @@
 //! | machine | run by | does |
 //! |---|---|---|
 //! | [`fault::Fault`] | pager thread | a page fault |
-//! | [`lead::Lead`] | pager thread | unmap, restriction and migration of pages, for all nodes |
+//! | [`lead::Lead`] | pager thread | unmap, restriction, migration and replication of pages, for all nodes |
 //! | [`revoke::Revoke`] | worker, or leader for its own node | the part of it that one node does |
 //!//! | [`recovery::Recovery`] | a pager thread | clears up after a pager that died |
 //! | [`recovery::Reclaim`] | worker | finds the frames that a dead pager had in hand |

@@ -7,7 +7,7 @@
 //! it: the worker sets *revoked* in the busy word, and the thread, which can only install by replacing the
 //! word it knows, finds out.
 //!
-//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 28..64 frame number; the rest zero.
+//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 7 own copy, 28..64 frame number; the rest zero.
 
 use core::fmt;
 
@@ -18,6 +18,7 @@ const BUSY: u64 = 1;
 const PRESENT: u64 = 2;
 const CONTENDED: u64 = 1 << 5;
 const REVOKED: u64 = 1 << 6;
+const OWN: u64 = 1 << 7;
 
 /// A word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,6 +32,10 @@ impl Local {
     /// The node may map this frame, at most with these rights.
     pub const fn present(frame: u64, rights: Rights) -> Self {
         Self(frame >> PAGE_BITS << 28 | rights.bits() << 2 | PRESENT)
+    }
+    /// The node may map this copy of its own: whoever takes it away frees it.
+    pub const fn copy(frame: u64, rights: Rights) -> Self {
+        Self(Self::present(frame, rights).0 | OWN)
     }
     /// The same, while a pager thread is about to change it. What is mapped stays.
     #[must_use]
@@ -55,6 +60,11 @@ impl Local {
             Some(rights) => Self(self.0 & !(7 << 2) | (self.0 >> 2 & rights.bits()) << 2),
         }
     }
+    /// With these rights.
+    #[must_use]
+    pub const fn allowing(self, rights: Rights) -> Self {
+        Self(self.0 & !(7 << 2) | rights.bits() << 2)
+    }
     /// Nothing is mapped and nobody is about to.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -74,6 +84,15 @@ impl Local {
     /// See [`Local::revoked`].
     pub const fn is_revoked(self) -> bool {
         self.0 & REVOKED != 0
+    }
+    /// See [`Local::copy`].
+    pub const fn is_copy(self) -> bool {
+        self.0 & OWN != 0
+    }
+    /// What it was before it became busy, or what is left of that.
+    #[must_use]
+    pub const fn settled(self) -> Self {
+        if self.frame() == 0 { Self::EMPTY } else { Self(self.0 & !(3 | CONTENDED | REVOKED) | PRESENT) }
     }
     /// The frame that may be mapped; 0 if there is none.
     pub const fn frame(self) -> u64 {
@@ -107,7 +126,11 @@ mod tests {
         assert_eq!(busy.limited(Some(Rights::RX)).rights(), Rights::R);
         let without = busy.limited(None);
         assert_eq!((without.frame(), without.is_revoked(), without.is_contended()), (0, true, true));
-        assert_eq!(busy.busy(), word.busy());
+        assert_eq!((busy.busy(), busy.settled(), without.settled()), (word.busy(), word, Local::EMPTY));
+        let copy = Local::copy(0x1000, Rights::R);
+        assert!(
+            copy.busy().is_copy() && copy.busy().settled() == copy && !copy.busy().limited(None).is_copy()
+        );
         assert!(Local::EMPTY.is_empty() && Local::EMPTY.busy().is_busy() && Local::EMPTY.busy().frame() == 0);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For each page the local word changes first, so that no map item that is still on its way takes effect; then the kernel is asked to
 //! unmap. A word that is busy belongs to a pager thread in the middle of a fault: it is marked revoked, and that
-//! thread starts over. Nothing here waits for anybody or calls anybody but the kernel, so whoever asks for it gets its answer.
+//! thread starts over. A copy of the node's own, of a replicated page, is freed when the kernel is done. Nothing here waits for anybody or calls anybody but the kernel, so whoever asks for it gets its answer.
 
 use skerry_abi::Rights;
 
@@ -54,6 +54,8 @@ pub enum Effect {
         /// What may stay; `None`: nothing.
         keep: Option<Rights>,
     },
+    /// Gives the node's own copy of this page back to its pool.
+    Free(u8, u64),
     /// The end.
     Done,
 }
@@ -64,6 +66,7 @@ enum At {
     Look(u8),
     Change(u8, Local),
     Unmap(u8),
+    Free(u8),
 }
 
 /// A batch being revoked.
@@ -72,6 +75,8 @@ pub struct Revoke<const N: usize> {
     order: Order,
     /// Frames to be unmapped; 0 where there is nothing to do.
     frames: [u64; N],
+    /// Which of them are copies of this node.
+    copies: u64,
     used: Used,
     at: At,
 }
@@ -82,7 +87,7 @@ impl<const N: usize> Revoke<N> {
     /// Carries this order out; pages above `N` are not looked at.
     pub const fn new(order: Order) -> Self {
         let () = Self::FITS;
-        Self { order, frames: [0; N], used: Used { accessed: 0, dirty: 0 }, at: At::Begin }
+        Self { order, frames: [0; N], copies: 0, used: Used { accessed: 0, dirty: 0 }, at: At::Begin }
     }
 
     /// How the kernel says the pages were used.
@@ -103,6 +108,7 @@ impl<const N: usize> Revoke<N> {
                 self.used.dirty |= (answer >> 1 & 1) << page;
                 self.unmapped(page)
             }
+            At::Free(page) => self.unmap(page + 1),
         }
     }
 
@@ -145,6 +151,9 @@ impl<const N: usize> Revoke<N> {
 
     fn changed(&mut self, page: u8, old: Local) -> Effect {
         self.frames[usize::from(page)] = old.frame();
+        if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {
+            self.copies |= 1 << page;
+        }
         self.look(page + 1)
     }
 
@@ -161,7 +170,9 @@ impl<const N: usize> Revoke<N> {
     }
 
     fn unmapped(&mut self, page: u8) -> Effect {
-        if kept(Rule::WordBeforeUnmap) {
+        if self.copies >> page & 1 != 0 {
+            self.to(At::Free(page), Effect::Free(page, self.frames[usize::from(page)]))
+        } else if kept(Rule::WordBeforeUnmap) {
             self.unmap(page + 1)
         } else {
             self.to(At::Look(page), Effect::Access(page, Word::Local, Access::Load))

@@ -58,6 +58,8 @@ rules! {
     ClaimFirst,
     /// Before entries are looked at, everybody forgets a dead pager's requests and has none of its frames in hand.
     ForgetFirst,
+    /// A node that loses its own copy of a page frees it.
+    FreeCopies,
     /// After a pager's death everybody is woken, for it may have owed that.
     WakeAfterDeath,
     /// A pager acknowledges a death when each of its threads has been at a point where it waits (kept by the model's pagers).

@@ -44,6 +44,9 @@ pub(super) struct Client {
     pub(super) asked: u8,
 }
 
+/// Batches of one page.
+const PAGE: [&[u8]; PAGES] = [&[0], &[1]];
+
 /// More often than this nobody may have to start over in these scenarios.
 const PATIENCE: u8 = 16;
 
@@ -139,6 +142,7 @@ impl World {
             Do::Unmap(pages) => lead(me, Goal::Unmap, pages),
             Do::Allow(pages) => lead(me, Goal::Allow(Rights::RW), pages),
             Do::Protect(pages) => lead(me, Goal::Restrict(Rights::R), pages),
+            Do::Replicate(pages) => lead(me, Goal::Replicate, pages),
             Do::Move(pages, node) => lead(me, Goal::Migrate(node), pages),
         };
     }
@@ -187,6 +191,15 @@ impl World {
                 self.give_back(thread.node, frame);
                 0
             }
+            fault::Effect::Copy(source) => {
+                Fact::Copied.note(seen);
+                self.copy_of(scenario.me(c), page, source)
+            }
+            fault::Effect::Collapse => {
+                Fact::Collapsed.note(seen);
+                self.clients[c].phase = lead(scenario.me(c), Goal::Collapse, PAGE[page]);
+                return;
+            }
             fault::Effect::WakeNode => {
                 self.wake(scenario, Some(thread.node), c);
                 Fact::NodeWoken.note(seen);
@@ -211,6 +224,19 @@ impl World {
         };
         let next = machine.step(answer);
         self.clients[c].phase = Phase::Fault(machine, next);
+    }
+
+    /// A copy of a frame in the node's own pool.
+    fn copy_of(&mut self, me: Me, page: usize, source: u64) -> u64 {
+        if home(frame(source)) == me.node {
+            return source;
+        }
+        let copy = self.take(me.node, page, me);
+        if copy == 0 {
+            return source;
+        }
+        self.contents[frame(copy)] = self.contents[frame(source)];
+        copy
     }
 
     /// The kernel of client `c` gets round to the map item: mapped if the guard word is still as expected.
@@ -240,7 +266,9 @@ impl World {
         effect: lead::Effect,
         seen: &mut u64,
     ) {
-        let pages = self.clients[c].task(scenario.script(c)).pages();
+        let task = self.clients[c].task(scenario.script(c));
+        // A fault may need a leader, too.
+        let pages = task.access().map_or(task.pages(), |(page, _)| PAGE[usize::from(page)]);
         if effect == lead::Effect::Done {
             for index in 0..pages.len() {
                 match machine.outcome(index) {
@@ -248,6 +276,10 @@ impl World {
                     Outcome::Open | Outcome::Held => self.wrong = Some("a leader left a page"),
                     _ => {}
                 }
+            }
+            if task.access().is_some() {
+                self.clients[c].phase = Phase::Ready;
+                return self.again(c);
             }
             return self.clients[c].finish();
         }
@@ -283,6 +315,7 @@ impl World {
                 self.contents[frame(to)] = self.contents[frame(from)];
                 self.cached[frame(to)] = true;
             }
+            lead::Effect::FreeCopy(_, address) => self.free_copy(address),
             lead::Effect::Free(_, frame) => self.give_back(node, frame),
             lead::Effect::Wake => {
                 self.wake(scenario, None, c);

@@ -33,6 +33,10 @@ facts! {
     FrameReturned,
     /// A pool is empty.
     NoFrame,
+    /// A node made a copy.
+    Copied,
+    /// A write ended a page's replication.
+    Collapsed,
     /// A dead pager was cleared up after.
     Recovered,
     /// A request of a dead pager was still in a mailbox.

@@ -5,6 +5,7 @@ use super::scenario::{FRAMES, NODES, PAGES, Scenario};
 use super::world::{World, frame};
 use crate::entry::{Entry, State};
 use crate::local::Local;
+use skerry_abi::Rights;
 
 fn ensure(holds: bool, what: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(what) }
@@ -19,13 +20,23 @@ pub(super) fn always(world: &World) -> Result<(), &'static str> {
         }
     }
     for f in 0..NODES * FRAMES {
-        let holders = (0..PAGES).filter(|&page| holds(world.master[page], f)).count();
+        let holders = holders(world, f);
         let lists = usize::from(world.free[f]) + usize::from(world.returning[f].is_some());
         ensure(lists <= 1, "a frame is in two free lists")?;
         ensure(holders <= 1, "two pages have one frame")?;
         ensure(lists + holders <= 1, "a frame of the table is free")?;
     }
     world.wrong.map_or(Ok(()), Err)
+}
+
+/// How often a frame is used: in the table, or as a node's own copy.
+fn holders(world: &World, f: usize) -> usize {
+    let copies = world
+        .local
+        .iter()
+        .flatten()
+        .filter(|&&word| Local(word).is_copy() && frame(Local(word).frame()) == f);
+    (0..PAGES).filter(|&page| holds(world.master[page], f)).count() + copies.count()
 }
 
 fn holds(entry: u64, f: usize) -> bool {
@@ -42,7 +53,10 @@ fn mapping(world: &World, node: usize, page: usize, entry: Entry) -> Result<(), 
     let f = frame(mapped.frame());
     ensure(!world.free[f] && world.returning[f].is_none(), "a free frame is mapped")?;
     ensure(entry.state() != State::Empty, "an unmapped page is mapped")?;
-    ensure(entry.frame() == mapped.frame(), "two frames for one address")?;
+    let copy = mapped.is_copy() && matches!(entry.state(), State::Busy | State::Replicated);
+    ensure(copy || entry.frame() == mapped.frame(), "two frames for one address")?;
+    let writes = entry.state() == State::Replicated && mapped.rights().contains(Rights::W);
+    ensure(!writes, "a replicated page is writable")?;
     ensure(world.sharers[page] >> node & 1 != 0, "a node maps a page without being a sharer")?;
     let allowed = entry.state() == State::Busy || entry.rights().contains(mapped.rights());
     ensure(allowed, "a page is mapped with rights that were taken away")
@@ -62,12 +76,13 @@ pub(super) fn at_rest(world: &World, scenario: &Scenario) -> Result<(), &'static
             let shares = world.sharers[page] >> node & 1 != 0;
             ensure(!word.is_busy(), "a local word remains busy")?;
             ensure(word.is_present() == shares, "the sharers are not those that have the page")?;
-            let same = !shares || word.frame() == entry.frame() && entry.rights().contains(word.rights());
+            let same = !shares
+                || (word.is_copy() || word.frame() == entry.frame())
+                    && entry.rights().contains(word.rights());
             ensure(same, "a local table differs from the master's")?;
         }
     }
     let idle = |n: &super::world::Worker| n.busy.is_none() && n.inbox.iter().all(Option::is_none);
     ensure(world.workers.iter().all(idle), "a worker has something left to do")?;
-    let kept = |f: usize| (0..PAGES).any(|page| holds(world.master[page], f));
-    ensure((0..NODES * FRAMES).all(|f| world.free[f] != kept(f)), "a frame is lost")
+    ensure((0..NODES * FRAMES).all(|f| world.free[f] != (holders(world, f) == 1)), "a frame is lost")
 }

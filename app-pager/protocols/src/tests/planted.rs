@@ -39,6 +39,7 @@ fn case(rule: Rule) -> (Scenario, &'static str) {
         Rule::ForgetFirst => (DEATH, STRANGER),
         Rule::WakeAfterDeath => (DEATH, STUCK),
         Rule::QuietBeforeReuse => (LOST_POOL, FREE),
+        Rule::FreeCopies => (REPLICAS, "a frame is lost"),
         Rule::MaintainBeforeReuse => (UNMAP, "a frame was freed without cache maintenance"),
     }
 }

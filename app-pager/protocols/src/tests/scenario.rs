@@ -25,6 +25,8 @@ pub(super) enum Do {
     Protect(&'static [u8]),
     /// Makes pages writable again.
     Allow(&'static [u8]),
+    /// Lets every node have a copy of its own.
+    Replicate(&'static [u8]),
     /// Moves pages to a node.
     Move(&'static [u8], u16),
 }
@@ -33,7 +35,11 @@ impl Do {
     /// The pages of a batch.
     pub(super) fn pages(self) -> &'static [u8] {
         match self {
-            Self::Unmap(pages) | Self::Protect(pages) | Self::Allow(pages) | Self::Move(pages, _) => pages,
+            Self::Unmap(pages)
+            | Self::Protect(pages)
+            | Self::Allow(pages)
+            | Self::Replicate(pages)
+            | Self::Move(pages, _) => pages,
             Self::Read(_) | Self::Write(_) => &[],
         }
     }

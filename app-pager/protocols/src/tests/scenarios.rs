@@ -54,6 +54,20 @@ pub(super) const TWO_PAGES: Scenario = scenario(
     thread(1, &[Write(1), Move(&[1, 0], 2)]),
     thread(2, &[Protect(&[1])]),
 );
+/// A page is replicated, read everywhere, and written.
+pub(super) const REPLICAS: Scenario = scenario(
+    thread(0, &[Write(0), Replicate(&[0])]),
+    thread(1, &[Read(0), Read(0)]),
+    thread(2, &[Read(0), Write(0)]),
+);
+/// Copies are made while it is replicated again and unmapped.
+pub(super) const REPLICAS_GO: Scenario =
+    scenario(thread(0, &[Write(0), Replicate(&[0]), Unmap(&[0])]), thread(1, &[Read(0)]), thread(2, &[]));
+/// A pager dies while there are copies.
+pub(super) const DEATH_OF_A_COPY: Scenario = Scenario {
+    crash: Some(1),
+    ..scenario(thread(0, &[Write(0), Replicate(&[0]), Write(0)]), thread(1, &[Read(0)]), thread(2, &[]))
+};
 /// A pager dies while it unmaps a page in another node's frame.
 pub(super) const DEATH: Scenario = Scenario {
     home: [Some(1), None],
@@ -72,7 +86,12 @@ pub(super) const DEATH_OF_A_MOVER: Scenario = Scenario {
     ..scenario(thread(0, &[Write(0), Write(0)]), thread(1, &[Move(&[0], 2)]), thread(2, &[]))
 };
 /// What takes minutes.
-const LONG: [Scenario; 3] = [
+const LONG: [Scenario; 4] = [
+    scenario(
+        thread(0, &[Write(0), Replicate(&[0]), Unmap(&[0])]),
+        thread(1, &[Read(0)]),
+        thread(1, &[Write(0)]),
+    ),
     Scenario {
         home: [Some(0), None],
         crash: Some(0),
@@ -141,7 +160,7 @@ fn two_pages() {
 #[test]
 fn longer_runs() {
     if std::env::var_os("SKERRY_MODEL").is_some_and(|value| value == "long") {
-        LONG.iter().for_each(|scenario| explore("long", *scenario, &[LeaderParked, GuardDropped]));
+        LONG.iter().for_each(|scenario| explore("long", *scenario, &[GuardDropped]));
     }
 }
 #[test]
@@ -155,4 +174,16 @@ fn death_of_an_owner() {
 #[test]
 fn death_of_a_mover() {
     explore("death of a mover", DEATH_OF_A_MOVER, &[Recovered, RequestForgotten, Reclaimed]);
+}
+#[test]
+fn replication() {
+    explore("replicas", REPLICAS, &[Copied, Collapsed, GuardDropped]);
+}
+#[test]
+fn replicas_that_go() {
+    explore("replicas go", REPLICAS_GO, &[Copied, GuardDropped, FaultParked]);
+}
+#[test]
+fn death_of_the_owner_of_a_copy() {
+    explore("death of a copy", DEATH_OF_A_COPY, &[Copied, Collapsed, Recovered]);
 }

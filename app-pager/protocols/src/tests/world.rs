@@ -171,6 +171,10 @@ impl World {
                 self.access(n as u16, usize::from(pages[usize::from(page)]), word, access, seen)
             }
             revoke::Effect::Unmap { frame, keep, .. } => self.unmap(n, frame, keep),
+            revoke::Effect::Free(_, address) => {
+                self.free_copy(address);
+                0
+            }
             revoke::Effect::Done => {
                 let asker = usize::from(scenario.node(c));
                 if !kept(Rule::WorkersNeverCall) && self.workers[n].calls.is_none() {
@@ -260,6 +264,12 @@ impl World {
         self.free[f] = true;
         self.contents[f] = 0;
         self.record[f] = Record::FREE.0;
+    }
+
+    /// Frees a node's own copy of a page.
+    pub(super) fn free_copy(&mut self, address: u64) {
+        self.cached[frame(address)] = false;
+        self.put(frame(address));
     }
 
     /// Frees a frame from `node`: by message, if it is another node's.
