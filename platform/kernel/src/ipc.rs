@@ -224,12 +224,14 @@ impl<H: Hal> Kernel<'_, H> {
         self.threads[t as usize].domain as Domain
     }
 
-    /// Copies the words of the message that `s` sends, the first to `to[0]`.
+    /// Copies the words of the message that `s` sends, the first to `to[0]`. Those that travel in registers are written always: a
+    /// receiver may load all of them, and must not find what others have left there.
     pub(crate) fn copy_out(&mut self, s: u32, used: usize, to: &[AtomicU64]) {
-        let to = &to[..used.min(MAX_WORDS).min(to.len())];
+        let to = &to[..used.clamp(REGISTER_WORDS, MAX_WORDS).min(to.len())];
         let thread = &self.threads[s as usize];
         if thread.op.kind != Kind::Ipc {
-            (1..).zip(to).for_each(|(i, to)| to.store(thread.kernel_word(i), Ordering::Relaxed));
+            let word = |i| if i <= used { thread.kernel_word(i) } else { 0 };
+            (1..).zip(to).for_each(|(i, to)| to.store(word(i), Ordering::Relaxed));
             return;
         }
         let registers = &thread.context.x[3..3 + REGISTER_WORDS];

@@ -173,3 +173,41 @@ fn calls_and_answers_go_the_short_way() {
         }
     }
 }
+
+/// A message carries no word that its sender did not have, whoever used the slots of the ring before.
+#[test]
+fn short_messages_carry_nothing_of_others() {
+    const SECRET: u64 = 0x5ec2_e700;
+    let mut w = world(2, 1);
+    let (_, accomplice) = program(&mut w[1], 20);
+    let (_, victim) = program(&mut w[0], 20);
+    let (_, attacker) = program(&mut w[0], 20);
+    let listen = |w: &mut [TestKernel]| {
+        ipc(&mut w[1], accomplice, Ipc::receive(ThreadId::ANY));
+        w[1].pick();
+    };
+    listen(&mut w);
+    for _ in 0..2 * crate::ring::SLOTS {
+        // The victim's words have been in every slot.
+        ipc(&mut w[0], victim, Ipc::send(accomplice, 1, &[SECRET; 8]));
+        settle(&mut w);
+        listen(&mut w);
+    }
+    assert_eq!(state(&w[0], victim), State::Ready);
+    for _ in 0..crate::ring::SLOTS {
+        // A deadline keeps the sender from the short way, and nothing the receiver.
+        let call = Ipc { receive_timeout: Timeout(1000), ..Ipc::call(accomplice, 1, &[]) };
+        let t = run(&mut w[0], attacker);
+        w[0].thread_mut(t).context.x.fill(7);
+        ipc(&mut w[0], attacker, call);
+        w[0].pick();
+        let taken = w[1].fast_doorbell(1).map(|(id, _)| id);
+        assert_eq!(taken, Some(accomplice), "the short way in");
+        let x = w[1].thread(w[1].find(accomplice).unwrap()).context.x;
+        assert!(x.iter().all(|&word| word != SECRET), "{x:x?}");
+        ipc(&mut w[1], accomplice, Ipc { from: ThreadId::ANY, ..Ipc::send(attacker, 1, &[]) });
+        w[1].pick();
+        settle(&mut w);
+        assert_eq!(state(&w[0], attacker), State::Ready);
+    }
+}

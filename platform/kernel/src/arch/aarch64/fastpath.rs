@@ -37,12 +37,11 @@ fn general_ipc() -> *mut Context {
 
 fn shared_ipc() -> Option<*mut Context> {
     shared(|kernel, cpu| {
-        let number = cpu.cpu.into();
-        if let Some((from, to)) = kernel.fast_ipc(number) {
-            return Some(switch(cpu, from, to));
+        if let Some((from, to)) = kernel.fast_ipc(cpu) {
+            return Some(percpu::with(|own| switch(own, from, to)));
         }
-        let (from, to) = kernel.fast_answer(number)?;
-        Some(switch(cpu, from, to))
+        let (from, to) = kernel.fast_answer(cpu)?;
+        Some(percpu::with(|own| switch(own, from, to)))
     })
 }
 
@@ -54,8 +53,8 @@ pub(super) extern "C" fn abort(esr: u64, far: u64) -> *mut Context {
             // See the assembly.
             yield_cpu();
             shared(|kernel, cpu| {
-                let (from, to) = kernel.fast_fault(cpu.cpu.into(), address, access, esr)?;
-                Some(switch(cpu, from, to))
+                let (from, to) = kernel.fast_fault(cpu, address, access, esr)?;
+                Some(percpu::with(|own| switch(own, from, to)))
             })
         }
         _ => None,
@@ -79,12 +78,11 @@ pub(super) extern "C" fn unmap(fpage: u64, space: u16) -> u64 {
 
 /// Runs `f` under the lock of a cluster of several CPUs.
 #[inline(never)]
-fn shared<R>(f: impl FnOnce(&mut TheKernel, &mut PerCpu) -> Option<R>) -> Option<R> {
+fn shared<R>(f: impl FnOnce(&mut TheKernel, usize) -> Option<R>) -> Option<R> {
+    let cpu = percpu::with(|own| own.cpu);
     KERNEL.with(|kernel| {
-        percpu::with(|cpu| {
-            kernel.enter(cpu.cpu);
-            f(kernel, cpu)
-        })
+        kernel.enter(cpu);
+        f(kernel, cpu.into())
     })
 }
 
