@@ -267,7 +267,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let Some(ring) = self.peers[cluster].inbound else { return false };
         let request = ring.front(Lane::Requests);
         if let Some(slot) = ring.front(Lane::Responses) {
-            self.take_response(slot);
+            self.take_response(cluster, slot);
             ring.release(Lane::Responses);
         } else if let Some(slot) = request {
             let head = Head::read(slot);

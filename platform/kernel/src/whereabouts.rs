@@ -25,7 +25,7 @@ impl Hints {
     fn place(&mut self, id: ThreadId) -> &mut (ThreadId, u16) {
         &mut self.0[(id.slot() ^ id.cluster()) as usize % HINTS]
     }
-    fn get(&self, id: ThreadId) -> Option<u16> {
+    pub(crate) fn get(&self, id: ThreadId) -> Option<u16> {
         let (hinted, at) = self.0[(id.slot() ^ id.cluster()) as usize % HINTS];
         (hinted == id).then_some(at)
     }
@@ -69,6 +69,24 @@ impl<H: Hal> Kernel<'_, H> {
         match self.find_immigrant(id) {
             Some(t) if self.threads[t as usize].is_live() => None,
             _ => Some(usize::from(self.hints.get(id).unwrap_or(id.cluster()))),
+        }
+    }
+
+    /// Where a packet goes on to whose thread is not in this cluster: to its birth cluster, and from there to where it is. (Not to where a
+    /// hint says it is: two clusters could send a packet to and fro.) While its last move is not known there, the packet may come
+    /// back, and go there again. `None`: the thread is gone.
+    pub(crate) fn onward(&self, id: ThreadId) -> Option<u16> {
+        match id.cluster() == self.cluster {
+            true => self.elsewhere(id).map(|cluster| cluster as u16),
+            false => Some(id.cluster()),
+        }
+    }
+
+    /// Where a thread may be that is not in cluster `peer`, which was asked for it: it may have moved on meanwhile, or come here.
+    pub(crate) fn beyond(&self, id: ThreadId, peer: u16) -> Option<u16> {
+        match self.find(id) {
+            Some(_) => Some(self.cluster),
+            None => self.onward(id).filter(|&cluster| cluster != peer),
         }
     }
 

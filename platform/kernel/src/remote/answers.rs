@@ -10,7 +10,7 @@ use crate::thread::State;
 use skerry_abi::{Error, ThreadId};
 
 impl<H: Hal> Kernel<'_, H> {
-    pub(super) fn take_response(&mut self, slot: Slot<'_>) {
+    pub(super) fn take_response(&mut self, cluster: usize, slot: Slot<'_>) {
         let head = Head::read(slot);
         if matches!(head.kind, kind::DATA | kind::GONE) {
             return self.pulled(head, slot);
@@ -19,7 +19,7 @@ impl<H: Hal> Kernel<'_, H> {
             return self.take_journey_answer(head);
         }
         if head.kind == kind::DELIVERED {
-            self.end_watch(head.sender, head.receiver);
+            self.end_watch(cluster, head.sender, head.receiver);
         }
         let Some(t) = self.find_waiting(head) else { return };
         match head.kind {
@@ -28,18 +28,14 @@ impl<H: Hal> Kernel<'_, H> {
                 let in_receive = head.argument & IN_RECEIVE != 0;
                 self.follow(t, head.receiver, head.argument as u16, in_receive);
             }
-            kind::FAILED
-                if Error::from_code(head.argument) == Error::NoSuchThread
-                    && head.receiver.cluster() != self.threads[t as usize].remote.peer
-                    && head.receiver.cluster() != self.cluster =>
-            {
-                // The hint was wrong: its birth cluster knows better.
-                let in_receive = self.threads[t as usize].remote.delivered;
-                self.follow(t, head.receiver, head.receiver.cluster(), in_receive);
-            }
             kind::FAILED => {
-                let in_receive = self.threads[t as usize].remote.delivered;
-                self.end_remote(t, Some(Error::from_code(head.argument)), in_receive);
+                let remote = &self.threads[t as usize].remote;
+                let (peer, in_receive, error) =
+                    (remote.peer, remote.delivered, Error::from_code(head.argument));
+                match self.beyond(head.receiver, peer).filter(|_| error == Error::NoSuchThread) {
+                    Some(cluster) => self.follow(t, head.receiver, cluster, in_receive),
+                    None => self.end_remote(t, Some(error), in_receive),
+                }
             }
             kind::CANCELLED => self.end_remote(t, None, head.argument & IN_RECEIVE != 0),
             kind::WATCHED => self.watching(t),
@@ -64,19 +60,22 @@ impl<H: Hal> Kernel<'_, H> {
         self.go_on_waiting(t, patience);
     }
 
-    /// The thread that `t` receives from lives, and its end will be told. It may have sent something meanwhile.
+    /// The thread that `t` receives from lives, and its end will be told. It may have sent something meanwhile. (If it has even come to this
+    /// cluster meanwhile, the word that it has moved is on its way.)
     fn watching(&mut self, t: u32) {
         let remote = &mut self.threads[t as usize].remote;
         if remote.request != Request::Watch {
             return;
         }
         remote.request = Request::Watching;
-        if let Some(index) = self.next_sender(t) {
+        let sender = self.next_sender(t);
+        if let Some(guest) = sender.and_then(|index| index.checked_sub(self.threads.len() as u32)) {
             self.leave_peer(t);
             self.clear_deadline(t);
             let Self { threads, links, .. } = self;
+            let index = threads.len() as u32 + guest;
             threads[t as usize].senders.remove(links, index);
-            if !self.pull(t, index - self.threads.len() as u32) {
+            if !self.pull(t, guest) {
                 self.fail(t, Error::NodeDown, true);
             }
         }
@@ -98,12 +97,14 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// The message of `sender` here reaches `receiver`, which perhaps receives from it only: then its watch is over.
-    pub(super) fn end_watch(&mut self, sender: ThreadId, receiver: ThreadId) {
-        if let Some(guest) = self.guests.find(receiver)
-            && self.guests.get(guest).stay == Stay::Watches(sender)
-        {
-            self.forget(guest);
+    /// The message of `sender` here reaches `receiver` in that cluster, which perhaps receives from it only: then its watch is over. (But not
+    /// one that it began in another cluster, after it had received the message and moved on.)
+    pub(super) fn end_watch(&mut self, cluster: usize, sender: ThreadId, receiver: ThreadId) {
+        if let Some(guest) = self.guests.find(receiver) {
+            let entry = self.guests.get(guest);
+            if entry.stay == Stay::Watches(sender) && usize::from(entry.at) == cluster {
+                self.forget(guest);
+            }
         }
     }
 

@@ -213,6 +213,8 @@ impl<H: Hal> Kernel<'_, H> {
         let t = self.admit(head.sender, to, (place >> 16) as u16, place as u8)?;
         let Self { threads, cold, hal, utcbs, .. } = self;
         let (thread, cold) = (&mut threads[t as usize], &mut cold[t as usize]);
+        // Its operations are numbered on, so that no old packet is taken for one of the present one.
+        thread.remote.seq = head.seq;
         (cold.slice, cold.slice_left, cold.moves) = (word(SLICE), 0, word(MOVES) as u32);
         let context = &mut thread.context;
         hal.copy_in(&slot[HEADER..], &mut context.x);
@@ -290,7 +292,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The partner of a waiting thread of ours is in another cluster: tries again there.
     pub(super) fn follow(&mut self, t: u32, partner: ThreadId, cluster: u16, in_receive: bool) {
-        if partner.cluster() != self.cluster {
+        if partner.cluster() != self.cluster && cluster != self.cluster {
             self.hints.set(partner, cluster);
         }
         self.leave_peer(t);
@@ -335,8 +337,8 @@ impl<H: Hal> Kernel<'_, H> {
         if let Some(t) = self.find(id) {
             // Refused is only the first root thread, which never moves.
             _ = self.delete_thread(t);
-        } else if let Some(cluster) = self.elsewhere(id) {
-            self.kill_remote(id, cluster);
+        } else if let Some(cluster) = self.onward(id) {
+            self.kill_remote(id, cluster.into());
         }
     }
 }

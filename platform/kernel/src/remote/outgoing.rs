@@ -20,6 +20,8 @@ impl<H: Hal> Kernel<'_, H> {
             return Err(Error::ItemAcrossClusters);
         }
         let right = self.reply_right(t);
+        // Who waits for an answer waits where it called from.
+        let cluster = right.map_or(cluster, |guest| usize::from(self.guests.get(guest).at));
         if let Err(error) = self.check_peer(cluster) {
             if let Some(guest) = right {
                 self.forget(guest);

@@ -54,7 +54,9 @@ impl<H: Hal> Kernel<'_, H> {
                     && (granted || head.argument as Domain == self.domain_of(t))
                 {
                     self.notify(t, slot[TAG].load(Relaxed));
-                } else if let Some(to) = self.departed(head.sender) {
+                } else if self.find(head.sender).is_none()
+                    && let Some(to) = self.onward(head.sender)
+                {
                     let bits = slot[TAG].load(Relaxed);
                     self.forward(head.sender, to.into(), Stay::Notes { bits, rights: head.argument });
                 }
@@ -194,7 +196,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             return Some(head.answer(kind::GONE, 0));
         };
-        self.end_watch(head.sender, head.receiver);
+        self.end_watch(cluster, head.sender, head.receiver);
         let slot = self.response_slot(cluster)?;
         let call = self.threads[t as usize].op.is_call();
         self.write_message(t, slot);

@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::scenario::THREADS;
 use super::{Exploration, State as Seen};
 use crate::guests::Stay;
-use crate::remote::{Ending, KIND, Request, kind};
+use crate::remote::{Ending, KIND, Place, Request, kind};
 use crate::ring::Lane;
 use crate::thread::State;
 use core::sync::atomic::Ordering;
@@ -71,6 +71,28 @@ facts! {
     Notes,
     /// Both directions carry packets at the same time.
     BothWays,
+    /// A thread is on its way to another cluster.
+    Moving,
+    /// It is to be deleted there.
+    DoomedMoving,
+    /// Another cluster has to let go of it first.
+    AskedToLetGo,
+    /// It waits for room.
+    MoveWithoutCredit,
+    /// It is in a receive phase, and in another cluster than it began that in.
+    ReceivingAway,
+    /// It is to execute its system call again.
+    Interrupted,
+    /// A sender is told that whom it sends to has moved.
+    Moved,
+    /// One that is queued is told so.
+    Redirected,
+    /// A cluster refuses a thread.
+    Refused,
+    /// A birth cluster is told where its thread is.
+    Located,
+    /// Or that it has ended.
+    Ended,
 }
 
 /// A set of facts.
@@ -101,6 +123,14 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
         note(Fact::DoomedAwaitingResponse, killed && t.state == State::AwaitingResponse);
         note(Fact::DoomedPulling, killed && t.state == State::Pulling);
         note(Fact::DoomedAwaitingCredit, killed && t.state == State::AwaitingCredit);
+        let away = machine.at(i) != Some(usize::from(t.id.cluster()));
+        let moves = t.state == State::Moving;
+        note(Fact::Moving, moves);
+        note(Fact::DoomedMoving, moves && t.doomed);
+        note(Fact::MoveWithoutCredit, moves && t.remote.place == Place::Waiting);
+        note(Fact::AskedToLetGo, t.remote.ending == Ending::Restart && t.state == State::AwaitingResponse);
+        note(Fact::ReceivingAway, away && t.state == State::Receiving);
+        note(Fact::Interrupted, t.state == State::Ready && Machine::is_interrupted(t));
     }
     for (me, k) in machine.kernels.iter().enumerate() {
         note(Fact::Queued, k.guests.iter().any(|g| matches!(g.stay, Stay::Queued(_))));
@@ -123,6 +153,11 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
                 note(Fact::Cancel, kind == kind::CANCEL);
                 note(Fact::Late, kind == kind::LATE);
                 note(Fact::Cancelled, kind == kind::CANCELLED);
+                note(Fact::Moved, kind == kind::MOVED);
+                note(Fact::Redirected, kind == kind::REDIRECT);
+                note(Fact::Refused, kind == kind::REFUSED);
+                note(Fact::Located, kind == kind::LOCATED);
+                note(Fact::Ended, kind == kind::ENDED);
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Everything here is learnt the way a user program would learn it, from the results of system calls, so that the
 //! properties speak about what programs see and not about how the kernel works.
 
-use super::scenario::{Do, Scenario, THREADS};
-use skerry_abi::Tag;
+use super::scenario::{CLUSTERS, Do, Scenario, THREADS};
+use skerry_abi::{Error, SpaceId, Tag};
 use std::format;
 use std::string::String;
 
@@ -37,16 +37,21 @@ pub(super) struct Ghost {
     pub(super) fates: [[(Fate, u8); OPERATIONS]; THREADS],
     /// Whom each of them is for.
     pub(super) dests: [[u8; OPERATIONS]; THREADS],
+    /// The space that its sender was in.
+    pub(super) origins: [[SpaceId; OPERATIONS]; THREADS],
     /// Notification bits, by receiver: sent (or just being sent), and received.
     pub(super) posted: [u64; THREADS],
     pub(super) noticed: [u64; THREADS],
     /// Whom a thread received from last.
     pub(super) partner: [Option<u8>; THREADS],
     /// The space that may answer a thread's call, by the thread's index.
-    pub(super) owed: [Option<u8>; THREADS],
+    pub(super) owed: [Option<SpaceId>; THREADS],
+    /// Who has been deleted, or will be as soon as everybody has let go of it.
+    pub(super) killed: [bool; THREADS],
     /// Environment events so far.
     pub(super) kills: u8,
-    pub(super) expired: [bool; 2],
+    pub(super) moves: u8,
+    pub(super) expired: [bool; CLUSTERS],
 }
 
 /// The result of an IPC as the registers and the UTCB show it.
@@ -68,8 +73,9 @@ pub(super) fn bit(thread: usize, operation: u8) -> u64 {
 }
 
 impl Ghost {
-    pub(super) fn begin(&mut self, i: usize, what: Do) {
+    pub(super) fn begin(&mut self, i: usize, what: Do, space: SpaceId) {
         let operation = self.begun[i];
+        self.origins[i][usize::from(operation)] = space;
         if let Do::Notify(to) = what {
             self.posted[usize::from(to)] |= bit(i, operation);
         }
@@ -81,11 +87,16 @@ impl Ghost {
         }
     }
 
-    /// Thread `i` came back from its receive phase with a message.
+    /// Thread `i` begins its open operation again, in another space.
+    pub(super) fn begin_again(&mut self, i: usize, space: SpaceId) {
+        self.origins[i][usize::from(self.begun[i] - 1)] = space;
+    }
+
+    /// Thread `i`, in this space, came back from its receive phase with a message.
     pub(super) fn received(
         &mut self,
         scenario: &Scenario,
-        i: usize,
+        (i, space): (usize, SpaceId),
         result: &Result,
     ) -> core::result::Result<(), String> {
         let number = result.words[0];
@@ -117,13 +128,13 @@ impl Ghost {
             return Err(format!("message {number} was delivered after its sender was told: {:?}", fate.0));
         }
         let permitted = from.domain == to.domain || from.may_send_to.contains(&(i as u8));
-        let owed = self.owed[i].take() == Some(from.space);
+        let owed = self.owed[i].take() == Some(self.origins[sender][operation]);
         if !permitted && !owed {
             return Err(format!("message {number} needed a reply right that nobody held"));
         }
         self.partner[i] = Some(sender as u8);
         if self.open[sender].is_some_and(Do::is_call) && self.begun[sender] == operation as u8 + 1 {
-            self.owed[sender] = Some(to.space);
+            self.owed[sender] = Some(space);
         }
         Ok(())
     }
@@ -149,10 +160,19 @@ impl Ghost {
         }
     }
 
-    /// The open operation of thread `i` ended with this tag.
-    pub(super) fn ended(&mut self, i: usize, tag: Tag) -> core::result::Result<(), String> {
+    /// The open operation of thread `i` ended with this tag. These threads live.
+    pub(super) fn ended(
+        &mut self,
+        i: usize,
+        tag: Tag,
+        living: &[bool; THREADS],
+    ) -> core::result::Result<(), String> {
         let Some(what) = self.open[i].take() else { return Ok(()) };
         self.owed[i] = None;
+        let dest = what.sends(self.partner[i]).filter(|&dest| living[usize::from(dest)]);
+        if let (Some(Error::NoSuchThread), Some(dest)) = (tag.error(), dest) {
+            return Err(format!("{what:?} of thread {i} ended as if thread {dest} were gone"));
+        }
         let (fate, count) = &mut self.fates[i][usize::from(self.begun[i] - 1)];
         if *fate != Fate::Open {
             return Ok(());

@@ -1,17 +1,20 @@
 //! A scenario's machine made of real kernels, and the events that can happen on it.
 
 use super::ghost::{Ghost, Result as Outcome, bit, number};
-use super::scenario::{Do, Scenario, THREADS, Thread};
+use super::scenario::{CLUSTERS, Do, Scenario, THREADS, Thread};
 use crate::birth::NewThread;
+use crate::control::Done;
 use crate::kernel::{Event, UTCB_MR0};
+use crate::migrate::Destination;
 use crate::ring::Lane;
 use crate::tests::arenas::Rings;
 use crate::tests::world::TestKernel;
-use crate::thread::State;
+use crate::thread::{State, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::message::{REGISTER_WORDS, kernel_label};
 use skerry_abi::syscall::{IPC, NOTIFY};
-use skerry_abi::{CpuId, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{CpuId, Error, SpaceId, Tag, ThreadId, Timeout};
+use std::format;
 use std::string::String;
 use std::vec::Vec;
 
@@ -19,14 +22,20 @@ use std::vec::Vec;
 pub(super) const WORDS: usize = REGISTER_WORDS + 1;
 /// When finite time-outs pass.
 const LATER: u64 = 100;
+/// Where programs are. A kernel that wants a system call to be executed again sets them back.
+const PC: u64 = 0x1000;
 
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Action {
     /// A thread executes a system call.
     Do(u8, Do),
-    /// A cluster handles the oldest packet from the other one.
-    Deliver { to: u8 },
+    /// A thread whose system call was interrupted by a move executes it again.
+    Again(u8),
+    /// A privileged thread of the same cluster moves this thread.
+    Move(u8, u8),
+    /// A cluster handles the oldest packet from another one.
+    Deliver { from: u8, to: u8 },
     /// A privileged thread of the same cluster, on its first CPU, deletes this thread.
     Kill(u8),
     /// Its CPU notices that its thread was deleted by another CPU.
@@ -39,7 +48,8 @@ pub(super) struct Machine<'m> {
     pub(super) kernels: Vec<TestKernel<'m>>,
     pub(super) rings: &'m Rings,
     pub(super) ids: [ThreadId; THREADS],
-    pub(super) spaces: [SpaceId; THREADS],
+    /// In which space of each cluster a thread can be.
+    spaces: [[SpaceId; CLUSTERS]; THREADS],
     pub(super) ghost: Ghost,
     scenario: &'m Scenario,
 }
@@ -53,29 +63,35 @@ impl<'m> Machine<'m> {
             k.create_thread(new_thread(root, k.this_cpu, 0)).expect("room");
             k.peers.iter_mut().for_each(|peer| peer.limit = scenario.credit);
         }
-        let (mut ids, mut spaces) = ([ThreadId::NIL; THREADS], [SpaceId::NIL; THREADS]);
+        let (mut ids, mut spaces) = ([ThreadId::NIL; THREADS], [[SpaceId::NIL; CLUSTERS]; THREADS]);
         for (i, thread) in scenario.threads.iter().enumerate() {
-            let k = &mut kernels[usize::from(thread.cluster)];
             let twin = |j: &usize| {
                 scenario.threads[*j].space == thread.space && scenario.threads[*j].cluster == thread.cluster
             };
-            spaces[i] = match (0..i).find(twin) {
-                Some(j) => spaces[j],
-                None => k.create_space(thread.domain, false).expect("room"),
-            };
+            let twin = (0..i).find(twin);
+            for (c, k) in kernels.iter_mut().enumerate() {
+                if c == usize::from(thread.cluster) || scenario.movers.contains(&(i as u8)) {
+                    let found = twin.map(|j| spaces[j][c]).filter(|&space| space != SpaceId::NIL);
+                    spaces[i][c] =
+                        found.unwrap_or_else(|| k.create_space(thread.domain, false).expect("room"));
+                }
+            }
+            let home = usize::from(thread.cluster);
+            let k = &mut kernels[home];
             let cpu = Self::cpu(scenario, i);
-            ids[i] = k.create_thread(new_thread(spaces[i], cpu, i as u16)).expect("room");
+            ids[i] = k.create_thread(new_thread(spaces[i][home], cpu, i as u16)).expect("room");
             k.enter(cpu);
             let t = k.find(ids[i]).expect("just created");
-            k.start_thread(t, 0x1000, 0x2000, 0).expect("just created");
+            k.start_thread(t, PC, 0x2000, 0).expect("just created");
             k.pick();
         }
         for (i, thread) in scenario.threads.iter().enumerate() {
-            let k = &mut kernels[usize::from(thread.cluster)];
-            for &partner in thread.may_send_to {
-                k.spaces[usize::from(spaces[i].slot())]
-                    .grant_partner(ids[usize::from(partner)])
-                    .expect("room");
+            for (k, space) in kernels.iter_mut().zip(spaces[i]).filter(|(_, space)| *space != SpaceId::NIL) {
+                for &partner in thread.may_send_to {
+                    k.spaces[usize::from(space.slot())]
+                        .grant_partner(ids[usize::from(partner)])
+                        .expect("room");
+                }
             }
         }
         let mut machine = Self { kernels, rings, ids, spaces, ghost: Ghost::default(), scenario };
@@ -94,17 +110,45 @@ impl<'m> Machine<'m> {
     fn first_cpu(&self, cluster: u8) -> CpuId {
         (usize::from(cluster) * Self::cpus(self.scenario)) as CpuId
     }
-    pub(super) fn slot(&self, i: usize) -> Option<u32> {
-        self.kernels[usize::from(self.scenario.threads[i].cluster)].find(self.ids[i])
+    /// The cluster that a thread is in; on its way, the one it comes from until it has arrived.
+    pub(super) fn at(&self, i: usize) -> Option<usize> {
+        let state = |c: usize| self.kernels[c].find(self.ids[i]).map(|t| self.kernels[c].thread(t).state);
+        let arrived = |&c: &usize| state(c).is_some_and(|state| state != State::Moving);
+        let clusters = 0..self.kernels.len();
+        clusters.clone().find(arrived).or_else(|| clusters.clone().find(|&c| state(c).is_some()))
+    }
+    pub(super) fn slot(&self, i: usize) -> Option<(usize, u32)> {
+        let at = self.at(i)?;
+        Some((at, self.kernels[at].find(self.ids[i])?))
     }
     /// The control block of a thread that lives.
     pub(super) fn tcb(&self, i: usize) -> Option<&crate::thread::Tcb> {
-        let k = &self.kernels[usize::from(self.scenario.threads[i].cluster)];
-        self.slot(i).map(|t| k.thread(t))
+        self.slot(i).map(|(at, t)| self.kernels[at].thread(t))
     }
-    /// Whether this cluster has to look at its rings.
+    /// The space that a living thread is in.
+    pub(super) fn space(&self, i: usize) -> Option<SpaceId> {
+        self.tcb(i).map(|thread| thread.space_id)
+    }
+    /// Whether a cluster has to look at the ring from another one.
+    pub(super) fn is_waiting(&self, from: u8, to: u8) -> bool {
+        from != to && self.kernels[usize::from(to)].bells.rings(usize::from(from))
+    }
+    /// Whether it has to look at any.
     pub(super) fn in_flight(&self, to: u8) -> bool {
-        self.kernels[usize::from(to)].bells.rings(usize::from(1 - to))
+        (0..self.scenario.clusters).any(|from| self.is_waiting(from, to))
+    }
+    /// Whether threads may move here.
+    pub(super) fn moves(&self) -> bool {
+        self.scenario.moves != 0
+    }
+    /// What the privileged thread of a cluster does.
+    pub(super) fn root(&self, cluster: usize) -> State {
+        let k = &self.kernels[cluster];
+        k.thread(k.find(ThreadId::root(cluster as u16)).expect("nobody deletes it")).state
+    }
+    /// Whether a thread is to execute its system call again.
+    pub(super) fn is_interrupted(thread: &crate::thread::Tcb) -> bool {
+        thread.context.pc != PC
     }
 
     /// Everything that can happen next.
@@ -113,14 +157,27 @@ impl<'m> Machine<'m> {
             let Some(tcb) = self.tcb(i) else { continue };
             let n = i as u8;
             if tcb.doomed {
-                let k = &self.kernels[usize::from(thread.cluster)];
                 let cpu = Self::cpu(self.scenario, i);
-                if k.cpus[usize::from(cpu)].current() == self.slot(i) {
+                let runs =
+                    self.slot(i).map(|(at, t)| self.kernels[at].cpus[usize::from(cpu)].current() == Some(t));
+                if runs == Some(true) {
                     actions.push(Action::Reap(n));
                 }
                 continue;
             }
-            if tcb.state == State::Ready && self.ghost.begun[i] < thread.budget {
+            let at = self.at(i).expect("it lives");
+            let settled = tcb.state != State::Moving && tcb.hold & hold::MOVING == 0;
+            if self.scenario.movers.contains(&n)
+                && settled
+                && self.ghost.moves < self.scenario.moves
+                && self.root(at) == State::Created
+            {
+                let others = (0..self.scenario.clusters).filter(|&to| usize::from(to) != at);
+                actions.extend(others.map(|to| Action::Move(n, to)));
+            }
+            if tcb.state == State::Ready && Self::is_interrupted(tcb) {
+                actions.push(Action::Again(n));
+            } else if tcb.state == State::Ready && self.ghost.begun[i] < thread.budget {
                 let possible = |what: &&Do| {
                     let replies = matches!(what, Do::Reply | Do::ReplyWait);
                     !replies || self.ghost.partner[i].is_some()
@@ -131,10 +188,9 @@ impl<'m> Machine<'m> {
                 actions.push(Action::Kill(n));
             }
         }
-        for cluster in 0..2 {
-            if self.in_flight(cluster) {
-                actions.push(Action::Deliver { to: cluster });
-            }
+        for cluster in 0..self.scenario.clusters {
+            let from = (0..self.scenario.clusters).filter(|&from| self.is_waiting(from, cluster));
+            actions.extend(from.map(|from| Action::Deliver { from, to: cluster }));
             let waits = |t: &Thread| t.cluster == cluster && t.menu.iter().any(|what| what.is_timed());
             let time = self.scenario.time && self.scenario.threads.iter().any(waits);
             if time && !self.ghost.expired[usize::from(cluster)] {
@@ -147,11 +203,38 @@ impl<'m> Machine<'m> {
     pub(super) fn perform(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Do(i, what) => self.system_call(usize::from(i), what),
-            Action::Deliver { to } => {
+            Action::Again(i) => {
+                let (i, space) = (usize::from(i), self.space(usize::from(i)).expect("it lives"));
+                self.ghost.begin_again(i, space);
+                let (at, t) = self.slot(i).expect("it lives");
+                self.kernels[at].thread_mut(t).context.pc = PC;
+                self.enter_kernel(i, IPC);
+            }
+            Action::Move(i, to) => {
+                self.ghost.moves += 1;
+                let (at, t) = self.slot(usize::from(i)).expect("it lives");
+                let space = self.spaces[usize::from(i)][usize::from(to)];
+                let to = Destination {
+                    space,
+                    cpu: self.first_cpu(to),
+                    pager: ThreadId::NIL,
+                    handler: ThreadId::NIL,
+                };
+                let cpu = self.first_cpu(at as u8);
+                let k = &mut self.kernels[at];
+                k.enter(cpu);
+                let root = k.find(ThreadId::root(at as u16)).expect("nobody deletes it");
+                let done = k.migrate(root, t, to);
+                if done != Ok(Done::Waits) {
+                    return Err(format!("a move was refused: {done:?}"));
+                }
+                k.pick();
+            }
+            Action::Deliver { from, to } => {
                 let cpu = self.first_cpu(to);
                 let k = &mut self.kernels[usize::from(to)];
                 k.enter(cpu);
-                let from = usize::from(1 - to);
+                let from = usize::from(from);
                 let alone = !self.scenario.own_cpus;
                 if !(alone && k.fast_doorbell(cpu).is_some()) {
                     k.poll_one(from);
@@ -160,15 +243,17 @@ impl<'m> Machine<'m> {
                 let ring = self.rings.between(from, usize::from(to));
                 if ring.unconsumed(Lane::Requests) + ring.unconsumed(Lane::Responses) == 0 {
                     // Rung again meanwhile, it would find nothing but what it has seen.
-                    k.bells.take(0);
+                    let others = k.bells.take(0) & !(1 << from);
+                    (0..CLUSTERS).filter(|c| others >> c & 1 != 0).for_each(|c| _ = k.bells.ring(c));
                 }
                 k.pick();
             }
             Action::Kill(i) => {
                 self.ghost.kills += 1;
-                let cluster = self.scenario.threads[usize::from(i)].cluster;
-                let (cpu, t) = (self.first_cpu(cluster), self.slot(usize::from(i)).expect("it lives"));
-                let k = &mut self.kernels[usize::from(cluster)];
+                self.ghost.killed[usize::from(i)] = true;
+                let (at, t) = self.slot(usize::from(i)).expect("it lives");
+                let cpu = self.first_cpu(at as u8);
+                let k = &mut self.kernels[at];
                 k.enter(cpu);
                 k.delete_thread(t).expect("not a root thread");
                 k.pick();
@@ -193,12 +278,30 @@ impl<'m> Machine<'m> {
         }
         self.harvest()?;
         self.park();
+        self.release_roots()
+    }
+
+    /// A privileged thread whose move is over is ready for the next one.
+    fn release_roots(&mut self) -> Result<(), String> {
+        for (cluster, k) in self.kernels.iter_mut().enumerate() {
+            let root = k.find(ThreadId::root(cluster as u16)).expect("nobody deletes it");
+            if k.thread(root).state == State::Ready {
+                k.make_unready(root);
+                let thread = k.thread_mut(root);
+                thread.state = State::Created;
+                let code = core::mem::take(&mut thread.context.x[0]);
+                // Deleted meanwhile; or it was there a moment ago, and not all who waited for it have been told.
+                let expected = [Error::NoSuchThread, Error::WrongState].map(Error::code);
+                if code != 0 && !expected.contains(&code) {
+                    return Err(format!("a move ended with {:?}", Error::from_code(code)));
+                }
+            }
+        }
         Ok(())
     }
 
     fn system_call(&mut self, i: usize, what: Do) {
-        let cluster = usize::from(self.scenario.threads[i].cluster);
-        let t = self.slot(i).expect("it lives");
+        let (at, t) = self.slot(i).expect("it lives");
         let id = |n: u8| self.ids[usize::from(n)].0;
         let number = number(i, self.ghost.begun[i]);
         let (never, zero) = (Timeout::NEVER.0, Timeout::ZERO.0);
@@ -216,13 +319,7 @@ impl<'m> Machine<'m> {
             Do::ReceiveFrom(n) => (id(n), zero, never),
             Do::ReplyWait => (ThreadId::ANY.0, Timeout::REPLY.0, never),
         };
-        let k = &mut self.kernels[cluster];
-        let cpu = k.thread(t).cpu;
-        k.enter(cpu);
-        if k.cpus[usize::from(cpu)].current() != Some(t) {
-            k.make_unready(t);
-            k.cpus[usize::from(cpu)].set_current(Some(t));
-        }
+        let k = &mut self.kernels[at];
         // Some messages need the UTCB, others may go the short way.
         let words = if what.is_call() && i == 0 { WORDS } else { 1 };
         let word = |n: usize| number | (n as u64) << 16;
@@ -236,7 +333,21 @@ impl<'m> Machine<'m> {
             call = NOTIFY;
             (x[0], x[1]) = (id(to), bit(i, self.ghost.begun[i]));
         }
-        self.ghost.begin(i, what);
+        let space = k.thread(t).space_id;
+        self.ghost.begin(i, what, space);
+        self.enter_kernel(i, call);
+    }
+
+    /// Lets a thread execute a system call with the arguments in its registers.
+    fn enter_kernel(&mut self, i: usize, call: u16) {
+        let (at, t) = self.slot(i).expect("it lives");
+        let k = &mut self.kernels[at];
+        let cpu = k.thread(t).cpu;
+        k.enter(cpu);
+        if k.cpus[usize::from(cpu)].current() != Some(t) {
+            k.make_unready(t);
+            k.cpus[usize::from(cpu)].set_current(Some(t));
+        }
         // As on the machine: the short way where it is open, else the general one.
         let alone = !self.scenario.own_cpus;
         if call != IPC || (k.fast_ipc(usize::from(cpu)).is_none() && !(alone && k.fast_remote(cpu))) {
@@ -249,13 +360,19 @@ impl<'m> Machine<'m> {
     fn harvest(&mut self) -> Result<(), String> {
         let mut ended = [None; THREADS];
         for (i, ended) in ended.iter_mut().enumerate() {
-            let k = &self.kernels[usize::from(self.scenario.threads[i].cluster)];
-            let Some(t) = k.find(self.ids[i]) else {
+            let live =
+                |k: &&TestKernel<'_>| k.find(self.ids[i]).is_some_and(|t| k.thread(t).state != State::Moving);
+            if self.kernels.iter().filter(live).count() > 1 {
+                return Err(format!("thread {i} is in two clusters"));
+            }
+            let Some((at, t)) = self.slot(i) else {
                 self.ghost.died(i);
                 continue;
             };
+            let k = &self.kernels[at];
             let thread = k.thread(t);
-            if thread.state != State::Ready || thread.doomed || self.ghost.open[i].is_none() {
+            let open = self.ghost.open[i].is_some() && !Self::is_interrupted(thread);
+            if thread.state != State::Ready || thread.doomed || !open {
                 continue;
             }
             let x = &thread.context.x;
@@ -283,16 +400,17 @@ impl<'m> Machine<'m> {
             words[REGISTER_WORDS] = k.utcb(t)[UTCB_MR0 + WORDS].load(Ordering::Relaxed);
             let sender = self.ids.iter().position(|&id| id == sender).map(|n| n as u8);
             let outcome = Outcome { sender, domain: x[1], tag, words };
-            self.ghost.received(self.scenario, i, &outcome)?;
+            let space = thread.space_id;
+            self.ghost.received(self.scenario, (i, space), &outcome)?;
         }
+        let living = self.ghost.killed.map(|killed| !killed);
         for (i, tag) in ended.iter().enumerate() {
             if let Some(tag) = *tag {
-                self.ghost.ended(i, tag)?;
-                let cluster = usize::from(self.scenario.threads[i].cluster);
-                let t = self.slot(i).expect("it ran");
+                self.ghost.ended(i, tag, &living)?;
+                let (at, t) = self.slot(i).expect("it ran");
                 // What was looked at is no longer part of the state.
-                self.kernels[cluster].thread_mut(t).context.x.fill(0);
-                self.kernels[cluster].utcb(t)[UTCB_MR0 + WORDS].store(0, Ordering::Relaxed);
+                self.kernels[at].thread_mut(t).context.x.fill(0);
+                self.kernels[at].utcb(t)[UTCB_MR0 + WORDS].store(0, Ordering::Relaxed);
             }
         }
         Ok(())

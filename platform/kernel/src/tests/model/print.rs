@@ -40,6 +40,12 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
         }
         for cold in k.cold.iter() {
             queue(k.links, &cold.expecting, &mut hasher);
+            if machine.moves() {
+                cold.hash(&mut hasher);
+            }
+        }
+        if machine.moves() {
+            machine.ids.iter().for_each(|&id| k.hints.get(id).hash(&mut hasher));
         }
         k.chores.hash(&mut hasher);
         for space in k.spaces.iter() {

@@ -12,9 +12,12 @@ use std::string::String;
 
 pub(super) fn check(machine: &Machine<'_>) -> Result<(), String> {
     let dying = |i: usize| machine.tcb(i).is_some_and(|t| t.doomed && t.state == State::Ready);
-    if machine.in_flight(0) || machine.in_flight(1) || (0..THREADS).any(dying) {
+    let busy =
+        |cluster: usize| machine.in_flight(cluster as u8) || machine.kernels[cluster].chores.is_pending();
+    if (0..machine.kernels.len()).any(busy) || (0..THREADS).any(dying) {
         return Ok(());
     }
+    places(machine)?;
     for i in 0..THREADS {
         let Some(thread) = machine.tcb(i).filter(|thread| !thread.doomed) else { continue };
         waits_with_reason(machine, i, thread)
@@ -50,6 +53,28 @@ pub(super) fn check(machine: &Machine<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Every birth cluster knows where its threads are, and nobody has what belongs to a thread that is not there.
+fn places(machine: &Machine<'_>) -> Result<(), String> {
+    for (cluster, k) in machine.kernels.iter().enumerate() {
+        if machine.root(cluster) == State::Controlling {
+            return Err(format!("the caller of a move in cluster {cluster} waits for ever"));
+        }
+        let here = (0..THREADS).filter(|&i| machine.at(i) == Some(cluster));
+        let foreign = here.filter(|&i| usize::from(machine.ids[i].cluster()) != cluster).count();
+        if k.immigrants as usize != foreign {
+            return Err(format!("cluster {cluster} has {} threads of others, not {foreign}", k.immigrants));
+        }
+    }
+    for (i, &id) in machine.ids.iter().enumerate() {
+        let birth = usize::from(id.cluster());
+        let known = machine.kernels[birth].elsewhere(id);
+        if known != machine.at(i).filter(|&at| at != birth) {
+            return Err(format!("thread {i} is in {:?}, not in {known:?}", machine.at(i)));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a thread waits for just what its entry in another cluster says.
 fn waits_for(thread: &Tcb, stay: Stay) -> bool {
     let watches = thread.remote.request == Request::Watching;
@@ -65,12 +90,12 @@ fn waits_for(thread: &Tcb, stay: Stay) -> bool {
 fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<(), &'static str> {
     let index = |id: ThreadId| machine.ids.iter().position(|&other| other == id);
     let living = |id: ThreadId| index(id).and_then(|n| Some((n, machine.tcb(n).filter(|t| !t.doomed)?)));
-    let accepts = |receiver: &Tcb| receiver.accepts(thread.id, machine.spaces[i]);
+    let accepts = |receiver: &Tcb| receiver.accepts(thread.id, thread.space_id);
     let ensure = |holds: bool, why| if holds { Ok(()) } else { Err(why) };
     match thread.state {
         State::Receiving if thread.reply_space != SpaceId::NIL => {
             let lives = |n: &usize| {
-                machine.spaces[*n] == thread.reply_space && machine.tcb(*n).is_some_and(|t| !t.doomed)
+                machine.space(*n) == Some(thread.reply_space) && machine.tcb(*n).is_some_and(|t| !t.doomed)
             };
             ensure((0..THREADS).any(|n| lives(&n)), "nobody is left to answer its call")
         }
@@ -102,18 +127,18 @@ fn waits_with_reason(machine: &Machine<'_>, i: usize, thread: &Tcb) -> Result<()
                     ensure(!accepts(partner), "whom it sends to is ready")
                 }
                 Stay::Owed(space) => {
-                    let lives = |n: &usize| machine.spaces[*n] == space && machine.tcb(*n).is_some();
+                    let lives = |n: &usize| machine.space(*n) == Some(space);
                     ensure((0..THREADS).any(|n| lives(&n)), "nobody is left to answer its call")
                 }
                 Stay::Watches(partner) => living(partner).map(|_| ()).ok_or("whom it receives from is gone"),
                 _ => Err("no packet is under way"),
             }
         }
-        State::AwaitingCredit | State::Pulling => Err("no packet is under way"),
+        State::AwaitingCredit | State::Pulling | State::Moving => Err("no packet is under way"),
         _ => Ok(()),
     }
 }
 
 fn from_here(machine: &Machine<'_>, a: usize, b: usize) -> bool {
-    machine.ids[a].cluster() == machine.ids[b].cluster()
+    machine.at(a) == machine.at(b)
 }

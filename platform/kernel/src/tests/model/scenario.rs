@@ -2,6 +2,8 @@
 
 /// Threads of a scenario.
 pub(super) const THREADS: usize = 3;
+/// Clusters of a scenario, at most.
+pub(super) const CLUSTERS: usize = 3;
 
 /// One thing a thread can do when it runs; threads are named by index.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -71,6 +73,11 @@ pub(super) struct Thread {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) threads: [Thread; THREADS],
+    pub(super) clusters: u8,
+    /// Threads that may move to any other cluster,
+    pub(super) movers: &'static [u8],
+    /// how often together.
+    pub(super) moves: u8,
     /// Whether each thread has a CPU of its own, which keeps running it, or all of a cluster share one.
     pub(super) own_cpus: bool,
     /// Outstanding requests per pair of clusters at most.

@@ -26,6 +26,9 @@ const SERVER: Thread = Thread {
 
 const BASE: Scenario = Scenario {
     threads: [CLIENT, Thread { space: 1, domain: 21, ..CLIENT }, SERVER],
+    clusters: 2,
+    movers: &[],
+    moves: 0,
     own_cpus: false,
     credit: 1,
     kills: 0,
@@ -131,4 +134,69 @@ fn notifications_and_messages() {
     let threads =
         [sender, Thread { space: 1, domain: 21, budget: 1, ..sender }, Thread { menu, budget: 3, ..SERVER }];
     explore("notifications", Scenario { threads, kills: 1, time: true, ..BASE }, &[Sending, Notified]);
+}
+
+/// A thread that is not there.
+const NOBODY: Thread = Thread { budget: 0, menu: &[], ..CLIENT };
+/// A client and a server of which one may move.
+const PAIR: Scenario = Scenario {
+    threads: [
+        Thread { menu: &[Do::Call(2), Do::Send(2), Do::Notify(2)], ..CLIENT },
+        NOBODY,
+        Thread { menu: &[Do::Receive, Do::ReceiveFrom(0), Do::Reply], budget: 2, ..SERVER },
+    ],
+    ..BASE
+};
+
+/// A client or the server moves while they talk to each other, and while one of them is deleted.
+#[test]
+fn threads_that_change_their_cluster() {
+    use Fact::*;
+    let expected = &[Moving, AskedToLetGo, MoveWithoutCredit, Interrupted, Cancelled];
+    explore("a moving client", Scenario { movers: &[0], moves: 2, ..PAIR }, expected);
+    let expected = &[Moving, ReceivingAway, Interrupted, Moved, Redirected];
+    explore("a moving server", Scenario { movers: &[2], moves: 2, ..PAIR }, expected);
+    let both = Scenario { movers: &[0, 2], moves: 1, kills: 1, ..PAIR };
+    explore("moves and deaths", both, &[DoomedMoving, Ended]);
+}
+
+/// Who has a partner at home is away, and on its way there and back.
+#[test]
+fn threads_that_are_called_from_home() {
+    use Fact::*;
+    let caller = Thread { menu: &[Do::Call(1), Do::Send(1), Do::Notify(1)], may_send_to: &[1], ..CLIENT };
+    let menu = &[Do::Receive, Do::ReceiveFrom(0), Do::Reply];
+    let friend = Thread { space: 1, domain: 21, menu, budget: 2, ..CLIENT };
+    let threads = [caller, friend, Thread { cluster: 1, space: 2, ..NOBODY }];
+    let scenario = Scenario { threads, movers: &[1], moves: 3, ..BASE };
+    explore("called from home", scenario, &[ReceivingAway, Redirected, Interrupted]);
+}
+
+/// The birthplace of a thread is neither where it comes from nor where it goes.
+#[test]
+fn threads_that_move_between_three_clusters() {
+    use Fact::*;
+    let [client, nobody, server] = PAIR.threads;
+    let three = |menu, server_menu| Scenario {
+        threads: [Thread { menu, ..client }, nobody, Thread { menu: server_menu, ..server }],
+        clusters: 3,
+        moves: 2,
+        ..PAIR
+    };
+    let server = three(&[Do::Send(2), Do::Notify(2)], &[Do::Receive, Do::ReceiveFrom(0)]);
+    explore("a server between three", Scenario { movers: &[2], ..server }, &[Located, Moved, ReceivingAway]);
+    let client = three(&[Do::Call(2)], &[Do::Receive, Do::Reply]);
+    explore("a client between three", Scenario { movers: &[0], ..client }, &[Located, AskedToLetGo]);
+}
+
+/// Waits end while threads move.
+#[test]
+fn moves_with_deadlines() {
+    use Fact::*;
+    let [client, nobody, server] = PAIR.threads;
+    let client = Thread { menu: &[Do::CallTimed(2), Do::SendTimed(2)], ..client };
+    let server = Thread { menu: &[Do::Receive, Do::ReceiveTimed, Do::Reply], ..server };
+    let timed = Scenario { threads: [client, nobody, server], moves: 1, time: true, ..PAIR };
+    explore("a client in a hurry", Scenario { movers: &[0], ..timed }, &[AskedToLetGo, Late, Cancelled]);
+    explore("a server in a hurry", Scenario { movers: &[2], ..timed }, &[Moved, ReceivingAway]);
 }
