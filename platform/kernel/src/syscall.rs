@@ -97,10 +97,11 @@ impl<H: Hal> Kernel<'_, H> {
     /// The calls that make a thread run: programs make them often.
     #[inline(always)]
     fn quick_call(&mut self, t: u32, number: u16) -> Quick {
-        if number != THREAD_CONTROL || self.privileged(t).is_err() {
+        let x = self.arguments(t);
+        let quick = number == THREAD_CONTROL && matches!(x[0], thread_op::CREATE | thread_op::START);
+        if !quick || self.privileged(t).is_err() {
             return Quick::No;
         }
-        let x = self.arguments(t);
         match x[0] {
             thread_op::CREATE => {
                 let (x0, x1) = self.quick_create(t);
@@ -123,8 +124,12 @@ impl<H: Hal> Kernel<'_, H> {
     fn slow_call(&mut self, t: u32, number: u16) -> Option<u64> {
         let result = self.carry_out(t, number);
         let again = matches!(result, Ok(Done::Again));
+        let waits = matches!(result, Ok(Done::Waits));
         self.conclude(t, number, result);
         self.publish_free();
+        if waits {
+            return None;
+        }
         let (current, timer) = self.goes_on()?;
         (current == t && !again).then_some(timer)
     }

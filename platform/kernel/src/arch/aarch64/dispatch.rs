@@ -58,14 +58,14 @@ pub(super) extern "C" fn user_call(number: u16) -> *mut Context {
     let kernel = unsafe { KERNEL.alone() };
     let next = after_call(kernel, number, |kernel| {
         if kernel.rests() {
-            // What belongs to the thread that waits now stays loaded, see `fastpath::sleep`.
+            // What belongs to the thread that waits now stays loaded, see `nap`.
             timer::arm(kernel.deadline());
             kernel.counters.count(Counter::Sleeps);
             return None;
         }
         switch(kernel)
     });
-    next.unwrap_or_else(idle)
+    next.unwrap_or_else(nap)
 }
 
 /// The same with whatever else the cluster needs: its lock, measurement.
