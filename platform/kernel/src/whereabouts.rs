@@ -17,21 +17,32 @@ const HINTS: usize = 64;
 
 /// Where threads of other clusters were met last. Small and forgetful: a wrong or missing hint costs a message.
 #[derive(Clone, Debug)]
-pub(crate) struct Hints([(ThreadId, u16); HINTS]);
+pub(crate) struct Hints {
+    places: [(ThreadId, u16); HINTS],
+    /// There is one, or was.
+    any: bool,
+}
 
 impl Hints {
-    pub(crate) const EMPTY: Self = Self([(ThreadId::NIL, 0); HINTS]);
+    pub(crate) const EMPTY: Self = Self { places: [(ThreadId::NIL, 0); HINTS], any: false };
+
+    /// Whether there never was any.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.any
+    }
 
     fn place(&mut self, id: ThreadId) -> &mut (ThreadId, u16) {
-        &mut self.0[(id.slot() ^ id.cluster()) as usize % HINTS]
+        &mut self.places[(id.slot() ^ id.cluster()) as usize % HINTS]
     }
     pub(crate) fn get(&self, id: ThreadId) -> Option<u16> {
-        let (hinted, at) = self.0[(id.slot() ^ id.cluster()) as usize % HINTS];
+        let (hinted, at) = self.places[(id.slot() ^ id.cluster()) as usize % HINTS];
         (hinted == id).then_some(at)
     }
     /// The thread is, or was a moment ago, in this cluster.
     pub(crate) fn set(&mut self, id: ThreadId, cluster: u16) {
         *self.place(id) = (id, cluster);
+        self.any = true;
     }
     /// It is not where the hint says.
     pub(crate) fn forget(&mut self, id: ThreadId) {

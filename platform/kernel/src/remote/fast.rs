@@ -30,15 +30,17 @@ impl<H: Hal> Kernel<'_, H> {
     /// cluster, or the answer to one and an open receive. `true`: the message is on its way, and the CPU has nothing to run.
     #[inline(always)]
     pub fn fast_remote(&mut self, cpu: CpuId) -> bool {
-        // A thread that was born there may live here.
-        (self.immigrants == 0 || !self.is_sent_here(cpu)) && self.try_remote(cpu).is_some()
+        let settled = self.immigrants == 0 && self.hints.is_empty();
+        (settled || self.sends_to_birthplace(cpu)) && self.try_remote(cpu).is_some()
     }
 
-    /// Whether the running thread sends to a thread of this cluster.
+    /// Whether the running thread sends to a thread that is, for all this cluster knows, where it was born.
     #[cold]
-    fn is_sent_here(&self, cpu: CpuId) -> bool {
-        let current = self.cpus[usize::from(cpu)].current();
-        current.is_some_and(|t| self.find(ThreadId(self.threads[t as usize].context.x[0])).is_some())
+    fn sends_to_birthplace(&self, cpu: CpuId) -> bool {
+        self.cpus[usize::from(cpu)].current().is_some_and(|t| {
+            let dest = ThreadId(self.threads[t as usize].context.x[0]);
+            self.elsewhere(dest) == Some(usize::from(dest.cluster()))
+        })
     }
 
     #[inline(always)]

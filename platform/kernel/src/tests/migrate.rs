@@ -152,6 +152,32 @@ fn everybody_finds_it_wherever_it_goes() {
 }
 
 #[test]
+fn the_short_way_goes_where_a_thread_is_known_to_be() {
+    let mut s = scene(3);
+    let server = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
+    assert_eq!(s.go(1, server, 2), 0);
+    ipc(&mut s.w[2], server, Ipc::receive(ThreadId::ANY));
+    let client = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
+    ipc(&mut s.w[0], s.bosses[0], Ipc::receive(ThreadId::ANY));
+    for round in 0..3 {
+        let t = run(&mut s.w[0], client);
+        let x = &mut s.w[0].thread_mut(t).context.x;
+        (x[0], x[1], x[2], x[11], x[12], x[13]) = (server.0, server.0, 0, !0, !0, 0);
+        let cpu = s.w[0].this_cpu;
+        if !s.w[0].fast_remote(cpu) {
+            s.w[0].handle(Event::Syscall(skerry_abi::syscall::IPC));
+            s.w[0].pick();
+        }
+        assert_eq!(s.w[1].bells.rings(0), round == 0, "its birth cluster is asked once");
+        s.settle();
+        assert_eq!(outcome(&s.w[2], server).0, client);
+        ipc(&mut s.w[2], server, Ipc::reply_wait(client, 2, &[]));
+        s.settle();
+        assert_eq!(outcome(&s.w[0], client).0, server);
+    }
+}
+
+#[test]
 fn waiting_senders_follow_and_nothing_is_doubled() {
     let mut s = scene(3);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
