@@ -106,6 +106,28 @@ fn a_thread_moves_with_all_it_has() {
 }
 
 #[test]
+fn its_calls_are_answered_by_those_who_never_heard_of_its_move() {
+    let mut s = scene(3);
+    let id = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
+    let server = thread(&mut s.w[0], s.spaces[0], 9, ThreadId::NIL);
+    assert_eq!(s.go(1, id, 2), 0);
+    ipc(&mut s.w[0], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut s.w[2], id, Ipc::call(server, 7, &[1]));
+    s.settle();
+    assert_eq!(outcome(&s.w[0], server).0, id);
+    ipc(&mut s.w[0], server, Ipc::reply_wait(id, 8, &[2]));
+    s.settle();
+    assert_eq!((outcome(&s.w[2], id).0, outcome(&s.w[2], id).1.label()), (server, 8));
+    // And one that nobody has answered can be deleted.
+    s.settle();
+    ipc(&mut s.w[2], id, Ipc::call(server, 7, &[3]));
+    s.settle();
+    assert_eq!(s.control(2, &[thread_op::DELETE, id.0]), 0);
+    s.settle();
+    assert!(s.state(id).is_empty());
+}
+
+#[test]
 fn everybody_finds_it_wherever_it_goes() {
     let mut s = scene(4);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
