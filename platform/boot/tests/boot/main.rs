@@ -2,4 +2,5 @@
 
 mod fake;
 mod load;
+mod mutations;
 mod robust;
