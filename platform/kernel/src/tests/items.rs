@@ -101,6 +101,31 @@ fn an_item_stays_inside_the_window() {
 }
 
 #[test]
+fn a_window_outside_of_user_memory_is_none() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (giver, taker) = giver_and_taker(k);
+    send(k, giver, taker, &[]).unwrap();
+    // The kernel's half, beyond the user's, misaligned, larger than everything.
+    for window in
+        [layout::PHYSMAP | 12 << 4 | 7, layout::USER_END | 12 << 4 | 7, PAGE | 21 << 4 | 7, 63 << 4 | 7]
+    {
+        let t = run(k, taker);
+        let x = &mut k.thread_mut(t).context.x;
+        (x[0], x[1], x[11], x[12], x[13]) = (0, ThreadId::ANY.0, 0, u64::MAX, window);
+        k.handle(Event::Syscall(skerry_abi::syscall::IPC));
+        k.pick();
+        assert_eq!(send(k, giver, taker, &[item(0, PAGE)]), Err(Error::WindowTooSmall), "{window:#x}");
+        send(k, giver, taker, &[]).unwrap();
+    }
+    // Over the kernel's own pages it may be; mapped there is nothing.
+    ipc(k, taker, Ipc { window: Fpage::COMPLETE, ..Ipc::receive(ThreadId::ANY) });
+    for pinned in [layout::UTCB_BASE, layout::INFO_PAGE_BASE, layout::PINNED_END - 0x1000] {
+        assert_eq!(send(k, giver, taker, &[item(0, pinned)]), Err(Error::BadArgument), "{pinned:#x}");
+    }
+}
+
+#[test]
 fn a_guard_decides_at_the_moment_of_mapping() {
     let mut w = world(1, 1);
     let k = &mut w[0];
