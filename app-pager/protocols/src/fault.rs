@@ -21,6 +21,9 @@
 //! Frames for the page may come from another node's worker ([`Effect::Allocate`] then is a call): that is the only call made
 //! while the local word is busy, and workers do not wait for busy words.
 
+#[cfg(test)]
+mod tests;
+
 use skerry_abi::Rights;
 
 use crate::effect::{Access, Me, Word};
