@@ -13,6 +13,7 @@
 //! | [`revoke::Revoke`] | worker, or leader for its own node | the part of it that one node does |
 //!//! | [`recovery::Recovery`] | a pager thread | clears up after a pager that died |
 //! | [`recovery::Reclaim`] | worker | finds the frames that a dead pager had in hand |
+//! | [`task::Move`] | pager thread | a thread that comes, moves or ends, and the task with its last one |
 //!
 //! The words are [`entry::Entry`] (master), a sharer mask ([`nodes`]) beside it, [`local::Local`] per node, and
 //! [`record::Record`] per frame. docs/pager-protocols.md has
@@ -30,5 +31,6 @@ pub mod record;
 pub mod recovery;
 pub mod revoke;
 mod rules;
+pub mod task;
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,10 @@ rules! {
     WakeAfterDeath,
     /// A pager acknowledges a death when each of its threads has been at a point where it waits (kept by the model's pagers).
     QuietBeforeReuse,
+    /// Who started or moved a thread looks afterwards whether the task is dying.
+    LookAfterArrival,
+    /// Who hands the master's role over looks afterwards whether the node that got it is active.
+    LookAfterHandOver,
     /// Kernels compare guards (kept by the abstract kernel of the model).
     GuardsCount,
 }

@@ -8,4 +8,5 @@ mod invariants;
 mod planted;
 mod scenario;
 mod scenarios;
+mod task;
 mod world;

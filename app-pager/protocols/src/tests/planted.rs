@@ -8,7 +8,7 @@ use crate::rules::Rule;
 #[test]
 fn every_broken_rule_is_found() {
     for &rule in Rule::ALL {
-        let (scenario, expected) = case(rule);
+        let Some((scenario, expected)) = case(rule) else { continue };
         let (outcome, _) = outcome("planted", scenario, Some(rule));
         assert_eq!(outcome.map_err(|(why, _)| why), Err(expected), "{rule:?}");
     }
@@ -19,8 +19,8 @@ const FREE: &str = "a free frame is mapped";
 const STRANGER: &str = "a node maps a page without being a sharer";
 
 /// A scenario in which it matters, and what comes of it.
-fn case(rule: Rule) -> (Scenario, &'static str) {
-    match rule {
+fn case(rule: Rule) -> Option<(Scenario, &'static str)> {
+    let found = match rule {
         Rule::GuardsCount => (UNMAP, FREE),
         Rule::ShareUntilUnmapped => (UNMAP, STRANGER),
         Rule::WorkersNeverCall => (EACH_OTHER, STUCK),
@@ -41,5 +41,8 @@ fn case(rule: Rule) -> (Scenario, &'static str) {
         Rule::QuietBeforeReuse => (LOST_POOL, FREE),
         Rule::FreeCopies => (REPLICAS, "a frame is lost"),
         Rule::MaintainBeforeReuse => (UNMAP, "a frame was freed without cache maintenance"),
-    }
+        // Of threads, not pages: `super::task`.
+        Rule::LookAfterArrival | Rule::LookAfterHandOver => return None,
+    };
+    Some(found)
 }
