@@ -14,6 +14,9 @@ pub const IPC: u16 = 0;
 
 /// Take mappings away. In: x0 bit 0 = flush (from the caller too), bits 8..12 = number of fpages n (1..=8), x1..=xn fpages
 /// whose rights are the rights to take away. Out: x0 = 0 and x1..=xn the fpages with R = "was accessed", W = "was written".
+///
+/// When it returns, no access is possible any more through what was taken. A call that takes long is interrupted; then its thread executes it
+/// again, and its registers say how far it has come (x0 from bit 16 on, which is 0 in the beginning, and x9).
 pub const UNMAP: u16 = 1;
 
 /// Privileged. x0 = operation, see [`thread_op`].

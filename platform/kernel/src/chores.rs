@@ -12,14 +12,13 @@
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
+use crate::long::WAITER;
 use crate::queue::Queue;
 use crate::thread::State;
-use skerry_abi::{Error, SpaceId};
+use skerry_abi::{Counter, Error, SpaceId};
 
-/// Waiters told in one step.
-const WAITERS: u32 = 8;
-/// Slots of the tables looked at in one step.
-const SLOTS: u32 = 256;
+/// What it costs to look at a slot of the thread table.
+const SLOT: u32 = 3;
 
 /// What is left to do.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +30,13 @@ pub(crate) struct Chores {
     at: u32,
     /// How many it still has to look at: all of them, once more, when another space ends meanwhile.
     left: u32,
+    /// 1: the items of a message are on their way ([`crate::long`]).
+    pub(crate) items: u32,
 }
 
 impl Chores {
     /// Nothing.
-    pub(crate) const NONE: Self = Self { dying: Queue::EMPTY, at: 0, left: 0 };
+    pub(crate) const NONE: Self = Self { dying: Queue::EMPTY, at: 0, left: 0, items: 0 };
 
     #[cfg(test)]
     pub(crate) fn dying(&self) -> &Queue {
@@ -44,7 +45,11 @@ impl Chores {
     /// Whether anything is left.
     #[inline(always)]
     pub(crate) fn is_pending(&self) -> bool {
-        !self.dying.is_empty() | (self.left != 0)
+        !self.dying.is_empty() | (self.left | self.items != 0)
+    }
+    /// Whether somebody is left to be told.
+    fn is_unfinished(&self) -> bool {
+        !self.dying.is_empty() || self.left != 0
     }
 }
 
@@ -64,14 +69,15 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Does a step of the work, if there is any.
     pub(crate) fn work(&mut self) {
-        let mut told = 0;
-        while told < WAITERS
-            && let Some(t) = self.chores.dying.head()
-        {
-            told += u32::from(!self.finish(t));
+        if self.has_items() {
+            self.help_items();
         }
-        let mut seen = 0;
-        while told < WAITERS && seen < SLOTS && self.chores.left != 0 {
+        while let Some(t) = self.chores.dying.head()
+            && self.budget.take(WAITER)
+        {
+            self.finish(t);
+        }
+        while self.chores.left != 0 && self.budget.take(SLOT) {
             let (index, threads, all) = (self.chores.at, self.threads.len() as u32, self.links.len() as u32);
             // What is not in use is passed in one go.
             let next = match index {
@@ -82,10 +88,12 @@ impl<H: Hal> Kernel<'_, H> {
             };
             self.chores.at = next % all;
             self.chores.left = self.chores.left.saturating_sub(next - index);
-            seen += 1;
-            told += u32::from(self.tell_caller(index));
+            if self.tell_caller(index) {
+                self.budget.charge(WAITER);
+            }
         }
-        if self.chores.is_pending() {
+        if self.chores.is_unfinished() {
+            self.counters.count(Counter::PreemptionPoints);
             self.hal.kick(self.this_cpu);
         }
     }
@@ -115,8 +123,8 @@ impl<H: Hal> Kernel<'_, H> {
             && self.find_space(space).is_none_or(|s| self.spaces[usize::from(s)].threads == 0)
     }
 
-    /// Tells the next waiter of a thread that has ended or moved; `true`: there was none, and the slot is free now.
-    fn finish(&mut self, t: u32) -> bool {
+    /// Tells the next waiter of a thread that has ended or moved, or frees its slot if there is none.
+    fn finish(&mut self, t: u32) {
         let Self { threads, cold, links, .. } = self;
         let to = cold[t as usize].forwards.then_some(cold[t as usize].at);
         if let Some(sender) = threads[t as usize].senders.pop_front(links) {
@@ -131,7 +139,7 @@ impl<H: Hal> Kernel<'_, H> {
             } else {
                 self.bounce(sender - self.threads.len() as u32, Error::NoSuchThread, false);
             }
-            return false;
+            return;
         }
         if let Some(receiver) = cold[t as usize].expecting.pop_front(links) {
             match ((receiver as usize).checked_sub(threads.len()), to) {
@@ -145,7 +153,7 @@ impl<H: Hal> Kernel<'_, H> {
                     }
                 }
             }
-            return false;
+            return;
         }
         let Self { links, chores, .. } = self;
         chores.dying.remove(links, t);
@@ -159,6 +167,5 @@ impl<H: Hal> Kernel<'_, H> {
         } else if self.threads[t as usize].state != State::Departed {
             self.free_slot(t);
         }
-        true
     }
 }

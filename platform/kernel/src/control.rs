@@ -15,8 +15,8 @@ use crate::thread::{Kind, State, hold};
 use skerry_abi::syscall::{exchange, thread_op, thread_state};
 use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
 
-/// Visitors served in one kernel entry.
-const VISITS: usize = 4;
+/// What it costs to serve a visitor, if its call does nothing that is counted elsewhere.
+const VISIT: u32 = 60;
 
 /// What became of a control call.
 #[derive(Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl<H: Hal> Kernel<'_, H> {
             self.cancel(t);
             if self.awaits_cluster(t) {
                 // That cluster will say how its wait ends.
-                return Ok(Done::Again);
+                return Ok(self.done_again());
             }
         }
         let context = &mut self.threads[t as usize].context;
@@ -269,7 +269,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Carries out the calls that other CPUs' threads have brought here.
     pub(crate) fn serve_visitors(&mut self) {
-        for _ in 0..VISITS {
+        while self.budget.take(VISIT) {
             let Self { cpus, links, cold, .. } = self;
             let Some(t) = cpus[usize::from(self.this_cpu)].visitors.pop_front(links) else { return };
             let Place::Cpu(_, number) = cold[t as usize].place else { continue };

@@ -221,9 +221,10 @@ impl<H: Hal> Kernel<'_, H> {
         let whole = |page: &Fpage| passes(Check::FastUnmapAll, page.rights().contains(Rights::R));
         let page = Fpage::decode_page(fpage).filter(whole)?;
         let counters = self.counters.here;
-        let status = self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page)?;
+        let (done, status) =
+            self.db.unmap_page(&mut OnlyTlb { hal: &mut self.hal, counters }, space, page.base())?;
         counters.add(Counter::Unmaps, status.touched.into());
-        Some(status_word(page, status))
+        done.then(|| status_word(page, status))
     }
 }
 

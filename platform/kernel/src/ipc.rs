@@ -7,7 +7,9 @@
 
 use crate::guests::Stay;
 use crate::hal::Hal;
+use crate::items::Mapping;
 use crate::kernel::{Kernel, UTCB_MR0};
+use crate::long::WAITER;
 use crate::thread::{Kind, State, hold};
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::message::{EXCEPTION_WORDS, MAX_WORDS, REGISTER_WORDS, kernel_label};
@@ -70,8 +72,18 @@ impl<H: Hal> Kernel<'_, H> {
         let space = self.spaces[usize::from(thread.space)].id;
         self.check_permission(t, partner, op.dest)?;
         if self.threads[partner as usize].accepts(id, space) {
-            self.transfer(t, partner)?;
-            return Ok(Sent::Delivered);
+            return Ok(match self.transfer(t, partner)? {
+                Mapping::Done => Sent::Delivered,
+                Mapping::Later => {
+                    self.wait_for_plan(t, partner, false);
+                    Sent::Blocked
+                }
+                Mapping::Again => {
+                    self.counters.count(Counter::PreemptionPoints);
+                    self.restart(t, false);
+                    Sent::Blocked
+                }
+            });
         }
         if self.is_over(op.send_timeout) {
             return Err(Error::Timeout);
@@ -81,10 +93,6 @@ impl<H: Hal> Kernel<'_, H> {
         threads[partner as usize].senders.push_back(links, t);
         self.set_deadline(t, op.send_timeout.0);
         Ok(Sent::Blocked)
-    }
-
-    fn is_over(&self, timeout: Timeout) -> bool {
-        timeout.is_poll() || (timeout != Timeout::NEVER && timeout.0 <= self.hal.now())
     }
 
     /// Takes a thread that waits to send to `dest` out of that thread's queue.
@@ -167,9 +175,30 @@ impl<H: Hal> Kernel<'_, H> {
                     false => continue,
                 }
             }
-            match self.transfer(sender, t) {
-                Ok(()) => t = sender,
-                Err(error) => self.fail_send(sender, error),
+            let next = match self.transfer(sender, t) {
+                Ok(Mapping::Done) => sender,
+                Ok(Mapping::Later) => {
+                    // It has found its message, and waits until that is there.
+                    self.threads[t as usize].state = State::Receiving;
+                    self.threads[t as usize].open_to = ThreadId::NIL;
+                    return self.wait_for_plan(sender, t, true);
+                }
+                Ok(Mapping::Again) => {
+                    self.restart(sender, false);
+                    t
+                }
+                Err(error) => {
+                    self.fail_send(sender, error);
+                    t
+                }
+            };
+            // Each of them could wake another one, and so on: who has no reply to wait for goes on in an entry of its own.
+            t = next;
+            let thread = &self.threads[t as usize];
+            let patient = thread.op.kind == Kind::Ipc && thread.reply_space == SpaceId::NIL;
+            if patient && !self.budget.take(WAITER) {
+                self.counters.count(Counter::PreemptionPoints);
+                return self.restart(t, true);
             }
         }
     }
@@ -203,12 +232,21 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Copies the message of `s` to `t`, wakes `t`, and gives its space the right to reply if it was a call.
-    /// On an error nothing has happened to `t`.
-    fn transfer(&mut self, s: u32, t: u32) -> Result<(), Error> {
+    /// On an error, or if it does not happen now, nothing has happened to `t`.
+    fn transfer(&mut self, s: u32, t: u32) -> Result<Mapping, Error> {
         let tag = self.threads[s as usize].tag();
         if tag.typed() != 0 {
-            self.map_items(s, t, tag)?;
+            let mapping = self.map_items(s, t, tag)?;
+            if mapping != Mapping::Done {
+                return Ok(mapping);
+            }
         }
+        self.give_message(s, t, tag);
+        Ok(Mapping::Done)
+    }
+
+    /// The same without the items.
+    pub(crate) fn give_message(&mut self, s: u32, t: u32, tag: Tag) {
         self.counters.count(Counter::Ipcs);
         let space = self.spaces[usize::from(self.threads[t as usize].space)].id;
         let sender = &mut self.threads[s as usize];
@@ -216,7 +254,6 @@ impl<H: Hal> Kernel<'_, H> {
         let id = sender.id;
         self.trace(|k| Event::Ipc { from: id, to: k.threads[t as usize].id, label: tag.label() });
         self.deliver(t, id, self.domain_of(s), tag, Source::Thread(s));
-        Ok(())
     }
 
     /// The domain of a thread, as receivers see it.

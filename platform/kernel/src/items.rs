@@ -4,18 +4,48 @@
 //! take effect or none does. So an unmap by another thread comes before or after the whole message, never in between, and if a
 //! pager changes a guard word before it unmaps, no map of what it unmaps can come after (DESIGN section 4, rule 1).
 
+//!
+//! Many items, or large ones, take several steps: see [`crate::long`]. Then it is the moment when all have been checked.
+
 use crate::hal::Hal;
 use crate::ipc::Source;
 use crate::kernel::Kernel;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::MAX_WORDS;
-use skerry_abi::{Counter, Error, Fpage, Item, Tag};
+use skerry_abi::{Counter, Error, Item, Tag};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::{Attr, Transfer};
+use skerry_mapping_db::{Attr, MAX_ITEMS, Outcome, Transfer};
 use skerry_trace::Event;
 
-/// Items have at least two words.
-const MAX_ITEMS: usize = MAX_WORDS / 2;
+/// What it costs to decode an item, and to compare a guard.
+const ITEM: u32 = 6;
+const GUARD: u32 = 16;
+
+/// What has become of the items of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mapping {
+    /// They are mapped, or will be before the receiver runs.
+    Done,
+    /// They are being checked: the sender has to wait.
+    Later,
+    /// Somebody else is in the middle of something: the sender has to try again.
+    Again,
+}
+
+/// The items of a message, between which spaces.
+pub(crate) struct Items {
+    pub(crate) from: u16,
+    pub(crate) to: u16,
+    list: [Transfer; MAX_ITEMS],
+    count: usize,
+}
+
+impl Items {
+    /// Those whose guards say that they are to be mapped.
+    pub(crate) fn list(&self) -> &[Transfer] {
+        &self.list[..self.count]
+    }
+}
 
 /// What the mapping database is to do for an item.
 fn transfer(item: &Item) -> Transfer {
@@ -28,8 +58,8 @@ fn transfer(item: &Item) -> Transfer {
 }
 
 impl<H: Hal> Kernel<'_, H> {
-    /// Maps the typed items of a message from the space of `s` to that of `t`: all of them or, after an error, none.
-    pub(crate) fn map_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<(), Error> {
+    /// What is to be mapped from the space of `s` to that of `t`.
+    pub(crate) fn decode_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<Items, Error> {
         let mut words = [0; MAX_WORDS];
         let typed = &mut words[..tag.typed()];
         for (word, i) in typed.iter_mut().zip(tag.untyped() + 1..) {
@@ -38,9 +68,7 @@ impl<H: Hal> Kernel<'_, H> {
         let mut typed = &*typed;
         let window = self.threads[t as usize].op.window;
         let (from, to) = (self.threads[s as usize].space, self.threads[t as usize].space);
-        let none = Transfer { src: Fpage::NIL, dest: 0, attr: Attr::Normal, grant: false };
-        let mut transfers = [none; MAX_ITEMS];
-        let mut count = 0;
+        let mut items = Items { from, to, list: [Transfer::NONE; MAX_ITEMS], count: 0 };
         while !typed.is_empty() {
             let (item, used) = Item::decode(typed)?;
             typed = &typed[used..];
@@ -50,31 +78,67 @@ impl<H: Hal> Kernel<'_, H> {
             if !passes(Check::Window, inside) {
                 return Err(Error::WindowTooSmall);
             }
-            if let Some(guard) = item.guard
-                && !passes(Check::Guard, self.read_guard(from, guard)? == guard.expected)
-            {
-                continue;
+            self.budget.reduce(ITEM);
+            if let Some(guard) = item.guard {
+                self.budget.reduce(GUARD);
+                if !passes(Check::Guard, self.read_guard(from, guard)? == guard.expected) {
+                    continue;
+                }
             }
-            transfers[count] = transfer(&item);
-            count += 1;
+            items.list[items.count] = transfer(&item);
+            items.count += 1;
         }
-        if count == 0 {
-            return Ok(());
+        Ok(items)
+    }
+
+    /// Maps the typed items of a message from the space of `s` to that of `t`: all of them or, after an error, none.
+    pub(crate) fn map_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<Mapping, Error> {
+        if self.db.is_held() {
+            self.help();
+            // Whatever that was may have changed what this is about.
+            return Ok(Mapping::Again);
         }
+        let items = self.decode_items(s, t, tag)?;
+        let (from, to) = (items.from, items.to);
+        let mut budget = self.budget;
         let (db, mut tlb) = self.db_and_tlb();
-        let mapped = match &transfers[..count] {
-            &[Transfer { src, dest, attr, grant: false }] => db.map(&mut tlb, from, src, to, dest, attr)?,
-            transfers => db.map_items(&mut tlb, from, to, transfers)?,
+        let (pages, outcome) = match items.list() {
+            [] => return Ok(Mapping::Done),
+            &[Transfer { src, dest, attr: Attr::Normal, grant: false }]
+                if db.map_page(from, src, to, dest).is_some() =>
+            {
+                self.hal.publish();
+                self.counters.count(Counter::Maps);
+                (1, None)
+            }
+            list => match db.plan_items(&mut tlb, from, to, list, &mut budget) {
+                Outcome::Planned => (0, Some(db.commit_items(&mut tlb, &mut budget))),
+                Outcome::Failed(error) => {
+                    self.budget = budget;
+                    return Err(error);
+                }
+                _ => {
+                    self.budget = budget;
+                    return Ok(Mapping::Later);
+                }
+            },
         };
-        self.counters.add(Counter::Maps, u64::from(mapped.pages));
+        self.budget = budget;
+        let pages = match outcome {
+            Some(Outcome::Done(mapped)) => mapped.pages,
+            _ => pages,
+        };
+        if let Some(outcome) = outcome {
+            self.committed(t, s, outcome);
+        }
         // One record per message: where the first item went, and the pages of all.
         self.trace(|k| Event::Map {
             space: k.spaces[usize::from(to)].id,
-            address: transfers[0].dest,
-            bits: transfers[0].src.bits() as u8,
-            pages: mapped.pages,
+            address: items.list()[0].dest,
+            bits: items.list()[0].src.bits() as u8,
+            pages,
         });
-        Ok(())
+        Ok(Mapping::Done)
     }
 
     /// The value of a guard word. The lock is held, so what is mapped now stays mapped until it is read.

@@ -6,6 +6,7 @@ use crate::deadline::Timer;
 use crate::guests::{Guest, Guests};
 use crate::hal::Hal;
 use crate::interrupt::Interrupts;
+use crate::long::{self, Holder};
 use crate::queue::{Link, Queue};
 use crate::ring::{Bells, Ring};
 use crate::runqueue::RunQueue;
@@ -19,7 +20,7 @@ use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::MappingDb;
+use skerry_mapping_db::{Budget, MappingDb};
 use skerry_trace::Event as Traced;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
@@ -149,6 +150,10 @@ pub struct Kernel<'a, H: Hal> {
     /// The first free slot; the others hang on [`Space::next_free`].
     pub(crate) free_space: u16,
     pub(crate) chores: Chores,
+    /// What this kernel entry may still do.
+    pub(crate) budget: Budget,
+    /// Who holds the mapping database.
+    pub(crate) holder: Holder,
     /// Where threads of other clusters were met.
     pub(crate) hints: Hints,
     /// How many of them are here.
@@ -227,6 +232,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
             used_threads: 0,
             free_space,
             chores: Chores::NONE,
+            budget: long::ENTRY,
+            holder: Holder::Nobody,
             hints: Hints::EMPTY,
             immigrants: 0,
             spaces,
@@ -325,6 +332,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// Something happened on this CPU. Afterwards, [`Kernel::pick`] says who goes on.
     #[inline(always)]
     pub fn handle(&mut self, event: Event) {
+        self.budget = long::ENTRY;
         match event {
             Event::Tick => self.tick(),
             Event::Kick => self.poll_rings(),

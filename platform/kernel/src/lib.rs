@@ -30,6 +30,7 @@ pub mod ipc;
 pub mod items;
 pub mod kernel;
 pub mod lifecycle;
+mod long;
 mod migrate;
 pub mod notify;
 pub mod queue;

@@ -3,18 +3,17 @@
 use crate::control::{Done, Place};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
+use crate::long::Holder;
 use crate::remote;
 use crate::space::Space;
 use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
-use skerry_abi::{Counter, CpuId, Domain, Error, SpaceId, ThreadId};
+use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::Quota;
+use skerry_mapping_db::{Budget, Quota};
 
-/// Threads of a space that one step of its destruction deletes.
-const THREADS_PER_STEP: usize = 8;
-/// Entries of page tables looked at in one step; removing a mapping counts as eight.
-const WORK_PER_STEP: u32 = 64;
+/// What it costs to delete a thread for whom nobody waits.
+const DELETION: u32 = 140;
 
 /// How far the deletion of a space's threads has come.
 enum Ending {
@@ -87,15 +86,21 @@ impl<H: Hal> Kernel<'_, H> {
         space.ending = true;
         match self.end_threads(slot)? {
             Ending::Over => {
+                if self.holder != Holder::Space(slot) && !self.help() {
+                    return Ok(self.done_again());
+                }
+                let mut budget = self.budget;
                 let (db, mut tlb) = self.db_and_tlb();
-                if !db.space_destroy_step(slot, &mut tlb, WORK_PER_STEP) {
-                    self.counters.count(Counter::PreemptionPoints);
-                    return Ok(Done::Again);
+                let done = db.space_destroy_step(slot, &mut tlb, &mut budget);
+                self.budget = budget;
+                self.holder = if self.db.is_held() { Holder::Space(slot) } else { Holder::Nobody };
+                if !done {
+                    return Ok(self.done_again());
                 }
                 self.retire_space(slot);
                 Ok(Done::NOTHING)
             }
-            Ending::More => Ok(Done::Again),
+            Ending::More => Ok(self.done_again()),
             Ending::RunsOn(cpu) => Ok(Done::Visit(cpu)),
             Ending::Held => {
                 self.threads[caller as usize].state = State::Controlling;
@@ -109,8 +114,11 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Deletes a few of the threads of a space.
     fn end_threads(&mut self, slot: u16) -> Result<Ending, Error> {
-        for _ in 0..THREADS_PER_STEP {
+        loop {
             let Some(t) = self.spaces[usize::from(slot)].members.head() else { return Ok(Ending::Over) };
+            if !self.budget.take(DELETION) {
+                return Ok(Ending::More);
+            }
             if let Some(cpu) = self.runs_elsewhere(t) {
                 return Ok(Ending::RunsOn(cpu));
             }
@@ -120,7 +128,6 @@ impl<H: Hal> Kernel<'_, H> {
             }
             self.delete_thread(t)?;
         }
-        Ok(Ending::More)
     }
 
     /// Ends a space at once.
@@ -130,6 +137,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// are gone then: try again.
     pub fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
         loop {
+            self.budget = Budget::UNLIMITED;
             match self.end_threads(slot)? {
                 Ending::Over => break,
                 Ending::More => {}
@@ -143,6 +151,7 @@ impl<H: Hal> Kernel<'_, H> {
                 }
             }
         }
+        self.help();
         let (db, mut tlb) = self.db_and_tlb();
         db.space_destroy(slot, &mut tlb);
         self.retire_space(slot);

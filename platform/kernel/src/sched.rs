@@ -6,21 +6,19 @@
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
+use crate::long::WAITER;
 use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::thread::{State, hold};
 use skerry_abi::{Counter, CpuId, Error, ThreadId};
 use skerry_trace::Event;
 
-/// Waits that one tick ends at most; the rest is the business of another, which comes at once.
-const EXPIRE: usize = 8;
-
 impl<H: Hal> Kernel<'_, H> {
     /// Lets a thread that is in no queue but those of its wait compete for its CPU, unless it is suspended.
     pub(crate) fn make_ready(&mut self, t: u32) {
         let Self { threads, cpus, links, .. } = self;
         let thread = &mut threads[t as usize];
-        if thread.hold & (hold::WAIT | hold::STOPPED | hold::MOVING) != 0 {
+        if thread.hold & (hold::WAIT | hold::STOPPED | hold::MOVING | hold::MAPPING) != 0 {
             return self.release(t);
         }
         thread.state = State::Ready;
@@ -42,7 +40,7 @@ impl<H: Hal> Kernel<'_, H> {
             self.leave_wait(t);
         }
         let thread = &mut self.threads[t as usize];
-        if thread.hold & (hold::STOPPED | hold::MOVING) == 0 {
+        if thread.hold & (hold::STOPPED | hold::MOVING | hold::MAPPING) == 0 {
             return self.make_ready(t);
         }
         thread.state = State::Stopped;
@@ -126,9 +124,13 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Ends the waits of this CPU's threads whose time has come.
     fn expire(&mut self, now: u64) {
-        for _ in 0..EXPIRE {
+        loop {
             let timers = &self.cpus[usize::from(self.this_cpu)].timers;
             let Some(t) = timers.first().filter(|_| timers.earliest(self.timers) <= now) else { return };
+            if !self.budget.take(WAITER) {
+                // The rest is the business of another tick, which comes at once.
+                return self.counters.count(Counter::PreemptionPoints);
+            }
             self.clear_deadline(t);
             let (state, dest) = (self.threads[t as usize].state, self.threads[t as usize].op.dest);
             match state {
@@ -222,6 +224,14 @@ impl<H: Hal> Kernel<'_, H> {
             self.cold[current as usize].slice_left = left;
         }
         self.begin()
+    }
+
+    /// The priority of the most urgent thread that could run on this CPU.
+    pub(crate) fn most_urgent(&self) -> Option<u8> {
+        let queue = &self.cpus[usize::from(self.this_cpu)];
+        let current = queue.current().map(|t| &self.threads[t as usize]);
+        let current = current.filter(|t| t.state == State::Ready).map(|t| t.priority);
+        queue.highest().max(current)
     }
 
     fn pick_queued(&mut self) -> Option<u32> {

@@ -5,6 +5,7 @@ use crate::control::Done;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::lifecycle::quota;
+use crate::long::ENTRY;
 use crate::thread::{Kind, Operation, Tcb};
 use skerry_abi::syscall::{
     INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
@@ -122,6 +123,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// All calls. Returns when this CPU wants the timer, if the caller simply goes on.
     #[inline(never)]
     fn slow_call(&mut self, t: u32, number: u16) -> Option<u64> {
+        self.budget = ENTRY;
         let result = self.carry_out(t, number);
         let again = matches!(result, Ok(Done::Again));
         let waits = matches!(result, Ok(Done::Waits));

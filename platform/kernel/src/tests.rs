@@ -12,6 +12,7 @@ mod invariants;
 mod ipc;
 mod items;
 mod lifecycle;
+mod long;
 mod memory;
 mod migrate;
 mod model;

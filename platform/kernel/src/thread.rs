@@ -2,6 +2,7 @@
 
 use crate::control::Place;
 use crate::kernel::UtcbPage;
+use crate::long::Settled;
 use crate::migrate::Destination;
 use crate::queue::{NONE, Queue};
 use crate::remote::Remote;
@@ -112,6 +113,8 @@ pub mod hold {
     pub const DOOMED: u8 = 16;
     /// It goes to another cluster as soon as nothing holds it here.
     pub const MOVING: u8 = 32;
+    /// It has a message whose items are still being mapped: until then it runs no instruction.
+    pub const MAPPING: u8 = 64;
 
     /// What ends with a wait.
     pub const WAIT: u8 = TIMED | EXPECTING;
@@ -438,6 +441,8 @@ pub struct Cold {
     pub(crate) forwards: bool,
     /// Not all of them have been.
     pub(crate) handing_on: bool,
+    /// What was done for its UNMAP.
+    pub(crate) settled: Settled,
     /// First thread born elsewhere whose id has this slot's number as its hash, or `NONE`.
     pub(crate) bucket: u32,
     /// The next one of the same hash.
@@ -461,6 +466,7 @@ impl Cold {
         at: 0,
         forwards: false,
         handing_on: false,
+        settled: Settled::NOTHING,
         bucket: NONE,
         chain: NONE,
     };

@@ -1,10 +1,13 @@
 //! Changing the entries of one mapping: removal, restriction, widening, status; and the splitting that it takes.
 
+use core::ops::Range;
+
 use skerry_abi::{Error, Rights};
 
 use crate::arena::{ENTRIES, NIL, Need, Slot};
+use crate::budget::{Budget, MAPPING, PIECE, SCAN, SPLIT, TABLE};
 use crate::descriptor::Entry;
-use crate::walk::PAGE_BITS;
+use crate::walk::{PAGE_BITS, TOP_BITS};
 use crate::{MappingDb, Status, Tlb};
 
 /// An entry: its slot, and the space and address it translates.
@@ -16,7 +19,7 @@ pub(crate) struct At {
 }
 
 /// What to do with the entries of a mapping.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     /// Remove them.
     Remove,
@@ -45,16 +48,19 @@ impl Op {
 }
 
 impl MappingDb<'_> {
-    /// Does `op` to what is left of a mapping between the offsets `low..high`, and frees the node if nothing is left then.
+    /// Does `op` to what is left of a mapping between the offsets `range`, and frees the node if nothing is left then.
+    ///
+    /// # Errors
+    /// The budget is spent: from which offset on it is to be continued.
     pub(crate) fn apply(
         &mut self,
         tlb: &mut impl Tlb,
         node: u32,
-        low: u64,
-        high: u64,
+        range: Range<u64>,
         op: Op,
         status: &mut Status,
-    ) {
+        budget: &mut Budget,
+    ) -> Result<(), u64> {
         let (space, va, bits) = {
             let node = self.nodes.get(node);
             (node.space(), node.va(), node.bits())
@@ -63,87 +69,114 @@ impl MappingDb<'_> {
         let at = At { slot, space, va };
         let entry = self.tables.load(slot.table, slot.index);
         if entry.is_leaf(bits) {
-            let whole = low == 0 && high == 1 << bits;
+            let whole = range == (0..1 << bits);
             if whole || !op.splits(entry.rights()) {
+                let afford = match op {
+                    Op::Remove => self.free_reserve(node, MAPPING, budget),
+                    _ => budget.take(MAPPING),
+                };
+                if !afford {
+                    return Err(range.start);
+                }
                 self.apply_to_entry(tlb, at, op, whole, status);
                 if matches!(op, Op::Remove) {
                     self.release(node);
                 }
-                return;
+                return Ok(());
             }
             let table = self.nodes.get(node).bucket;
             if table == NIL {
                 debug_assert!(false, "a root mapping cannot be split");
-                return;
+                return Ok(());
+            }
+            if !budget.take(SPLIT) {
+                return Err(range.start);
             }
             self.split(tlb, at, table);
         }
-        self.apply_to_pieces(tlb, node, low, high, op, status);
-        if matches!(op, Op::Remove) {
-            self.retire_split(tlb, node, slot);
-        }
+        let last = range.end - (1 << PAGE_BITS);
+        self.apply_to_pieces(tlb, node, range, op, status, budget)?;
+        // Where it stopped nothing is left to do but this.
+        let retired = !matches!(op, Op::Remove) || self.retire_split(tlb, node, slot, budget);
+        if retired { Ok(()) } else { Err(last) }
     }
 
-    /// Does `op` to the pieces of a split mapping.
+    /// Does `op` to the pieces of a split mapping. The result is that of [`MappingDb::apply`].
     fn apply_to_pieces(
         &mut self,
         tlb: &mut impl Tlb,
         node: u32,
-        low: u64,
-        high: u64,
+        range: Range<u64>,
         op: Op,
         status: &mut Status,
-    ) {
+        budget: &mut Budget,
+    ) -> Result<(), u64> {
         let owner = *self.nodes.get(node);
         let (space, bits) = (owner.space(), owner.bits() - 9);
-        let mut at = low;
-        while at < high {
+        let mut at = range.start;
+        while at < range.end {
             let base = at & !((1 << bits) - 1);
-            let end = high.min(base + (1 << bits));
+            let end = range.end.min(base + (1 << bits));
             let slot = Slot { table: owner.bucket, index: (at >> bits) as usize % ENTRIES, bits };
             let entry = self.tables.load(slot.table, slot.index);
             let piece = At { slot, space, va: owner.va() + base };
-            let range = (at - base, end - base);
+            let inside = at - base..end - base;
             if entry.is_piece() && entry.is_leaf(bits) {
                 let whole = at == base && end == base + (1 << bits);
-                if whole || !op.splits(entry.rights()) {
-                    self.apply_to_entry(tlb, piece, op, whole, status);
-                } else {
+                let split = !whole && op.splits(entry.rights());
+                if !budget.take(if split { SPLIT } else { PIECE }) {
+                    return Err(at);
+                }
+                if split {
                     let table = self.take_reserved(node);
                     self.split(tlb, piece, table);
-                    self.apply_to_small_pieces(tlb, piece, range, op, status);
+                    self.apply_to_small_pieces(tlb, piece, inside, op, status, budget)
+                        .map_err(|at| base + at)?;
+                } else {
+                    self.apply_to_entry(tlb, piece, op, whole, status);
                 }
             } else if entry.is_piece() {
-                self.apply_to_small_pieces(tlb, piece, range, op, status);
+                self.apply_to_small_pieces(tlb, piece, inside, op, status, budget).map_err(|at| base + at)?;
             }
             at = end;
         }
+        Ok(())
     }
 
-    /// Does `op` to the 4 KiB pieces in the table that the descriptor `at` points to.
+    /// Does `op` to the 4 KiB pieces in the table that the descriptor `at` points to. The result is that of [`MappingDb::apply`].
     fn apply_to_small_pieces(
         &mut self,
         tlb: &mut impl Tlb,
         at: At,
-        (low, high): (u64, u64),
+        range: Range<u64>,
         op: Op,
         status: &mut Status,
-    ) {
+        budget: &mut Budget,
+    ) -> Result<(), u64> {
         let At { slot, space, va } = at;
         let descriptor = self.tables.load(slot.table, slot.index);
         let table = self.tables.index(descriptor);
-        for index in (low >> PAGE_BITS) as usize..(high >> PAGE_BITS) as usize {
+        for index in (range.start >> PAGE_BITS) as usize..(range.end >> PAGE_BITS) as usize {
             if self.tables.load(table, index).is_piece() {
+                let offset = (index as u64) << PAGE_BITS;
+                if !budget.take(PIECE) {
+                    return Err(offset);
+                }
                 let slot = Slot { table, index, bits: PAGE_BITS };
-                let page = At { slot, space, va: va + ((index as u64) << PAGE_BITS) };
-                self.apply_to_entry(tlb, page, op, true, status);
+                self.apply_to_entry(tlb, At { slot, space, va: va + offset }, op, true, status);
             }
         }
-        if matches!(op, Op::Remove) && !self.tables.has_piece(table) {
-            // Not part of the split mapping any more; what other mappings keep in it stays.
-            self.tables.store(slot, descriptor.adopted());
-            self.drop_if_empty(tlb, space, slot, va);
+        if matches!(op, Op::Remove) {
+            if !budget.take(2 * SCAN) {
+                return Err(range.end - (1 << PAGE_BITS));
+            }
+            if !self.tables.has_piece(table) {
+                // Not part of the split mapping any more; what other mappings keep in it stays.
+                self.tables.store(slot, descriptor.adopted());
+                self.drop_if_empty(tlb, space, slot, va);
+            }
         }
+        Ok(())
     }
 
     /// Does `op` to one leaf. `whole` says that the operation concerns all of it: else its state is only read.
@@ -195,9 +228,7 @@ impl MappingDb<'_> {
         tlb.invalidate(space, va, slot.bits);
         tlb.sync();
         let bits = slot.bits - 9;
-        for index in 0..ENTRIES {
-            self.tables.store(Slot { table, index, bits }, old.piece(bits, index as u64));
-        }
+        self.tables.fill(table, old.piece(bits, 0).0, 1 << bits);
         self.tables.store(slot, Entry::table(self.tables.pa(table), old.is_piece()));
         tlb.publish();
     }
@@ -212,33 +243,59 @@ impl MappingDb<'_> {
         table
     }
 
-    /// If no piece of a split mapping is left: its node goes, and its table too unless other mappings lie in the holes.
-    fn retire_split(&mut self, tlb: &mut impl Tlb, node: u32, slot: Slot) {
+    /// If no piece of a split mapping is left: its node goes, and its table too unless other mappings lie in the holes. `false`: the
+    /// budget is spent.
+    fn retire_split(&mut self, tlb: &mut impl Tlb, node: u32, slot: Slot, budget: &mut Budget) -> bool {
         let table = self.nodes.get(node).bucket;
+        if !budget.take(2 * SCAN) {
+            return false;
+        }
         if self.tables.has_piece(table) {
-            return;
+            return true;
+        }
+        if !self.free_reserve(node, 0, budget) {
+            return false;
         }
         let owner = *self.nodes.get(node);
         self.tables.set_shadow(slot.table, slot.index, NIL); // an ordinary table from now on
         self.nodes.get_mut(node).bucket = NIL;
         self.drop_if_empty(tlb, owner.space(), slot, owner.va());
         self.release(node);
+        true
     }
 
-    /// Frees a node without children and without entries, and the tables it holds in reserve.
+    /// Frees the tables that a mapping of 1 GiB holds to split its pieces with, when the mapping is about to go. `false`: the budget is
+    /// spent before `cost` could be taken for what comes next.
+    fn free_reserve(&mut self, node: u32, cost: u32, budget: &mut Budget) -> bool {
+        let owner = *self.nodes.get(node);
+        if owner.bits() != TOP_BITS || owner.more == NIL {
+            return budget.take(cost);
+        }
+        // One is always freed: what was taken before allows it.
+        let mut next = owner.more;
+        loop {
+            let table = next;
+            next = self.tables.shadow(table, 0);
+            self.tables.set_shadow(table, 0, NIL);
+            self.free_table(owner.space(), table);
+            self.nodes.get_mut(node).more = next;
+            if next == NIL {
+                return budget.take(cost);
+            }
+            if !budget.take(TABLE) {
+                return false;
+            }
+        }
+    }
+
+    /// Frees a node without children and without entries, and the table it holds in reserve.
     pub(crate) fn release(&mut self, node: u32) {
         self.nodes.unlink(&mut self.tables, node);
         let owner = *self.nodes.get(node);
         if owner.bits() != PAGE_BITS {
+            debug_assert!(owner.more == NIL);
             if owner.bucket != NIL {
                 self.free_table(owner.space(), owner.bucket);
-            }
-            let mut next = owner.more;
-            while next != NIL {
-                let table = next;
-                next = self.tables.shadow(table, 0);
-                self.tables.set_shadow(table, 0, NIL);
-                self.free_table(owner.space(), table);
             }
         }
         self.nodes.dealloc(node);
@@ -263,7 +320,7 @@ impl MappingDb<'_> {
 
     /// Whether arena and quota allow a need.
     pub(crate) fn admit(&self, space: u16, need: Need) -> Result<(), Error> {
-        if need.tables > self.tables.free() || need.nodes > self.nodes.free() {
+        if need.tables > self.tables.available() || need.nodes > self.nodes.free() {
             return Err(Error::OutOfKernelMemory);
         }
         self.spaces[usize::from(space)].admits(need)

@@ -114,6 +114,8 @@ pub(crate) struct Tables<'a> {
     base: u64,
     first_free: u32,
     free: u32,
+    /// So many of the free ones are promised to the items of a message.
+    pub(crate) reserved: u32,
 }
 
 impl<'a> Tables<'a> {
@@ -127,10 +129,14 @@ impl<'a> Tables<'a> {
             shadow[0] = index as u32 + 1;
         }
         let first_free = if count > 1 { 1 } else { NIL };
-        Self { hardware, shadow, base, first_free, free: count.saturating_sub(1) as u32 }
+        Self { hardware, shadow, base, first_free, free: count.saturating_sub(1) as u32, reserved: 0 }
     }
     pub(crate) fn free(&self) -> u32 {
         self.free
+    }
+    /// How many can be had by whom none were promised.
+    pub(crate) fn available(&self) -> u32 {
+        self.free.saturating_sub(self.reserved)
     }
     pub(crate) fn alloc(&mut self) -> Option<u32> {
         let table = self.first_free;
@@ -184,6 +190,14 @@ impl<'a> Tables<'a> {
     pub(crate) fn store(&self, slot: Slot, entry: Entry) {
         self.cell(slot.table, slot.index).store(entry.0, Ordering::Release);
     }
+    /// Fills a table that nothing points to yet: `first`, and then every entry the one before plus `step`.
+    pub(crate) fn fill(&self, table: u32, first: u64, step: u64) {
+        let mut word = first;
+        for entry in &self.hardware[table as usize].0 {
+            entry.store(word, Ordering::Relaxed);
+            word += step;
+        }
+    }
     /// Makes the entry invalid; the result includes what the MMU wrote until then.
     #[inline]
     pub(crate) fn take(&self, slot: Slot) -> Entry {
@@ -205,21 +219,42 @@ impl<'a> Tables<'a> {
     pub(crate) fn set_shadow(&mut self, table: u32, index: usize, value: u32) {
         self.shadow[table as usize][index % ENTRIES] = value;
     }
+    /// The first entry in `from..end` that is not zero, or `end`.
+    pub(crate) fn next_entry(&self, table: u32, from: usize, end: usize) -> usize {
+        let entries = &self.hardware[table as usize].0[from..end];
+        entries.iter().position(|entry| entry.load(Ordering::Relaxed) != 0).map_or(end, |found| from + found)
+    }
+    /// Whether a bit of `mask` is set in an entry. Several at a time: each look at a whole table counts.
+    fn any(&self, table: u32, mask: u64) -> bool {
+        self.hardware[table as usize].0.as_chunks::<8>().0.iter().any(|entries| {
+            entries.iter().fold(0, |all, entry| all | entry.load(Ordering::Relaxed)) & mask != 0
+        })
+    }
     /// Whether no entry is valid.
     pub(crate) fn is_empty(&self, table: u32) -> bool {
-        self.hardware[table as usize].0.iter().all(|entry| entry.load(Ordering::Relaxed) == 0)
+        !self.any(table, !0)
+    }
+    /// Whether a shadow word is not zero.
+    pub(crate) fn has_heads(&self, table: u32) -> bool {
+        self.shadow[table as usize]
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .any(|words| words.iter().fold(0, |all, word| all | word) != NIL)
     }
     /// Whether a piece of the split mapping that owns this table is left in it.
     pub(crate) fn has_piece(&self, table: u32) -> bool {
-        let mut entries = self.hardware[table as usize].0.iter();
-        entries.any(|entry| Entry(entry.load(Ordering::Relaxed)).is_piece())
+        self.any(table, Entry::PIECES)
     }
 }
 
 /// Map nodes.
 pub(crate) struct Nodes<'a> {
     pub(crate) nodes: &'a mut [Node],
+    /// NIL while the database is held.
     pub(crate) first_free: u32,
+    /// What `first_free` is else.
+    pub(crate) aside: u32,
     pub(crate) free: u32,
 }
 
@@ -232,7 +267,7 @@ impl<'a> Nodes<'a> {
             node.next = next;
         }
         let first_free = if count > 1 { 1 } else { NIL };
-        Self { nodes, first_free, free: count.saturating_sub(1) as u32 }
+        Self { nodes, first_free, aside: NIL, free: count.saturating_sub(1) as u32 }
     }
     pub(crate) fn free(&self) -> u32 {
         self.free

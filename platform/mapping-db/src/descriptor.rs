@@ -77,6 +77,8 @@ pub(crate) struct Entry(pub(crate) u64);
 
 impl Entry {
     pub(crate) const INVALID: Self = Self(0);
+    /// The bit that says [`Entry::is_piece`].
+    pub(crate) const PIECES: u64 = PIECE;
 
     /// A descriptor of the table at `pa`; no hierarchical restriction (APTable, UXNTable, PXNTable = 0).
     pub(crate) const fn table(pa: u64, piece: bool) -> Self {

@@ -7,8 +7,8 @@
 
 use core::sync::atomic::Ordering;
 
-use skerry_abi::Fpage;
 use skerry_abi::layout::{PINNED_BASE, PINNED_END, USER_END};
+use skerry_abi::{Fpage, Rights};
 use skerry_checks::{Check, passes};
 
 use crate::arena::{Leaf, NIL};
@@ -16,6 +16,9 @@ use crate::descriptor::Entry;
 use crate::node::Node;
 use crate::walk::{BLOCK_BITS, PAGE_BITS};
 use crate::{MappingDb, Status, Tlb};
+
+/// Children that are unmapped in one go.
+const AT_ONCE: u32 = 48;
 
 impl MappingDb<'_> {
     /// [`MappingDb::map`] of one page with the cacheability it has, if nothing is at the destination and all tables are there. `None`:
@@ -73,17 +76,16 @@ impl MappingDb<'_> {
     }
 
     /// [`MappingDb::unmap`] of everything from one page that was mapped on as single pages. `None`: there are larger
-    /// mappings of it, and nothing has been done.
+    /// mappings of it, or the database is held, and nothing has been done. Else whether all was done; if not, the rest is for
+    /// the general code, which also learns what was seen.
     #[inline(always)]
-    pub fn unmap_page(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage) -> Option<Status> {
-        let va = fpage.base();
+    pub fn unmap_page(&mut self, tlb: &mut impl Tlb, slot: u16, va: u64) -> Option<(bool, Status)> {
         let leaf = self.tables.glance().leaf(self.spaces.get_mut(usize::from(slot))?, va)?;
-        let (done, status) = match leaf.slot.bits {
-            PAGE_BITS => self.unmap_child::<true>(tlb, va, leaf)?,
-            BLOCK_BITS => self.unmap_child::<false>(tlb, va, leaf)?,
-            _ => return None,
-        };
-        if done { Some(status) } else { Some(self.unmap_any(tlb, slot, fpage, false, status)) }
+        match leaf.slot.bits {
+            PAGE_BITS => self.unmap_child::<true>(tlb, va, leaf),
+            BLOCK_BITS => self.unmap_child::<false>(tlb, va, leaf),
+            _ => None,
+        }
     }
 
     /// [`MappingDb::unmap_children`], for the one child that there mostly is.
@@ -109,10 +111,14 @@ impl MappingDb<'_> {
             false => tables.shadow(bucket as usize, (va >> PAGE_BITS) as usize)?,
         };
         let first = *head;
+        // Held, perhaps: then something may come that is promised already.
+        let free = self.nodes.first_free;
+        if free == NIL {
+            return None;
+        }
         if first == NIL {
             return Some((true, Status::default()));
         }
-        let free = self.nodes.first_free;
         let child = nodes.get_mut(first as usize)?;
         if child.next != NIL || child.child != NIL {
             return self.unmap_children::<OF_PAGE>(tlb, va, leaf);
@@ -165,7 +171,7 @@ impl MappingDb<'_> {
         }
         // The children in the order of their list, up to the first that was mapped on.
         let first = next;
-        let (mut last, mut count, mut used) = (NIL, 0, 0);
+        let (mut last, mut left, mut used) = (NIL, AT_ONCE, 0);
         while next != NIL {
             let child = nodes.get(next as usize)?;
             if child.child != NIL {
@@ -178,9 +184,13 @@ impl MappingDb<'_> {
             used |= Entry(cell.swap(0, Ordering::Relaxed)).used_bits();
             *tables.shadow(table as usize, (at >> PAGE_BITS) as usize)? = NIL;
             spaces.get_mut(usize::from(space))?.used.nodes -= 1;
-            count += 1;
             tlb.invalidate(space, at, PAGE_BITS);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
+        let count = AT_ONCE - left;
         if last == NIL {
             return Some((next == NIL, Status::default()));
         }
@@ -193,13 +203,15 @@ impl MappingDb<'_> {
         (self.nodes.first_free, self.nodes.free) = (first, self.nodes.free + count);
         tlb.sync();
         let seen = Entry::usage_of(used);
+        if next != NIL {
+            nodes.get_mut(next as usize)?.prev = NIL;
+            leaf.cell.fetch_or(Entry::INVALID.with_history(seen).0, Ordering::Relaxed);
+            return Some((false, Status { seen: Rights::NONE, touched: count }));
+        }
         let told = Entry::INVALID.told(seen);
         if told.0 & !leaf.entry.0 != 0 {
             leaf.cell.fetch_or(told.0, Ordering::Relaxed);
         }
-        if next != NIL {
-            nodes.get_mut(next as usize)?.prev = NIL;
-        }
-        Some((next == NIL, Status { seen, touched: count }))
+        Some((true, Status { seen, touched: count }))
     }
 }

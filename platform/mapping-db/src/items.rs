@@ -4,18 +4,27 @@
 //! it and cannot fail. (Rejected: doing and undoing. Undo needs a journal, and would have to restore rights.) So that
 //! what the first pass saw is what the second one finds, no item may touch another.
 
+//!
+//! Both passes are done in steps. From the first on the database is held ([`crate::held`]), so nobody sees anything between the passes.
+
+use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Error, Fpage, Rights, layout};
 use skerry_checks::{Check, passes};
 
 use crate::apply::Op;
 use crate::arena::{NIL, Need, Quota, Slot};
+use crate::budget::{Budget, CREATE, SCAN, TABLE};
 use crate::descriptor::{Attr, Entry};
-use crate::map::{Mapped, Plan, Request, Step, reserve_of};
+use crate::held::Held;
+use crate::map::{Mapped, Next, Plan, Request, Step, Target, reserve_of};
 use crate::walk::PAGE_BITS;
 use crate::{MappingDb, Status, Tlb};
 
+/// What a message can carry: an item has two words at least.
+pub const MAX_ITEMS: usize = MAX_WORDS / 2;
+
 /// An fpage on its way, for [`MappingDb::map_items`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transfer {
     /// What of the giver's, with the rights that are given.
     pub src: Fpage,
@@ -27,17 +36,88 @@ pub struct Transfer {
     pub grant: bool,
 }
 
-/// Whether no item changes what another one reads or writes. `same` says that giver and taker are one space.
-fn are_apart(items: &[Transfer], same: bool) -> bool {
-    let overlap = |a: u64, b: u64, i: &Transfer, j: &Transfer| a < b + j.src.size() && b < a + i.src.size();
-    items.iter().enumerate().all(|(number, i)| {
-        items[number + 1..].iter().all(|j| {
-            let (from_i, from_j) = (i.src.base(), j.src.base());
-            !overlap(i.dest, j.dest, i, j)
-                && !((i.grant || j.grant) && overlap(from_i, from_j, i, j))
-                && !(same && (overlap(i.dest, from_j, i, j) || overlap(from_i, j.dest, i, j)))
-        })
-    })
+impl Transfer {
+    /// Nothing.
+    pub const NONE: Self = Self { src: Fpage::NIL, dest: 0, attr: Attr::Normal, grant: false };
+}
+
+/// How far items have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It goes on.
+    Again,
+    /// They can all be mapped: nothing has changed yet, and nothing can go wrong any more. [`MappingDb::commit_items`] lets it happen,
+    /// [`MappingDb::drop_items`] does not.
+    Planned,
+    /// They are mapped.
+    Done(Mapped),
+    /// They cannot be, and nothing has changed.
+    Failed(Error),
+}
+
+/// What is next.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Does this item touch one of those behind it?
+    Apart(usize),
+    /// Add up what the item needs, from an offset on; whether there was anything in front of that.
+    Plan(usize, u64, bool),
+    /// There was not enough memory: free empty tables, from this address of this space on.
+    Reclaim(u16, u64),
+    /// Everything is known.
+    Planned,
+    /// Do the item, from an offset on.
+    Commit(usize, u64, Part),
+}
+
+/// What is left of a step that takes long.
+#[derive(Clone, Copy)]
+enum Part {
+    /// All of it.
+    All,
+    /// To give a mapping that is there rights, from this offset of it on.
+    Widen(u64),
+    /// To take from the mappings below the rights that are not granted.
+    Restrict,
+    /// To move the mapping, when those below did this.
+    Move(Rights),
+    /// To set aside so many tables for this node.
+    Reserve(u32, u32),
+}
+
+/// The items that are on their way.
+pub(crate) struct Items {
+    from: u16,
+    to: u16,
+    list: [Transfer; MAX_ITEMS],
+    count: usize,
+    stage: Stage,
+    plan: Plan,
+    reclaimed: bool,
+    /// Tables that the plan needs and that were not taken yet.
+    reserved: u32,
+}
+
+impl Items {
+    pub(crate) const NONE: Self = Self {
+        from: 0,
+        to: 0,
+        list: [Transfer::NONE; MAX_ITEMS],
+        count: 0,
+        stage: Stage::Planned,
+        plan: Plan::NONE,
+        reclaimed: false,
+        reserved: 0,
+    };
+}
+
+/// Whether neither of two items changes what the other one reads or writes. `same` says that giver and taker are one space.
+fn are_apart(i: &Transfer, j: &Transfer, same: bool) -> bool {
+    let overlap = |a: u64, b: u64| a < b + j.src.size() && b < a + i.src.size();
+    let (from_i, from_j) = (i.src.base(), j.src.base());
+    !overlap(i.dest, j.dest)
+        && !((i.grant || j.grant) && overlap(from_i, from_j))
+        && !(same && (overlap(i.dest, from_j) || overlap(from_i, j.dest)))
 }
 
 impl MappingDb<'_> {
@@ -50,7 +130,6 @@ impl MappingDb<'_> {
     /// # Errors
     /// Those of [`MappingDb::map`], for any of them; [`Error::BadArgument`] also if destinations overlap each other or a
     /// source, or something is granted that is mapped as well; [`Error::Refused`]: not to be granted.
-    #[inline(never)]
     pub fn map_items(
         &mut self,
         tlb: &mut impl Tlb,
@@ -58,45 +137,316 @@ impl MappingDb<'_> {
         to: u16,
         items: &[Transfer],
     ) -> Result<Mapped, Error> {
-        if items.is_empty() || !are_apart(items, from == to) {
-            return Err(Error::BadArgument);
+        let mut budget = Budget::UNLIMITED;
+        match self.plan_items(tlb, from, to, items, &mut budget) {
+            Outcome::Planned => match self.commit_items(tlb, &mut budget) {
+                Outcome::Done(mapped) => Ok(mapped),
+                Outcome::Failed(error) => Err(error),
+                _ => Err(Error::WrongState),
+            },
+            Outcome::Failed(error) => Err(error),
+            _ => Err(Error::WrongState),
         }
-        let mapped = match self.plan_items(from, to, items) {
-            Err(Error::OutOfKernelMemory) => {
-                // Perhaps there are empty tables.
-                self.reclaim_all(tlb);
-                self.plan_items(from, to, items)?
+    }
+
+    /// Begins that. The database must not be held; it is until the items are done, have failed or are dropped.
+    #[inline(never)]
+    pub fn plan_items(
+        &mut self,
+        tlb: &mut impl Tlb,
+        from: u16,
+        to: u16,
+        items: &[Transfer],
+        budget: &mut Budget,
+    ) -> Outcome {
+        debug_assert!(!self.is_held());
+        if items.is_empty() || items.len() > MAX_ITEMS {
+            return Outcome::Failed(Error::BadArgument);
+        }
+        let work = &mut self.progress.items;
+        work.list[..items.len()].copy_from_slice(items);
+        (work.from, work.to, work.count) = (from, to, items.len());
+        (work.stage, work.reclaimed) = (Stage::Apart(0), false);
+        self.hold(Held::Items);
+        self.items_step(tlb, budget)
+    }
+
+    /// What is planned happens: this cannot fail any more, whoever completes it.
+    pub fn commit_items(&mut self, tlb: &mut impl Tlb, budget: &mut Budget) -> Outcome {
+        let work = &mut self.progress.items;
+        if self.progress.held != Held::Items || !matches!(work.stage, Stage::Planned) {
+            return Outcome::Failed(Error::WrongState);
+        }
+        work.stage = Stage::Commit(0, 0, Part::All);
+        work.reserved = work.plan.to.tables + work.plan.from.tables;
+        self.items_step(tlb, budget)
+    }
+
+    /// What is planned, or about to be, does not happen. What happens already does.
+    pub fn drop_items(&mut self) {
+        if self.progress.held == Held::Items && !matches!(self.progress.items.stage, Stage::Commit(..)) {
+            self.let_go();
+        }
+    }
+
+    /// The items that hold the database: between which spaces, and which.
+    pub fn held_items(&self) -> (u16, u16, &[Transfer]) {
+        let work = &self.progress.items;
+        (work.from, work.to, &work.list[..work.count])
+    }
+
+    /// Goes on with the items that hold the database.
+    pub(crate) fn items_step(&mut self, tlb: &mut impl Tlb, budget: &mut Budget) -> Outcome {
+        self.let_go();
+        let outcome = loop {
+            let result = match self.progress.items.stage {
+                Stage::Apart(item) => self.check_apart(item, budget),
+                Stage::Plan(item, at, any) => self.plan_step(item, at, any, budget),
+                Stage::Reclaim(space, va) => self.reclaim_step(tlb, space, va, budget),
+                Stage::Planned => break Outcome::Planned,
+                Stage::Commit(item, at, part) => match self.commit_step(tlb, item, at, part, budget) {
+                    Ok(true) => break Outcome::Done(Mapped { pages: self.progress.items.plan.pages as u32 }),
+                    Ok(false) => Ok(false),
+                    Err(error) => Err(error),
+                },
+            };
+            match result {
+                Ok(true) => {}
+                Ok(false) => break Outcome::Again,
+                Err(error) => break Outcome::Failed(error),
             }
-            planned => planned?,
         };
-        for item in items {
-            let request = self.request(from, to, item)?;
-            let step = self.next_step(&request, 0)?.ok_or(Error::NothingMapped)?;
-            self.commit(tlb, &request, step)?;
+        if matches!(outcome, Outcome::Again | Outcome::Planned) {
+            self.hold(Held::Items);
         }
-        Ok(mapped)
+        outcome
     }
 
-    /// Checks all items and that there is memory for them.
-    fn plan_items(&self, from: u16, to: u16, items: &[Transfer]) -> Result<Mapped, Error> {
-        let mut plan = Plan::default();
-        for item in items {
-            let request = self.request(from, to, item)?;
-            let mut next = self.next_step(&request, 0)?;
-            if next.is_none() {
-                return Err(Error::NothingMapped);
+    /// `Ok(true)` goes on with the next stage, `Ok(false)` says that the budget is spent.
+    fn check_apart(&mut self, item: usize, budget: &mut Budget) -> Result<bool, Error> {
+        let work = &mut self.progress.items;
+        let list = &work.list[..work.count];
+        for item in item..list.len() {
+            if !budget.take(2 * (list.len() - item) as u32) {
+                work.stage = Stage::Apart(item);
+                return Ok(false);
             }
-            while let Some(step) = next {
-                self.add_step(&mut plan, &request, &step);
-                next = self.next_step(&request, step.at + (1 << step.bits))?;
+            if !list[item + 1..].iter().all(|other| are_apart(&list[item], other, work.from == work.to)) {
+                return Err(Error::BadArgument);
             }
         }
-        self.admit_plan(&plan, from, to)?;
-        Ok(Mapped { pages: plan.pages as u32 })
+        (work.plan, work.stage) = (Plan::NONE, Stage::Plan(0, 0, false));
+        Ok(true)
     }
 
-    fn request(&self, from: u16, to: u16, item: &Transfer) -> Result<Request, Error> {
-        let &Transfer { src, dest, attr, grant } = item;
+    /// Adds up what the items need, and at the end sees that there is memory for them.
+    fn plan_step(
+        &mut self,
+        item: usize,
+        mut at: u64,
+        mut any: bool,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        let mut plan = self.progress.items.plan;
+        let request = self.request(item)?;
+        loop {
+            match self.next_step(&request, at, budget)? {
+                Next::Step(step) => {
+                    budget.charge(0);
+                    self.add_step(&mut plan, &request, &step);
+                    (at, any) = (step.at + (1 << step.bits), true);
+                }
+                Next::End => break,
+                Next::Pause(at) => {
+                    (self.progress.items.plan, self.progress.items.stage) =
+                        (plan, Stage::Plan(item, at, any));
+                    return Ok(false);
+                }
+            }
+        }
+        if !any {
+            return Err(Error::NothingMapped);
+        }
+        let Items { from, to, count, reclaimed, .. } = self.progress.items;
+        let mut stage = Stage::Plan(item + 1, 0, false);
+        if item + 1 == count {
+            stage = match self.admit_plan(&plan, from, to) {
+                Ok(()) => Stage::Planned,
+                // Perhaps there are empty tables.
+                Err(Error::OutOfKernelMemory) if !reclaimed => Stage::Reclaim(0, 0),
+                Err(error) => return Err(error),
+            };
+        }
+        (self.progress.items.plan, self.progress.items.stage) = (plan, stage);
+        Ok(true)
+    }
+
+    /// Frees empty tables of all spaces.
+    #[cold]
+    fn reclaim_step(
+        &mut self,
+        tlb: &mut impl Tlb,
+        mut space: u16,
+        mut va: u64,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        while usize::from(space) < self.spaces.len() {
+            if self.live_root(space).is_ok() && !self.reclaim(tlb, space, &mut va, budget) {
+                self.progress.items.stage = Stage::Reclaim(space, va);
+                return Ok(false);
+            }
+            (space, va) = (space + 1, 0);
+        }
+        let work = &mut self.progress.items;
+        (work.plan, work.stage, work.reclaimed) = (Plan::NONE, Stage::Plan(0, 0, false), true);
+        Ok(true)
+    }
+
+    /// Does what was planned and admitted. `Ok(true)`: that was all.
+    fn commit_step(
+        &mut self,
+        tlb: &mut impl Tlb,
+        item: usize,
+        at: u64,
+        part: Part,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        let free = self.tables.free();
+        self.tables.reserved = 0;
+        let (mut made, mut status) = (false, Status::default());
+        let done = self.commit(tlb, (item, at, part), budget, &mut made, &mut status);
+        if status.touched != 0 {
+            tlb.sync();
+        }
+        if made {
+            tlb.publish();
+        }
+        if done == Ok(false) {
+            let work = &mut self.progress.items;
+            work.reserved = work.reserved.saturating_sub(free.saturating_sub(self.tables.free()));
+            self.tables.reserved = work.reserved;
+        }
+        done
+    }
+
+    fn commit(
+        &mut self,
+        tlb: &mut impl Tlb,
+        (mut item, mut at, mut part): (usize, u64, Part),
+        budget: &mut Budget,
+        made: &mut bool,
+        status: &mut Status,
+    ) -> Result<bool, Error> {
+        while item < self.progress.items.count {
+            let request = self.request(item)?;
+            loop {
+                let pause = |db: &mut Self, at, part| {
+                    db.progress.items.stage = Stage::Commit(item, at, part);
+                    Ok(false)
+                };
+                if let Part::Reserve(node, mut left) = part {
+                    if !self.reserve(request.to, node, &mut left, budget)? {
+                        return pause(self, at, Part::Reserve(node, left));
+                    }
+                    part = Part::All;
+                }
+                let step = match self.next_step(&request, at, budget)? {
+                    Next::Step(step) => step,
+                    Next::End => break,
+                    Next::Pause(at) => return pause(self, at, part),
+                };
+                let next = step.at + (1 << step.bits);
+                match self.fulfil(tlb, &request, &step, part, budget, status)? {
+                    None => {
+                        (*made, part) = (true, Part::All);
+                    }
+                    Some(Part::Reserve(node, left)) => {
+                        (*made, part) = (true, Part::Reserve(node, left));
+                    }
+                    Some(part) => return pause(self, step.at, part),
+                }
+                at = next;
+            }
+            (item, at, part) = (item + 1, 0, Part::All);
+        }
+        Ok(true)
+    }
+
+    /// Does a step, or as much of it as the budget allows: then what is left of it.
+    fn fulfil(
+        &mut self,
+        tlb: &mut impl Tlb,
+        request: &Request,
+        step: &Step,
+        mut part: Part,
+        budget: &mut Budget,
+        status: &mut Status,
+    ) -> Result<Option<Part>, Error> {
+        let dest = request.dest + step.at;
+        let slot = match step.target {
+            Target::Same(node) => {
+                let low = dest - self.nodes.get(node).va();
+                let from = if let Part::Widen(from) = part { from } else { low };
+                let op = Op::Widen(Self::limit(request, &step.source));
+                let done = self.apply(tlb, node, from..low + (1 << step.bits), op, status, budget);
+                return Ok(done.err().map(Part::Widen));
+            }
+            Target::Free(slot) => slot,
+            Target::EmptyTable(slot) => slot,
+        };
+        let withheld = step.source.entry.rights().without(request.rights);
+        if request.grant && !withheld.is_empty() && !matches!(part, Part::Move(_)) {
+            let Some(found) = self.withhold(tlb, request, step, withheld, part, budget) else {
+                return Ok(Some(Part::Restrict));
+            };
+            part = Part::Move(found);
+        }
+        let cost = if let Target::EmptyTable(_) = step.target { CREATE + SCAN } else { CREATE };
+        if !budget.take(cost + TABLE) {
+            return Ok(Some(part));
+        }
+        if let Target::EmptyTable(slot) = step.target {
+            self.drop_if_empty(tlb, request.to, slot, dest);
+            tlb.sync();
+        }
+        if request.grant {
+            let found = if let Part::Move(found) = part { found } else { Rights::NONE };
+            self.relocate(tlb, request, step, slot, found)?;
+            return Ok(None);
+        }
+        let node = self.create(request, step, slot)?;
+        Ok((step.bits != PAGE_BITS).then(|| Part::Reserve(node, reserve_of(step.bits))))
+    }
+
+    /// Takes from the mappings below one that is granted what is not granted. When that is done, what they did.
+    fn withhold(
+        &mut self,
+        tlb: &mut impl Tlb,
+        request: &Request,
+        step: &Step,
+        withheld: Rights,
+        part: Part,
+        budget: &mut Budget,
+    ) -> Option<Rights> {
+        let mut revocation = match part {
+            Part::Restrict => self.progress.revocation,
+            _ => {
+                let va = request.src.base() + step.at;
+                let range = va..va + (1 << step.bits);
+                self.revocation(&step.source, range, Op::Restrict(withheld), false).silent()
+            }
+        };
+        let done = self.revoke(tlb, &mut revocation, budget);
+        self.progress.revocation = revocation;
+        if revocation.found.touched != 0 {
+            tlb.sync();
+        }
+        done.then_some(revocation.found.seen)
+    }
+
+    fn request(&self, item: usize) -> Result<Request, Error> {
+        let Items { from, to, .. } = self.progress.items;
+        let Transfer { src, dest, attr, grant } = self.progress.items.list[item];
         let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
         let pinned = dest < layout::PINNED_END && end > layout::PINNED_BASE;
         let pinned = !passes(Check::MapPinned, !pinned);
@@ -107,18 +457,8 @@ impl MappingDb<'_> {
         Ok(Request { from, from_root, src, to, to_root, dest, rights: src.rights() | Rights::R, attr, grant })
     }
 
-    /// Frees empty tables of all spaces.
-    #[cold]
-    fn reclaim_all(&mut self, tlb: &mut impl Tlb) {
-        for space in 0..self.spaces.len() as u16 {
-            if self.live_root(space).is_ok() {
-                self.reclaim(tlb, space);
-            }
-        }
-    }
-
     fn admit_plan(&self, plan: &Plan, from: u16, to: u16) -> Result<(), Error> {
-        if plan.to.tables + plan.from.tables > self.tables.free() || plan.to.nodes > self.nodes.free() {
+        if plan.to.tables + plan.from.tables > self.tables.available() || plan.to.nodes > self.nodes.free() {
             return Err(Error::OutOfKernelMemory);
         }
         if from == to {
@@ -139,20 +479,15 @@ impl MappingDb<'_> {
         request: &Request,
         step: &Step,
         slot: Slot,
+        found: Rights,
     ) -> Result<(), Error> {
         let (node, bits, old) = (step.source.node, step.bits, step.source.slot);
         let (va, dest) = (request.src.base() + step.at, request.dest + step.at);
-        let withheld = step.source.entry.rights().without(request.rights);
-        let mut status = Status::default();
-        if !withheld.is_empty() {
-            let mut work = u32::MAX;
-            self.revoke_below(tlb, node, 0..1 << bits, Op::Restrict(withheld), &mut status, &mut work);
-        }
         self.tables.set_shadow(old.table, old.index, NIL);
         let entry = self.tables.take(old);
         tlb.invalidate(request.from, va, bits);
         tlb.sync();
-        status.seen = status.seen | entry.usage();
+        let seen = found | entry.usage();
         let place = self.hang_tables(request.to, slot, bits, dest)?;
         let moved = self.nodes.get_mut(node);
         moved.relocate(request.to, dest);
@@ -162,7 +497,7 @@ impl MappingDb<'_> {
         // Those who gave it are told what happened before, by way of the new holder.
         let rights = request.rights & entry.rights();
         let attr = request.attr.max(entry.attr());
-        let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(status.seen);
+        let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(seen);
         self.tables.set_shadow(place.table, place.index, node);
         self.tables.store(place, entry);
         let moved = Quota { tables: reserve_of(bits), nodes: 1 };

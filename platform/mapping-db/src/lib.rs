@@ -8,6 +8,7 @@
 //! The guarantees, each tested against a naive model in `tests/database/`:
 //! - **Unmap never allocates and never fails.** A large mapping reserves the tables to split it when it is made:
 //!   one for 2 MiB, 513 for 1 GiB (what the same memory in 2 MiB mappings would reserve). Roots do not split.
+//! - **Everything ends in bounded steps** ([`Budget`]): what can take long stops in between, and whoever comes then helps.
 //! - **Map does all or nothing**, and takes from no account but the two spaces'.
 //! - **W^X**: a mapping with W and X can be delegated, but is installed as RW; if W is revoked, X comes into effect.
 //! - **Break before make**: an entry's frame, size or cacheability never changes without invalidation in between. Rights
@@ -47,26 +48,32 @@ extern crate std;
 
 mod apply;
 mod arena;
+mod budget;
 mod descriptor;
 mod dump;
 mod fast;
+mod held;
 mod items;
 mod map;
 mod node;
 mod quick;
+mod revoke;
 mod space;
 mod unmap;
 mod walk;
 
 pub use arena::{HwTable, Quota, SpaceTables};
+pub use budget::Budget;
 pub use descriptor::Attr;
 pub use dump::Dump;
-pub use items::Transfer;
+pub use held::Helped;
+pub use items::{MAX_ITEMS, Outcome, Transfer};
 pub use map::Mapped;
 pub use node::Node;
 pub use walk::Translation;
 
 use arena::{NIL, Nodes, Tables};
+use held::Progress;
 use skerry_abi::{Error, Rights};
 
 /// The TLBs of all CPUs that use these tables.
@@ -91,6 +98,13 @@ pub struct Status {
     pub touched: u32,
 }
 
+impl Status {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.seen = self.seen | other.seen;
+        self.touched += other.touched;
+    }
+}
+
 /// Free kernel memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stats {
@@ -105,6 +119,7 @@ pub struct MappingDb<'a> {
     tables: Tables<'a>,
     nodes: Nodes<'a>,
     spaces: &'a mut [SpaceTables],
+    progress: Progress,
 }
 
 impl<'a> MappingDb<'a> {
@@ -118,7 +133,12 @@ impl<'a> MappingDb<'a> {
         spaces: &'a mut [SpaceTables],
     ) -> Self {
         spaces.fill(SpaceTables::default());
-        Self { tables: Tables::new(tables, shadow, tables_pa), nodes: Nodes::new(nodes), spaces }
+        Self {
+            tables: Tables::new(tables, shadow, tables_pa),
+            nodes: Nodes::new(nodes),
+            spaces,
+            progress: Progress::NONE,
+        }
     }
 
     /// Physical address of the space's root table, for TTBR0_EL1. An unknown space has one that maps nothing.

@@ -6,12 +6,12 @@
 use skerry_abi::{Error, Fpage, Rights};
 use skerry_checks::{Check, passes};
 
-use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Slot};
+use crate::budget::{Budget, SCAN, STEP, TABLE};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
 use crate::walk::{PAGE_BITS, Place, TOP_BITS};
-use crate::{MappingDb, Status, Tlb, Transfer};
+use crate::{MappingDb, Tlb, Transfer};
 
 /// What [`MappingDb::map`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,8 +63,17 @@ pub(crate) enum Target {
     Same(u32),
 }
 
+/// What [`MappingDb::next_step`] found.
+pub(crate) enum Next {
+    Step(Step),
+    /// Nothing more is mapped in the source.
+    End,
+    /// The budget is spent; look on at this offset.
+    Pause(u64),
+}
+
 /// Adds up the needs of steps in ascending order. Tables that several steps share count once.
-#[derive(Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) pages: u64,
     pub(crate) to: Need,
@@ -74,6 +83,17 @@ pub(crate) struct Plan {
     /// The last region of 1 GiB, and of 2 MiB, that needs a new table (plus one).
     pub(crate) last: [u64; 2],
     pub(crate) last_bucket: u32,
+}
+
+impl Plan {
+    pub(crate) const NONE: Self = Self {
+        pages: 0,
+        to: Need { tables: 0, nodes: 0 },
+        from: Need { tables: 0, nodes: 0 },
+        moved: Need { tables: 0, nodes: 0 },
+        last: [0; 2],
+        last_bucket: NIL,
+    };
 }
 
 impl MappingDb<'_> {
@@ -117,29 +137,48 @@ impl MappingDb<'_> {
         self.map_items(tlb, from, to, &[Transfer { src, dest, attr, grant: false }])
     }
 
-    /// The first step at or behind offset `at`; `None` if no more is mapped in the source.
+    /// The first step at or behind offset `at`.
     #[inline]
-    pub(crate) fn next_step(&self, request: &Request, mut at: u64) -> Result<Option<Step>, Error> {
+    pub(crate) fn next_step(
+        &self,
+        request: &Request,
+        mut at: u64,
+        budget: &mut Budget,
+    ) -> Result<Next, Error> {
         while at < request.src.size() {
+            if budget.is_spent() {
+                return Ok(Next::Pause(at));
+            }
             let va = request.src.base() + at;
             let source = self.descend(request.from_root, va, PAGE_BITS);
+            budget.reduce(STEP);
             if source.is_mapping() {
-                return self.step(request, source, at).map(Some);
+                return self.step(request, source, at, budget).map(Next::Step);
             }
+            budget.charge(0);
             at = source.end(va) - request.src.base();
         }
-        Ok(None)
+        Ok(Next::End)
+    }
+
+    /// Whether anything was derived from the leaf of an unsplit mapping.
+    fn has_children(&self, node: u32, budget: &mut Budget) -> bool {
+        let node = self.nodes.get(node);
+        let smaller = node.bits() != PAGE_BITS && node.bucket != NIL && {
+            budget.reduce(SCAN);
+            self.tables.has_heads(node.bucket)
+        };
+        node.child != NIL || smaller
     }
 
     #[inline]
-    fn step(&self, request: &Request, source: Place, at: u64) -> Result<Step, Error> {
+    fn step(&self, request: &Request, source: Place, at: u64, budget: &mut Budget) -> Result<Step, Error> {
         let mut bits = source.slot.bits;
         if request.grant {
             let node = self.nodes.get(source.node);
-            let stricter = request.attr > source.entry.attr();
-            let has_children = self.nodes.first_child(&self.tables, source.node, 0, node.size()) != NIL;
             let whole = node.bits() == bits && bits <= request.src.bits();
-            if node.is_root() || !whole || stricter && has_children {
+            let stricter = request.attr > source.entry.attr();
+            if node.is_root() || !whole || stricter && self.has_children(source.node, budget) {
                 return Err(Error::Refused);
             }
         }
@@ -151,12 +190,14 @@ impl MappingDb<'_> {
             let target = if !place.entry.is_valid() {
                 Target::Free(place.slot)
             } else if place.entry.is_table(place.slot.bits) {
-                if request.grant
-                    && (place.node != NIL || !self.tables.is_empty(self.tables.index(place.entry)))
-                {
-                    return Err(Error::AlreadyMapped);
-                }
-                if place.node != NIL || !self.tables.is_empty(self.tables.index(place.entry)) {
+                let empty = place.node == NIL && {
+                    budget.reduce(SCAN);
+                    self.tables.is_empty(self.tables.index(place.entry))
+                };
+                if !empty {
+                    if request.grant {
+                        return Err(Error::AlreadyMapped);
+                    }
                     bits -= 9; // smaller mappings there: they may be the same ones, or leave holes
                     continue;
                 }
@@ -172,7 +213,7 @@ impl MappingDb<'_> {
 
     /// The rights that the request may give away of what it found.
     #[inline]
-    fn limit(request: &Request, source: &Place) -> Rights {
+    pub(crate) fn limit(request: &Request, source: &Place) -> Rights {
         let all = passes(Check::MapRights, false);
         if all { request.rights } else { request.rights & source.entry.rights() }
     }
@@ -226,51 +267,9 @@ impl MappingDb<'_> {
         }
     }
 
-    /// Does what was planned and admitted, from `step` on.
-    pub(crate) fn commit(
-        &mut self,
-        tlb: &mut impl Tlb,
-        request: &Request,
-        mut step: Step,
-    ) -> Result<(), Error> {
-        let (mut made, mut status) = (false, Status::default());
-        loop {
-            let dest = request.dest + step.at;
-            match step.target {
-                Target::Same(node) => {
-                    let low = dest - self.nodes.get(node).va();
-                    let op = Op::Widen(Self::limit(request, &step.source));
-                    self.apply(tlb, node, low, low + (1 << step.bits), op, &mut status);
-                }
-                Target::Free(slot) | Target::EmptyTable(slot) => {
-                    if let Target::EmptyTable(slot) = step.target {
-                        self.drop_if_empty(tlb, request.to, slot, dest);
-                        tlb.sync();
-                    }
-                    match request.grant {
-                        true => self.relocate(tlb, request, &step, slot)?,
-                        false => self.create(request, &step, slot)?,
-                    }
-                    made = true;
-                }
-            }
-            let at = step.at + (1 << step.bits);
-            match self.next_step(request, at)? {
-                Some(next) => step = next,
-                None => break,
-            }
-        }
-        if status.touched != 0 {
-            tlb.sync();
-        }
-        if made {
-            tlb.publish();
-        }
-        Ok(())
-    }
-
+    /// Makes a mapping that was planned and admitted. A large one lacks the tables to split it with.
     #[inline]
-    fn create(&mut self, request: &Request, step: &Step, slot: Slot) -> Result<(), Error> {
+    pub(crate) fn create(&mut self, request: &Request, step: &Step, slot: Slot) -> Result<u32, Error> {
         let (src, dest) = (request.src.base() + step.at, request.dest + step.at);
         let parent = *self.nodes.get(step.source.node);
         if parent.bits() != step.bits && parent.bucket == NIL {
@@ -285,11 +284,8 @@ impl MappingDb<'_> {
         );
         let node = Node::new(request.to, dest, step.bits, step.source.node, src - parent.va());
         let node = self.install(request.to, slot, step.bits, dest, entry, node)?;
-        if step.bits != PAGE_BITS {
-            self.reserve(request.to, node, step.bits)?;
-        }
         self.nodes.link(&mut self.tables, node);
-        Ok(())
+        Ok(node)
     }
 
     /// Makes the tables that are missing between `slot` and the size, the node, and the entry.
@@ -330,14 +326,28 @@ impl MappingDb<'_> {
         Ok(slot)
     }
 
-    /// Sets aside the tables that splitting this mapping would take.
-    fn reserve(&mut self, space: u16, node: u32, bits: u32) -> Result<(), Error> {
-        self.nodes.get_mut(node).bucket = self.new_table(space)?;
-        for _ in 1..reserve_of(bits) {
+    /// Sets aside the tables that splitting this mapping would take, down to `left` that are still missing then. Whether that was all.
+    pub(crate) fn reserve(
+        &mut self,
+        space: u16,
+        node: u32,
+        left: &mut u32,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        while *left != 0 {
+            if !budget.take(TABLE) {
+                return Ok(false);
+            }
             let table = self.new_table(space)?;
-            let next = core::mem::replace(&mut self.nodes.get_mut(node).more, table);
-            self.tables.set_shadow(table, 0, next);
+            *left -= 1;
+            let place = self.nodes.get_mut(node);
+            if place.bucket == NIL {
+                place.bucket = table;
+            } else {
+                let next = core::mem::replace(&mut place.more, table);
+                self.tables.set_shadow(table, 0, next);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -77,6 +77,10 @@ impl Node {
     pub(crate) const fn size(&self) -> u64 {
         1 << self.bits()
     }
+    /// The first address behind it.
+    pub(crate) const fn end(&self) -> u64 {
+        self.va() + self.size()
+    }
     /// Where in the parent it begins.
     #[inline]
     pub(crate) const fn offset(&self) -> u64 {
@@ -94,8 +98,26 @@ impl Node {
 
 /// Which bucket of a node of 2^`bits` bytes an offset falls into.
 #[inline]
-const fn bucket_of(bits: u32, offset: u64) -> usize {
+pub(crate) const fn bucket_of(bits: u32, offset: u64) -> usize {
     (offset >> (bits - 9)) as usize
+}
+
+impl Tables<'_> {
+    /// The first child of `parent` in one of its buckets.
+    #[inline]
+    pub(crate) fn head(&self, parent: &Node, bucket: usize) -> u32 {
+        let entry = self.load(parent.bucket, bucket);
+        if entry.is_valid() && !entry.is_piece() {
+            return NIL; // split, and another mapping in the hole: the shadow word is not a list head
+        }
+        self.shadow(parent.bucket, bucket)
+    }
+    /// The first child in one of the buckets `from..end`, or NIL, and the bucket behind.
+    pub(crate) fn next_head(&self, parent: &Node, from: usize, end: usize) -> (u32, usize) {
+        let heads = (from..end).map(|bucket| self.head(parent, bucket));
+        let mut heads = heads.zip(from + 1..);
+        heads.find(|&(head, _)| head != NIL).unwrap_or((NIL, end))
+    }
 }
 
 impl Nodes<'_> {
@@ -176,11 +198,7 @@ impl Nodes<'_> {
         }
         let first = after.map_or(0, |bucket| bucket + 1).max(bucket_of(parent.bits(), low));
         for bucket in first..=bucket_of(parent.bits(), high - 1) {
-            let entry = tables.load(parent.bucket, bucket);
-            if entry.is_valid() && !entry.is_piece() {
-                continue; // split, and another mapping in the hole: the shadow word is not a list head
-            }
-            let child = self.overlapping(tables.shadow(parent.bucket, bucket), low, high);
+            let child = self.overlapping(tables.head(parent, bucket), low, high);
             if child != NIL {
                 return child;
             }

@@ -4,11 +4,11 @@ use skerry_abi::{Error, Fpage, Rights, layout};
 
 use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Quota, Slot, SpaceTables};
+use crate::budget::{AT_ONCE, BUCKETS, Budget, LOOK};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
-use crate::unmap::Task;
-use crate::walk::{PAGE_BITS, TOP_BITS};
-use crate::{MappingDb, Status, Tlb};
+use crate::walk::{BLOCK_BITS, PAGE_BITS, TOP_BITS};
+use crate::{MappingDb, Tlb};
 
 /// Passes on everything but the invalidation of pages of one space, whose pages go all at once. Larger entries are
 /// invalidated all the same: one may be split on the way, and must be broken first.
@@ -48,6 +48,9 @@ impl MappingDb<'_> {
         }
         let fresh = SpaceTables { quota, ..SpaceTables::default() };
         fresh.admits(Need { tables: 1, nodes: 0 })?;
+        if self.tables.available() == 0 {
+            return Err(Error::OutOfKernelMemory);
+        }
         *space = fresh;
         let root = self.new_table(slot);
         let space = self.account(slot);
@@ -64,18 +67,23 @@ impl MappingDb<'_> {
     /// Ends a space: revokes everything that was mapped on from it, removes all its mappings (pinned ones too), and frees
     /// every table and node. No thread may run in the space any more. Nothing happens if there is no such space.
     pub fn space_destroy(&mut self, slot: u16, tlb: &mut impl Tlb) {
-        while !self.space_destroy_step(slot, tlb, u32::MAX) {}
+        while !self.space_destroy_step(slot, tlb, &mut Budget::new(u32::MAX)) {}
     }
 
-    /// A step towards that: `work` entries looked at, or an eighth as many mappings removed. Whether it was the last. In between
-    /// nobody may map anything
-    /// into the space or from it.
-    pub fn space_destroy_step(&mut self, slot: u16, tlb: &mut impl Tlb, mut work: u32) -> bool {
+    /// A step towards that. Whether it was the last. In between nobody may map anything into the space or from it. It must not be held by
+    /// anything else at the beginning; what it is held by afterwards, anybody may complete.
+    pub fn space_destroy_step(&mut self, slot: u16, tlb: &mut impl Tlb, budget: &mut Budget) -> bool {
         let Ok(root) = self.live_root(slot) else { return true };
-        let cleared = self.clear(root, slot, tlb, &mut work);
-        if !cleared || !self.free_tables(root, slot, &mut work) {
-            tlb.sync();
-            return false;
+        let mut others = Except { tlb, space: slot };
+        let mut va = u64::from(self.account(slot).cleared) << PAGE_BITS;
+        while va < layout::USER_END {
+            let next = self.clear(root, slot, &mut others, va, budget);
+            va = next.unwrap_or(va);
+            self.account(slot).cleared = (va >> PAGE_BITS) as u32;
+            if next.is_none() {
+                others.sync();
+                return false;
+            }
         }
         self.free_table(slot, root);
         let space = self.account(slot);
@@ -87,55 +95,48 @@ impl MappingDb<'_> {
         true
     }
 
-    /// Removes mappings, from where it stopped last time. Whether none is left.
-    fn clear(&mut self, root: u32, slot: u16, tlb: &mut impl Tlb, work: &mut u32) -> bool {
-        let mut others = Except { tlb, space: slot };
-        let mut va = u64::from(self.account(slot).cleared) << PAGE_BITS;
-        while va < layout::USER_END {
-            let place = self.descend(root, va, PAGE_BITS);
-            let end = place.end(va);
-            let mut done = *work != 0;
-            *work = work.saturating_sub(1);
-            if done && place.is_mapping() {
-                let status = &mut Status::default();
-                let task = Task { op: Op::Remove, own: true };
-                done = self.revoke(&mut others, &place, va..end, task, status, work);
-            } else if done && place.entry.is_valid() {
+    /// Removes what is mapped at `va`, and the tables that nothing behind it needs. Where to go on; `None`: here.
+    fn clear(
+        &mut self,
+        root: u32,
+        slot: u16,
+        tlb: &mut impl Tlb,
+        va: u64,
+        budget: &mut Budget,
+    ) -> Option<u64> {
+        if self.is_held() {
+            self.go_on(tlb, budget)?;
+        }
+        let place = self.descend(root, va, PAGE_BITS);
+        let mut end = place.end(va);
+        if place.is_mapping() {
+            budget.take(LOOK).then_some(())?;
+            // The pieces of a split mapping go all at once; what lies in its holes does not.
+            let whole = va..self.nodes.get(place.node).end();
+            self.progress.revocation = self.revocation(&place, whole, Op::Remove, true);
+            self.progress.end = end;
+            self.go_on(tlb, budget)?;
+        } else if place.entry.is_valid() {
+            budget.take(LOOK).then_some(())?;
+            self.tables.store(place.slot, Entry::INVALID);
+        } else {
+            // On to the next entry of this table.
+            let Slot { table, index, bits } = place.slot;
+            budget.take(BUCKETS).then_some(())?;
+            let next = self.tables.next_entry(table, index, ENTRIES.min(index + AT_ONCE));
+            end = (va & !((1 << bits) - 1)) + (((next - index) as u64) << bits);
+        }
+        for bits in [BLOCK_BITS, TOP_BITS] {
+            if end & ((1 << bits) - 1) != 0 {
+                break;
+            }
+            let place = self.descend(root, va, bits);
+            if place.slot.bits == bits && place.entry.is_table(bits) {
                 self.tables.store(place.slot, Entry::INVALID);
+                self.free_table(slot, self.tables.index(place.entry));
             }
-            if !done {
-                self.account(slot).cleared = (va >> PAGE_BITS) as u32;
-                return false;
-            }
-            va = end;
         }
-        self.account(slot).cleared = (layout::USER_END >> PAGE_BITS) as u32;
-        true
-    }
-
-    /// Frees the tables below the root, which are empty. Whether none is left.
-    fn free_tables(&mut self, root: u32, slot: u16, work: &mut u32) -> bool {
-        for top in 0..ENTRIES {
-            let entry = self.tables.load(root, top);
-            if !entry.is_valid() {
-                continue;
-            }
-            let middle = self.tables.index(entry);
-            for index in 0..ENTRIES {
-                let entry = self.tables.load(middle, index);
-                if entry.is_valid() {
-                    if *work == 0 {
-                        return false;
-                    }
-                    *work = work.saturating_sub(4);
-                    self.tables.store(Slot { table: middle, index, bits: 21 }, Entry::INVALID);
-                    self.free_table(slot, self.tables.index(entry));
-                }
-            }
-            self.tables.store(Slot { table: root, index: top, bits: TOP_BITS }, Entry::INVALID);
-            self.free_table(slot, middle);
-        }
-        true
+        Some(end)
     }
 
     /// Makes a root of a mapping tree: memory that the space has by itself, at boot. It stays until the space is destroyed.

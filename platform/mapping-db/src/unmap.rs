@@ -1,8 +1,4 @@
-//! Revocation. It never allocates and never fails.
-//!
-//! The subtree below a mapping is walked depth first, children before parents, in the coordinates of the mapping it
-//! starts from: every descendant maps some of the same frames, so one range of offsets says what is concerned at every
-//! depth, whatever the sizes are. No recursion: the way back up is in the nodes.
+//! Revocation as spaces ask for it. It never allocates and never fails. How a tree is walked is told in [`crate::revoke`].
 //!
 //! **Status.** Each space is told once: the caller gets the accessed and written state of all that was removed or
 //! restricted *below* it (with flush: of its own mapping too). For those above it stays in software bits of the caller's
@@ -12,22 +8,28 @@
 //!
 //! Root mappings are the machine itself: they go only with their space, and flushing one is like unmapping from it.
 
-use core::ops::Range;
-
 use skerry_abi::{Fpage, Rights};
 
 use crate::apply::Op;
-use crate::arena::NIL;
-use crate::walk::{PAGE_BITS, Place};
+use crate::budget::{Budget, LOOK, MAPPING};
+use crate::held::Held;
+use crate::walk::PAGE_BITS;
 use crate::{MappingDb, Status, Tlb};
 
-/// What a mapping counts when work is limited, if looking at an entry counts one.
-const MAPPING_WORK: u32 = 8;
+/// Leaves it to the caller to wait for invalidations: many pages of one space may follow each other.
+struct Late<'t, T>(&'t mut T);
 
-/// What to do with the descendants of a mapping, and whether with the mapping too.
-pub(crate) struct Task {
-    pub(crate) op: Op,
-    pub(crate) own: bool,
+impl<T: Tlb> Tlb for Late<'_, T> {
+    fn publish(&mut self) {
+        self.0.publish();
+    }
+    fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
+        self.0.invalidate(space, va, bits);
+    }
+    fn invalidate_space(&mut self, space: u16) {
+        self.0.invalidate_space(space);
+    }
+    fn sync(&mut self) {}
 }
 
 impl MappingDb<'_> {
@@ -38,23 +40,28 @@ impl MappingDb<'_> {
     /// On return no TLB holds what was taken. An unknown space has nothing to take.
     #[inline]
     pub fn unmap(&mut self, tlb: &mut impl Tlb, slot: u16, fpage: Fpage, flush: bool) -> Status {
-        let simple = !flush && fpage.bits() == PAGE_BITS && fpage.rights().contains(Rights::R);
-        if simple && let Some(status) = self.unmap_page(tlb, slot, fpage) {
-            return status;
-        }
-        self.unmap_any(tlb, slot, fpage, flush, Status::default())
+        let (mut at, mut status, mut budget) = (fpage.base(), Status::default(), Budget::UNLIMITED);
+        let done = self.unmap_step(tlb, slot, fpage, flush, &mut at, &mut status, &mut budget);
+        debug_assert!(done);
+        status
     }
 
-    /// The general form; `status` is what was found already.
-    #[inline(never)]
-    pub(crate) fn unmap_any(
+    /// The same in steps: from address `at` on, as far as the budget allows; adds to `status` what it finds. Whether that was all. On
+    /// return no TLB holds what was taken so far.
+    ///
+    /// If it was not all and [`MappingDb::is_held`], somebody else may complete what is being done at `at`
+    /// ([`crate::Helped::Revoked`] says where to go on then). If it is held by anything else at the beginning, the caller helps with that first.
+    #[expect(clippy::too_many_arguments, reason = "an operation, and how far it has come")]
+    pub fn unmap_step(
         &mut self,
         tlb: &mut impl Tlb,
         slot: u16,
         fpage: Fpage,
         flush: bool,
-        mut status: Status,
-    ) -> Status {
+        at: &mut u64,
+        status: &mut Status,
+        budget: &mut Budget,
+    ) -> bool {
         let rights = fpage.rights();
         let op = if rights.contains(Rights::R) {
             Op::Remove
@@ -63,99 +70,71 @@ impl MappingDb<'_> {
         } else {
             Op::Restrict(rights)
         };
-        let Ok(root) = self.live_root(slot) else { return status };
-        let mut va = fpage.base();
-        while va < fpage.end() {
-            let place = self.descend(root, va, PAGE_BITS);
-            let end = place.end(va).min(fpage.end());
-            if place.is_mapping() {
-                let own = flush && !self.nodes.get(place.node).is_root();
-                let mut work = u32::MAX;
-                self.revoke(tlb, &place, va..end, Task { op, own }, &mut status, &mut work);
-            }
-            va = end;
+        let Ok(root) = self.live_root(slot) else { return true };
+        let touched = status.touched;
+        let mut late = Late(tlb);
+        let done = self.unmap_from(&mut late, (slot, root), fpage, (op, flush), at, status, budget);
+        if !done || status.touched != touched {
+            late.0.sync();
         }
-        if status.touched != 0 {
-            tlb.sync();
-        }
-        status
-    }
-
-    /// Does `op` to all that was derived from `range` of the leaf `place`, and then, if `own`, to that leaf itself. `work` and the
-    /// result are those of [`MappingDb::revoke_below`].
-    #[inline]
-    pub(crate) fn revoke(
-        &mut self,
-        tlb: &mut impl Tlb,
-        place: &Place,
-        range: Range<u64>,
-        Task { op, own }: Task,
-        status: &mut Status,
-        work: &mut u32,
-    ) -> bool {
-        let node = *self.nodes.get(place.node);
-        let (low, high) = (range.start - node.va(), range.end - node.va());
-        let mut found = Status::default();
-        let done = self.revoke_below(tlb, place.node, low..high, op, &mut found, work);
-        found.seen = found.seen | place.entry.history();
-        if own && done {
-            self.apply(tlb, place.node, low, high, op, &mut found);
-        }
-        let seen = found.seen;
-        let removed = own && done && matches!(op, Op::Remove);
-        if removed && !seen.is_empty() {
-            let (low, high) = (node.offset() + low, node.offset() + high);
-            self.apply(tlb, node.parent, low, high, Op::Note(seen), &mut Status::default());
-        } else if !removed && !(seen | place.entry.history()).is_empty() {
-            let whole = high - low == 1 << place.slot.bits;
-            self.apply(tlb, place.node, low, high, Op::Told(seen, whole), &mut Status::default());
-        }
-        status.seen = status.seen | found.seen;
-        status.touched += found.touched;
         done
     }
 
-    /// Does `op` to all descendants of `top` that were derived from its offsets `low..high`, but not to more than
-    /// `work` allows. Whether
-    /// that was all of them; a removal that was not complete goes on where it stopped when it is begun again.
-    pub(crate) fn revoke_below(
+    #[expect(clippy::too_many_arguments, reason = "an operation, and how far it has come")]
+    fn unmap_from(
         &mut self,
-        tlb: &mut impl Tlb,
-        top: u32,
-        Range { start: low, end: high }: Range<u64>,
-        op: Op,
+        tlb: &mut Late<'_, impl Tlb>,
+        (slot, root): (u16, u32),
+        fpage: Fpage,
+        (op, flush): (Op, bool),
+        at: &mut u64,
         status: &mut Status,
-        work: &mut u32,
+        budget: &mut Budget,
     ) -> bool {
-        // `base`: where the present node begins, as an offset in `top`.
-        let (mut node, mut base) = (top, 0);
-        let mut child = self.nodes.first_child(&self.tables, top, low, high);
-        loop {
-            if child != NIL {
-                node = child;
-                base += self.nodes.get(node).offset();
-            } else if node == top {
-                return true;
+        while *at < fpage.end() {
+            if self.progress.held == Held::Revocation {
+                let Some(found) = self.go_on(tlb.0, budget) else { return false };
+                status.add(found);
+                *at = self.progress.end.max(*at);
+                continue;
             }
-            let here = *self.nodes.get(node);
-            let within = |base: u64, size: u64| (low.max(base) - base, high.min(base + size) - base);
-            let (from, to) = within(base, here.size());
-            if child != NIL {
-                child = self.nodes.first_child(&self.tables, node, from, to);
-                if child != NIL {
-                    continue;
-                }
-            }
-            // No children (any more): the next sibling is looked up before this node may go.
-            base -= here.offset();
-            let (first, last) = within(base, self.nodes.get(here.parent).size());
-            child = self.nodes.next_child(&self.tables, node, first, last);
-            if *work == 0 {
+            let va = *at;
+            let mut place = self.descend(root, va, PAGE_BITS);
+            let end = place.end(va).min(fpage.end());
+            if !budget.take(if place.is_mapping() { LOOK + MAPPING } else { LOOK }) {
                 return false;
             }
-            *work = work.saturating_sub(MAPPING_WORK);
-            self.apply(tlb, node, from, to, op, status);
-            node = here.parent;
+            if place.is_mapping() {
+                let page = end - va == 1 << PAGE_BITS && !flush && matches!(op, Op::Remove);
+                match if page { self.unmap_page(tlb, slot, va) } else { None } {
+                    Some((true, found)) => {
+                        budget.charge(found.touched * LOOK);
+                        status.add(found);
+                        *at = end;
+                        continue;
+                    }
+                    Some((false, found)) => {
+                        budget.charge(found.touched * LOOK);
+                        status.add(found);
+                        // What it has seen is noted there.
+                        place = self.descend(root, va, PAGE_BITS);
+                    }
+                    None => {}
+                }
+                let node = self.nodes.get(place.node);
+                let own = flush && !node.is_root();
+                // The pieces of a split mapping go all at once; what lies in its holes does not.
+                let pieces = own && matches!(op, Op::Remove);
+                let last = if pieces { node.end().min(fpage.end()) } else { end };
+                self.progress.revocation = self.revocation(&place, va..last, op, own);
+                self.progress.end = end;
+                let Some(found) = self.go_on(tlb.0, budget) else { return false };
+                status.add(found);
+                *at = end;
+                continue;
+            }
+            *at = end;
         }
+        true
     }
 }

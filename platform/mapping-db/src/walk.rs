@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use skerry_abi::{Rights, layout::USER_END};
 
 use crate::arena::{ENTRIES, Leaf, NIL, Slot};
+use crate::budget::{Budget, LOOK, SCAN};
 use crate::descriptor::{Attr, Entry};
 use crate::{MappingDb, Tlb};
 
@@ -125,33 +126,41 @@ impl MappingDb<'_> {
         place.entry.is_leaf(place.slot.bits).then_some(place)
     }
 
-    /// Gives back all ordinary tables of a space that translate nothing. `unmap` leaves them where they are, since the
-    /// next page usually goes to the same place. Returns how many there were.
-    pub(crate) fn reclaim(&mut self, tlb: &mut impl Tlb, space: u16) -> u32 {
+    /// Gives back all ordinary tables of a space that translate nothing, from address `at` on. `unmap` leaves them where they are, since
+    /// the next page usually goes to the same place. `false`: the budget is spent; where to go on is in `at`.
+    pub(crate) fn reclaim(
+        &mut self,
+        tlb: &mut impl Tlb,
+        space: u16,
+        at: &mut u64,
+        budget: &mut Budget,
+    ) -> bool {
         let root = self.root(space);
-        let mut freed = 0;
-        for top in 0..ENTRIES {
-            let entry = self.tables.load(root, top);
+        let mut freed = false;
+        let mut done = true;
+        while *at < USER_END {
+            let top = Slot { table: root, index: (*at >> TOP_BITS) as usize, bits: TOP_BITS };
+            let entry = self.tables.load(root, top.index);
+            if !budget.take(if entry.is_table(TOP_BITS) { 2 * SCAN } else { LOOK }) {
+                done = false;
+                break;
+            }
             if !entry.is_table(TOP_BITS) {
+                *at = (*at | ((1 << TOP_BITS) - 1)) + 1;
                 continue;
             }
-            let middle = self.tables.index(entry);
-            let va = (top as u64) << TOP_BITS;
-            for index in 0..ENTRIES {
-                let slot = Slot { table: middle, index, bits: 21 };
-                freed += u32::from(self.drop_if_empty(tlb, space, slot, va + ((index as u64) << 21)));
+            let index = (*at >> BLOCK_BITS) as usize % ENTRIES;
+            let slot = Slot { table: self.tables.index(entry), index, bits: BLOCK_BITS };
+            freed |= self.drop_if_empty(tlb, space, slot, *at);
+            if index == ENTRIES - 1 {
+                freed |= self.drop_if_empty(tlb, space, top, *at & !((1 << TOP_BITS) - 1));
             }
-            freed += u32::from(self.drop_if_empty(
-                tlb,
-                space,
-                Slot { table: root, index: top, bits: TOP_BITS },
-                va,
-            ));
+            *at += 1 << BLOCK_BITS;
         }
-        if freed != 0 {
+        if freed {
             tlb.sync();
         }
-        freed
+        done
     }
 
     /// Frees the ordinary table that `slot` points to if nothing is in it. The caller syncs before it is reused.

@@ -160,6 +160,24 @@ fn split_blocks(world: &mut World) -> Outcome {
     destroy(space)
 }
 
+/// Answers to faults that map 511 pages each, in a table that has one already; then they are taken back, and given again.
+fn map_many(world: &mut World) -> Outcome {
+    (world.blocks, world.first_alone) = (true, true);
+    let base = world.frames.base;
+    let (faults, maps) = (world.faults, info::total(Counter::Maps));
+    let spaces = [mapped(world, base)?, mapped(world, base)?];
+    (world.blocks, world.first_alone) = (false, false);
+    let items = 2 * 2 * PAGES / 512;
+    ensure!(world.faults - faults < items + 64, "{} faults for {items} items", world.faults - faults);
+    let pages = info::total(Counter::Maps) - maps;
+    ensure!(pages >= 2 * PAGES, "{pages} pages were mapped");
+    let mut both = [fpage(base, BLOCK_BITS)?, fpage(base + (1 << BLOCK_BITS), BLOCK_BITS)?];
+    call("unmapping", sys::unmap(&mut both, false))?;
+    let written = both.iter().all(|fpage| fpage.rights() == Rights::RW);
+    ensure!(written, "the status of what was unmapped is {both:?}");
+    spaces.into_iter().try_for_each(destroy)
+}
+
 fn come_and_go(world: &mut World) -> Outcome {
     for _ in 0..50 {
         let space = world.space()?;
@@ -171,7 +189,7 @@ fn come_and_go(world: &mut World) -> Outcome {
 
 type Phase = (&'static str, fn(&mut World) -> Outcome);
 
-const PHASES: [Phase; 7] = [
+const PHASES: [Phase; 8] = [
     ("come-and-go", come_and_go),
     ("waiters", waiters),
     ("deadlines", deadlines),
@@ -179,6 +197,7 @@ const PHASES: [Phase; 7] = [
     ("restrict-many", restrict_many),
     ("unmap-many", unmap_many),
     ("destroy-mapped", destroy_mapped),
+    ("map-many", map_many),
 ];
 
 pub(crate) fn run(world: &mut World) -> Outcome {

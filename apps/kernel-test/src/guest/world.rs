@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) faults: u64,
     /// Whether `frames` are mapped in blocks.
     pub(crate) blocks: bool,
+    /// But for the first page of each block, which is mapped alone: then the others come in pages, too, though with one item.
+    pub(crate) first_alone: bool,
 }
 
 /// What the main thread heard.
@@ -125,6 +127,7 @@ impl World {
             next_stack: 0,
             faults: 0,
             blocks: false,
+            first_alone: false,
         })
     }
 
@@ -235,7 +238,9 @@ impl World {
         if !program.contains(address) && !self.frames.contains(address) {
             return None;
         }
-        let bits = if self.blocks && self.frames.contains(address) { BLOCK_BITS } else { PAGE_BITS };
+        let alone = self.first_alone && address & ((1 << BLOCK_BITS) - 1) < 1 << PAGE_BITS;
+        let blocks = self.blocks && self.frames.contains(address) && !alone;
+        let bits = if blocks { BLOCK_BITS } else { PAGE_BITS };
         let base = address & !((1 << bits) - 1);
         Some(MapItem { fpage: Fpage::new(base, bits, Rights::RWX)?, dest: base })
     }

@@ -222,8 +222,17 @@ impl Ipc {
     }
 }
 
-/// Lets `id` execute the call.
+/// Lets `id` execute the call, and the scheduler what is left of it.
 pub(super) fn ipc(k: &mut TestKernel, id: ThreadId, call: Ipc) {
+    ipc_step(k, id, call);
+    while k.has_items() {
+        k.handle(Event::Kick);
+        k.pick();
+    }
+}
+
+/// Lets `id` execute the call, in one kernel entry.
+pub(super) fn ipc_step(k: &mut TestKernel, id: ThreadId, call: Ipc) {
     let t = run(k, id);
     let utcb = k.utcb(t);
     for (mr, word) in utcb[crate::kernel::UTCB_MR0 + 1..].iter().zip(&call.words) {
@@ -244,14 +253,13 @@ pub(super) fn ipc(k: &mut TestKernel, id: ThreadId, call: Ipc) {
 pub(super) fn syscall(k: &mut TestKernel, id: ThreadId, number: u16, args: &[u64]) -> [u64; 9] {
     let t = k.find(id).expect("the thread lives");
     let pc = k.thread(t).context.pc;
-    loop {
-        let x = syscall_step(k, id, number, args);
-        // Long calls end in the middle, to be executed again.
-        if k.thread(t).context.pc == pc {
-            return x;
-        }
+    let mut x = syscall_step(k, id, number, args);
+    // Long calls end in the middle, to be executed again, with the registers as they are then.
+    while k.thread(t).context.pc != pc {
         k.thread_mut(t).context.pc = pc;
+        x = syscall_step(k, id, number, &[]);
     }
+    x
 }
 
 /// Enters the kernel once for a system call, which may want to be executed again: then the program counter is on the `svc` again.

@@ -5,6 +5,7 @@
 //! other blocks of its region.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use skerry_abi::{Error, Fpage, Rights};
 use skerry_mapping_db::Attr;
@@ -115,8 +116,18 @@ impl Naive {
     }
     /// Returns at least what must be reported.
     pub(crate) fn unmap(&mut self, space: u16, fpage: Fpage, flush: bool, roots_too: bool) -> [bool; 2] {
+        self.unmap_range(space, fpage.base()..fpage.end(), fpage.rights(), flush, roots_too)
+    }
+    pub(crate) fn unmap_range(
+        &mut self,
+        space: u16,
+        range: Range<u64>,
+        r: Rights,
+        flush: bool,
+        roots_too: bool,
+    ) -> [bool; 2] {
         let mut told = [false; 2];
-        for at in grid().filter(|&at| fpage.contains(at)) {
+        for at in grid().filter(|at| range.contains(at)) {
             let key = (space, at);
             let Some(&own) = self.pages.get(&key) else { continue };
             let mut seen = own.history;
@@ -127,7 +138,7 @@ impl Naive {
             }
             for other in concerned {
                 let page = self.pages.get_mut(&other).unwrap();
-                let (rights, r) = (page.rights, fpage.rights());
+                let rights = page.rights;
                 if !r.is_empty() && (rights & r).is_empty() {
                     continue;
                 }

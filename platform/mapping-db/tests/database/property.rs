@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use skerry_abi::{Error, Fpage, Rights, layout};
-use skerry_mapping_db::{Attr, HwTable, MappingDb, Node, Quota, SpaceTables, Transfer};
+use skerry_mapping_db::{
+    Attr, Budget, Helped, HwTable, Mapped, MappingDb, Node, Outcome, Quota, SpaceTables, Status, Transfer,
+};
 
 use crate::mmu::{Mmu, TABLES_PA};
 use crate::naive::{BLOCKS, Naive, PAGES, grid};
@@ -88,6 +90,9 @@ struct Reached {
     depth: usize,
     items: usize,
     granted: usize,
+    paused: usize,
+    helped: usize,
+    between: usize,
 }
 
 impl World<'_> {
@@ -117,7 +122,7 @@ impl World<'_> {
     fn destroy(&mut self, space: u16) {
         // In steps of several sizes; in between nothing that is gone is cached, and what is left is whole.
         let mut work = u32::from(space);
-        while !self.db.space_destroy_step(space, &mut self.mmu, work) {
+        while !self.db.space_destroy_step(space, &mut self.mmu, &mut Budget::new(work)) {
             work += 1;
         }
         self.naive.unmap(space, Fpage::COMPLETE, true, true);
@@ -140,7 +145,10 @@ impl World<'_> {
                 let src = Fpage::new(self.aim(from, bits, src), bits, Rights::from_bits(rights)).unwrap();
                 let dest = aligned(bits, dest);
                 let before = self.db.stats();
-                let result = self.db.map(&mut self.mmu, from, src, to, dest, attr);
+                let result = match attr == Attr::Normal && src.bits() == 12 {
+                    true => self.db.map(&mut self.mmu, from, src, to, dest, attr),
+                    false => self.map_in_steps(from, to, &[Transfer { src, dest, attr, grant: false }]),
+                };
                 if rights == 0 {
                     assert_eq!(result, Err(Error::BadArgument));
                 } else if result == Err(Error::OutOfKernelMemory) {
@@ -167,7 +175,7 @@ impl World<'_> {
                 };
                 let items: Vec<Transfer> = (0..count).map(item).collect();
                 let before = self.db.stats();
-                let result = self.db.map_items(&mut self.mmu, from, to, &items);
+                let result = self.map_in_steps(from, to, &items);
                 if result.is_ok() {
                     self.reached.items += 1;
                     for &Transfer { src, dest, attr, grant } in &items {
@@ -189,14 +197,10 @@ impl World<'_> {
             Op::Unmap { space, bits, at, rights, flush } => {
                 let base = if bits == 39 { 0 } else { self.aim(space, bits, at) };
                 let fpage = Fpage::new(base, bits, Rights::from_bits(rights)).unwrap();
-                let before = self.db.stats();
-                let status = self.db.unmap(&mut self.mmu, space, fpage, flush);
-                let [accessed, written] = self.naive.unmap(space, fpage, flush, false);
+                let (status, [accessed, written]) = self.unmap_in_steps(space, fpage, flush, at);
                 self.reached.seen += usize::from(written);
                 assert!(status.seen.contains(Rights::R) >= accessed, "{status:?}");
                 assert!(status.seen.contains(Rights::W) >= written, "{status:?}");
-                assert!(self.db.stats().free_nodes >= before.free_nodes);
-                assert!(self.db.stats().free_tables >= before.free_tables);
             }
             Op::Access { space, at, write } => {
                 let va = grid().nth(at).unwrap();
@@ -229,6 +233,101 @@ impl World<'_> {
                 self.create(space);
             }
         }
+    }
+    /// [`MappingDb::map_items`] in steps of a random size, some of which somebody else does. As long as nothing is decided, nothing
+    /// changes, and it may still be dropped.
+    fn map_in_steps(&mut self, from: u16, to: u16, items: &[Transfer]) -> Result<Mapped, Error> {
+        let mut units = items[0].dest >> 12 & 0xff | items[0].src.bits() as u64;
+        let mut drop_it = units.is_multiple_of(5);
+        let mut outcome = self.db.plan_items(&mut self.mmu, from, to, items, &mut Budget::new(units as u32));
+        let mut committed = false;
+        loop {
+            self.mmu.check_quiet();
+            if !committed && outcome == Outcome::Planned {
+                self.check();
+            }
+            units += 1 + units / 2;
+            let budget = &mut Budget::new(units as u32);
+            outcome = match outcome {
+                Outcome::Done(mapped) => return Ok(mapped),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Again => {
+                    self.reached.paused += 1;
+                    match self.db.help(&mut self.mmu, budget) {
+                        Helped::Again => Outcome::Again,
+                        Helped::Items(outcome) => outcome,
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Outcome::Planned if drop_it => {
+                    self.db.drop_items();
+                    assert!(!self.db.is_held());
+                    self.check();
+                    drop_it = false;
+                    self.db.plan_items(&mut self.mmu, from, to, items, budget)
+                }
+                Outcome::Planned => {
+                    committed = true;
+                    self.db.commit_items(&mut self.mmu, budget)
+                }
+            };
+        }
+    }
+    /// [`MappingDb::unmap`] in steps of a random size, some of which somebody else does, and with other operations in between where that is
+    /// possible. Also returns what the model says.
+    fn unmap_in_steps(&mut self, space: u16, fpage: Fpage, flush: bool, seed: usize) -> (Status, [bool; 2]) {
+        let (mut at, mut model_at) = (fpage.base(), fpage.base());
+        let (mut status, mut told) = (Status::default(), [false; 2]);
+        let removes_own = flush && fpage.rights().contains(Rights::R);
+        let mut model = |world: &mut Self, at: u64| {
+            let more = world.naive.unmap_range(space, model_at..at, fpage.rights(), flush, false);
+            told = [told[0] | more[0], told[1] | more[1]];
+            model_at = at;
+        };
+        let (mut units, mut steps) = (seed as u32, 0);
+        loop {
+            steps += 1;
+            units += 1 + units / 2;
+            let (mmu, budget) = (&mut self.mmu, &mut Budget::new(units));
+            let before = self.db.stats();
+            let done = self.db.unmap_step(mmu, space, fpage, flush, &mut at, &mut status, budget);
+            assert!(self.db.stats().free_nodes >= before.free_nodes);
+            assert!(self.db.stats().free_tables >= before.free_tables);
+            if done {
+                break;
+            }
+            self.mmu.check_quiet();
+            self.reached.paused += 1;
+            if self.db.is_held() && seed % 2 == 1 {
+                // Somebody else completes what holds the database.
+                (at, status) = loop {
+                    units += 1 + units / 2;
+                    match self.db.help(&mut self.mmu, &mut Budget::new(units)) {
+                        Helped::Again => self.mmu.check_quiet(),
+                        Helped::Revoked(at, found) => {
+                            let seen = status.seen | found.seen;
+                            break (at, Status { seen, touched: status.touched + found.touched });
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                };
+                self.reached.helped += 1;
+            }
+            if !self.db.is_held() && !removes_own && steps < 8 {
+                model(self, at);
+                self.check();
+                // Anybody can do anything now.
+                let other = units as usize % 75;
+                self.step(Op::Access { space: (space + 1) % SPACES, at: other, write: units % 2 == 0 });
+                let (from, to) = (units as u16 % SPACES, (units / 4) as u16 % SPACES);
+                let (src, dest) = (other % 48, (other + 7) % 48);
+                self.step(Op::Map { from, to, bits: 12, src, dest, rights: 7, attr: Attr::Normal });
+                self.check();
+                self.reached.between += 1;
+            }
+        }
+        model(self, fpage.end());
+        (status, told)
     }
     fn check(&self) {
         self.mmu.check_quiet();
@@ -337,11 +436,17 @@ fn random_operations_reach_what_matters() {
         total.depth += reached.depth;
         total.items += reached.items;
         total.granted += reached.granted;
+        total.paused += reached.paused;
+        total.helped += reached.helped;
+        total.between += reached.between;
     }
-    let Reached { mapped, nothing, already, exhausted, seen, split, depth, items, granted } = total;
+    let Reached { mapped, nothing, already, exhausted, seen, split, depth, items, granted, .. } = total;
+    let Reached { paused, helped, between, .. } = total;
     assert!([mapped, nothing, already].into_iter().all(|count| count > 1000), "{total:?}");
     assert!(
-        [exhausted, seen, split, depth, items, granted].into_iter().all(|count| count > 100),
+        [exhausted, seen, split, depth, items, granted, paused, helped, between]
+            .into_iter()
+            .all(|count| count > 100),
         "{total:?}"
     );
 }

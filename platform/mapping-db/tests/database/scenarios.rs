@@ -1,7 +1,7 @@
 //! Single situations with exact expectations.
 
 use skerry_abi::{Error, Rights, layout};
-use skerry_mapping_db::{Attr, Mapped, Quota, Status, Translation};
+use skerry_mapping_db::{Attr, Budget, Helped, Mapped, Outcome, Quota, Status, Transfer, Translation};
 
 use crate::golden::{fpage, with_db};
 
@@ -132,6 +132,86 @@ fn a_quota_ends_at_the_space() {
         assert!(db.map(mmu, 0, src, 3, 0x4000_0000, Attr::Normal).is_ok());
         db.space_destroy(3, mmu);
         assert_eq!(db.used(3), Quota::default());
+    });
+}
+
+#[test]
+fn a_root_keeps_one_table_for_its_smaller_children_and_no_more() {
+    with_db(|db, mmu| {
+        // What seems to be lost after the first map and unmap is there for the next one, and goes with the space.
+        let (src, all) = (fpage(RAM, 12, Rights::RW), fpage(RAM, 30, Rights::RWX));
+        let used = db.used(0);
+        for _ in 0..3 {
+            db.map(mmu, 0, src, 1, 0x1000, Attr::Normal).unwrap();
+            db.unmap(mmu, 0, all, false);
+            assert_eq!(db.used(0), Quota { tables: used.tables + 1, ..used });
+        }
+    });
+}
+
+#[test]
+fn a_status_is_whole_and_told_once_however_small_the_steps_are() {
+    for helped in [false, true] {
+        with_db(|db, mmu| {
+            db.map(mmu, 0, fpage(RAM, 14, Rights::RW), 1, 0x4000, Attr::Normal).unwrap();
+            for copy in 0..8 {
+                let dest = 0x10_0000 * (copy + 1);
+                db.map(mmu, 1, fpage(0x4000, 14, Rights::RW), 2, dest, Attr::Normal).unwrap();
+            }
+            // The first page was written by one, the third was read by another; the second and the fourth nobody has touched.
+            assert!(mmu.access(2, 0x10_0000, true) && mmu.access(2, 0x80_2000, false));
+            let mut pages = [Status::default(); 4];
+            for (page, status) in (0..).zip(&mut pages) {
+                let fpage = fpage(0x4000 + (page << 12), 12, Rights::W);
+                let (mut at, mut steps) = (fpage.base(), 0);
+                while !db.unmap_step(mmu, 1, fpage, false, &mut at, status, &mut Budget::new(1)) {
+                    steps += 1;
+                    mmu.check_quiet();
+                    if helped && let Helped::Revoked(to, found) = db.help(mmu, &mut Budget::new(u32::MAX)) {
+                        at = to;
+                        let touched = status.touched + found.touched;
+                        *status = Status { seen: status.seen | found.seen, touched };
+                    }
+                }
+                assert!(steps > 0 && (helped || steps > 8), "{steps}");
+                let again = db.unmap(mmu, 1, fpage.with_rights(Rights::NONE), false);
+                assert_eq!(again, Status::default());
+            }
+            let seen = pages.map(|status| status.seen);
+            assert_eq!(seen, [Rights::RW, Rights::NONE, Rights::R, Rights::NONE]);
+            assert!(pages.iter().all(|status| status.touched == 8));
+        });
+    }
+}
+
+#[test]
+fn what_is_promised_to_items_nobody_else_gets() {
+    with_db(|db, mmu| {
+        let items = |page: u64| Transfer {
+            src: fpage(RAM + (page << 12), 12, Rights::R),
+            dest: page << 30,
+            attr: Attr::Normal,
+            grant: false,
+        };
+        let items = [items(0), items(2), items(3), items(4)];
+        let planned = db.plan_items(mmu, 0, 1, &items, &mut Budget::new(u32::MAX));
+        assert_eq!(planned, Outcome::Planned);
+        let mut outcome = db.commit_items(mmu, &mut Budget::new(1));
+        assert_eq!(outcome, Outcome::Again);
+        // The kernel's own pages are mapped meanwhile, until there is no table any more.
+        let mut taken = 0;
+        while db.map_pinned(2, taken << 30, 0x7000, false).is_ok() {
+            taken += 1;
+        }
+        assert!(taken > 0 && db.stats().free_tables > 0);
+        while outcome == Outcome::Again {
+            outcome = match db.help(mmu, &mut Budget::new(1)) {
+                Helped::Items(outcome) => outcome,
+                _ => Outcome::Again,
+            };
+        }
+        assert_eq!(outcome, Outcome::Done(Mapped { pages: 4 }));
+        assert!(items.iter().all(|item| db.lookup(1, item.dest).is_some()));
     });
 }
 

@@ -1,0 +1,74 @@
+//! How much an operation may do before interrupts have to be let in.
+//!
+//! The kernel does not count instructions; it adds up what the parts of an operation are known to take at most. A unit is about
+//! ten instructions. Every part asks *before* it begins, so that an operation stops between two parts and never inside one. The first
+//! part of a step is always granted: no budget is so small that nothing is done.
+
+/// What is left of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    left: u32,
+    fresh: bool,
+}
+
+/// An entry or a child that is looked at.
+pub(crate) const LOOK: u32 = 5;
+/// So many heads of lists of children, or entries of a table that is to be emptied, are looked at in one go.
+pub(crate) const AT_ONCE: usize = 32;
+/// What that costs.
+pub(crate) const BUCKETS: u32 = 20;
+/// What an operation does to a mapping.
+pub(crate) const MAPPING: u32 = 24;
+/// To a piece of a split one.
+pub(crate) const PIECE: u32 = 12;
+/// The 512 entries of a table are written.
+pub(crate) const SPLIT: u32 = 230;
+/// The 512 entries of a table are read.
+pub(crate) const SCAN: u32 = 130;
+/// A table is taken or given back.
+pub(crate) const TABLE: u32 = 4;
+/// An item finds its place.
+pub(crate) const STEP: u32 = 18;
+/// A mapping is made.
+pub(crate) const CREATE: u32 = 30;
+
+impl Budget {
+    /// As much as it takes.
+    pub const UNLIMITED: Self = Self::new(u32::MAX);
+
+    /// So many units.
+    pub const fn new(units: u32) -> Self {
+        Self { left: units, fresh: true }
+    }
+    /// Whether a part that costs so much can be done.
+    #[inline]
+    pub fn take(&mut self, cost: u32) -> bool {
+        if self.left == u32::MAX {
+            return true;
+        }
+        if self.left < cost && !self.fresh {
+            self.left = 0;
+            return false;
+        }
+        self.fresh = false;
+        self.left = self.left.saturating_sub(cost);
+        true
+    }
+    /// Takes it for what has been done already.
+    #[inline]
+    pub fn charge(&mut self, cost: u32) {
+        self.reduce(cost);
+        self.fresh = false;
+    }
+    /// Takes it for finding the place again where a step stopped: that alone is no progress.
+    #[inline]
+    pub fn reduce(&mut self, cost: u32) {
+        if self.left != u32::MAX {
+            self.left = self.left.saturating_sub(cost);
+        }
+    }
+    /// Whether nothing more can be done.
+    pub const fn is_spent(&self) -> bool {
+        self.left == 0 && !self.fresh
+    }
+}
