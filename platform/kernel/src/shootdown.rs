@@ -8,7 +8,7 @@
 //!   before owe an invalidation of the whole ASID, paid when they switch to it again ([`Space::stale`]), which costs no
 //!   interrupt: the entries of an ASID that is not in TTBR0 are never used.
 //!
-//! Beyond [`MANY_PAGES`] pages of one space in one operation the whole ASID goes instead, and the CPUs that do not run the space
+//! Beyond [`MANY_PAGES`] pages of one space in one operation, however many steps it takes, the whole ASID goes instead (once a step), and the CPUs that do not run the space
 //! leave its set.
 //!
 //! All of this happens under the cluster lock, so there is one initiator at a time; how targets answer although they may be
@@ -92,6 +92,8 @@ pub(crate) struct Pending {
     /// The space of the last page, and how many of its pages came in a row.
     space: u16,
     pages: u32,
+    /// The space that has lost pages in the steps of an UNMAP so far, and how many: an operation is not short because it is interrupted.
+    streak: (u16, u32),
 }
 
 impl Pending {
@@ -102,7 +104,13 @@ impl Pending {
         broadcast: false,
         space: u16::MAX,
         pages: 0,
+        streak: (u16::MAX, 0),
     };
+
+    /// Another operation begins, or this one is over.
+    pub(crate) fn begin(&mut self) {
+        self.streak = (u16::MAX, 0);
+    }
 }
 
 /// The TLBs as the mapping database sees them.
@@ -275,6 +283,10 @@ impl<H: Hal> Shootdown<'_, '_, H> {
     fn finish_run(&mut self) {
         let (space, pages) = (self.pending.space, self.pending.pages);
         (self.pending.space, self.pending.pages) = (u16::MAX, 0);
+        if pages != 0 {
+            let (of, before) = self.pending.streak;
+            self.pending.streak = (space, if of == space { before.max(pages) } else { pages });
+        }
         if pages > MANY_PAGES {
             self.invalidate_all(space);
         }
@@ -319,6 +331,8 @@ impl<H: Hal> Shootdown<'_, '_, H> {
         if self.pending.space != space {
             self.finish_run();
             self.pending.space = space;
+            let (of, before) = self.pending.streak;
+            self.pending.pages = if of == space { before } else { 0 };
         }
         self.pending.pages += 1;
         if self.pending.pages > MANY_PAGES {

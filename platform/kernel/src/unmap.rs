@@ -85,6 +85,9 @@ impl<H: Hal> Kernel<'_, H> {
             self.again(t);
             return None;
         }
+        if !resumed {
+            self.pending.begin();
+        }
         let mut progress = Progress::of(x);
         let settled = core::mem::replace(&mut self.cold[t as usize].settled, Settled::NOTHING);
         if resumed && settled.at != 0 {
@@ -118,6 +121,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             (progress.index, progress.at) = (progress.index + 1, 0);
         }
+        self.pending.begin();
         let mut registers = [0; 1 + MAX];
         for index in 0..count {
             registers[1 + index] = status_word(Fpage::decode(x[1 + index])?, progress.status(index));

@@ -89,7 +89,38 @@ fn a_large_unmap_is_interrupted_and_tells_everything_in_the_end() {
     assert_eq!(syscall(k, pager.1, UNMAP, &[1 << 8, halves[0].word()])[1], seen[0]);
 }
 
-/// 200 spaces that the client has mapped its first page to, by way of one that has it from the client.
+#[test]
+fn an_interrupted_unmap_of_many_pages_does_not_invalidate_each() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    let Family { pager, client, .. } = family(k);
+    k.note_run(client.0.slot());
+    let asid = crate::space::Space::asid(client.0.slot());
+    (0..512).for_each(|page| _ = k.hal.tlbs.insert((0, asid, (DEST >> 12) + page), page));
+    let before = k.counters.total(Counter::TlbLocal);
+    let fpage = pages(BLOCK, 21, Rights::RWX);
+    assert!(!begin_unmap(k, pager.1, &[1 << 8, fpage.word()], 10));
+    // What is unmapped is in no TLB after any step.
+    let cached = |k: &TestKernel, page: u64| k.hal.tlbs.contains_key(&(0, asid, (DEST >> 12) + page));
+    let gone = |k: &TestKernel, page: u64| k.db.lookup(client.0.slot(), DEST + (page << 12)).is_none();
+    assert!((0..512).all(|page| !(gone(k, page) && cached(k, page))));
+    assert_eq!(end_unmap(k, pager.1)[0], 0);
+    assert!((0..512).all(|page| gone(k, page) && !cached(k, page)));
+    let local = k.counters.total(Counter::TlbLocal) - before;
+    assert!((32..200).contains(&local), "{local}");
+    // The next one is another operation.
+    let page = pages(DEST, 12, Rights::RWX);
+    map(k, pager.0, pages(BLOCK, 12, Rights::RW), client.0, DEST);
+    let before = k.counters.total(Counter::TlbLocal);
+    k.note_run(client.0.slot());
+    k.hal.tlbs.insert((0, asid, DEST >> 12), 0);
+    k.hal.tlbs.insert((0, asid, (DEST >> 12) + 600), 0);
+    assert_eq!(syscall(k, client.1, UNMAP, &[1 | 1 << 8, page.word()])[0], 0);
+    assert!(!cached(k, 0) && cached(k, 600), "one page, not all of the space");
+    assert_eq!(k.counters.total(Counter::TlbLocal) - before, 1);
+}
+
+/// A space that has the client's first page, and 200 mappings of its own derived from it.
 fn crowd(k: &mut TestKernel, client: SpaceId) -> Vec<SpaceId> {
     let page = |base| pages(base, 12, Rights::RW);
     let (middle, _) = program(k, 20);
