@@ -31,7 +31,8 @@ pub const SYSTEM_EXIT: u16 = 4;
 /// ORs bits into a thread's notification word. In: x0 thread, x1 bits. Whoever may send to the thread may notify it. Never
 /// waits for the receiver, which gets the bits as a message ([`crate::message::kernel_label::NOTIFICATION`]) when it receives
 /// from anybody or from itself. To a thread of another cluster the call returns when the bits are on their way: that it is gone
-/// or out of bounds is then not told.
+/// or out of bounds is then not told. `Timeout`: there is no room on the way to that cluster, and other notifications of the caller's
+/// space wait for it already; nothing has happened, try again.
 pub const NOTIFY: u16 = 6;
 
 /// Does nothing, and x0 = 0: what it costs to enter and leave the kernel.
@@ -64,7 +65,8 @@ pub mod thread_op {
     pub const CREATE: u64 = 0;
     /// x1 thread, x2 instruction pointer, x3 stack pointer, x4 value of x0. The thread must never have run.
     pub const START: u64 = 1;
-    /// x1 thread. The thread ends; partners that wait for it get `Cancelled`.
+    /// x1 thread. The thread ends; partners that wait for it get `Cancelled`. `OutOfKernelMemory`: it is in another cluster, and its kernel
+    /// cannot be told at the moment; try again.
     pub const DELETE: u64 = 2;
     /// x1 thread. It runs no instruction more until it is resumed; an IPC it is in goes on meanwhile.
     pub const SUSPEND: u64 = 3;

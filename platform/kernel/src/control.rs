@@ -64,7 +64,7 @@ impl<H: Hal> Kernel<'_, H> {
             && let Some(cluster) = self.elsewhere(id)
         {
             self.peers.get(cluster).ok_or(Error::NoSuchThread)?;
-            self.kill_remote(id, cluster);
+            self.kill_remote(id, cluster)?;
             return Ok(Done::NOTHING);
         }
         let t = match x[0] {

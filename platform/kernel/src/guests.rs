@@ -44,6 +44,8 @@ pub enum Stay {
         bits: u64,
         /// In whose name: what the request says about the sender.
         rights: u64,
+        /// The slot of the space whose share of the table this is; [`crate::space::NO_SPACE`]: they come from another kernel.
+        payer: u16,
     },
 }
 
@@ -142,9 +144,11 @@ impl<'a> Guests<'a> {
             )
         })
     }
-    /// The notification bits that wait to be sent to it in the same name.
-    pub fn find_notes(&self, thread: ThreadId, name: u64) -> Option<u32> {
-        self.search(thread, |guest| matches!(guest.stay, Stay::Notes { rights, .. } if rights == name))
+    /// The notification bits that wait to be sent to it, in that cluster, in the same name.
+    pub fn find_notes(&self, thread: ThreadId, at: u16, name: u64) -> Option<u32> {
+        self.search(thread, |guest| {
+            guest.at == at && matches!(guest.stay, Stay::Notes { rights, .. } if rights == name)
+        })
     }
 
     /// A new entry.
@@ -244,8 +248,8 @@ mod tests {
         let mut slots = vec![Guest::UNUSED; 4];
         let mut guests = Guests::new(&mut slots);
         let thread = ThreadId::new(1, 2, 3);
-        let notes = guests.add(thread, 0, 0, Stay::Notes { bits: 1, rights: 20 }).unwrap();
-        assert_eq!((guests.find(thread), guests.find_notes(thread, 20)), (None, Some(notes)));
-        assert_eq!(guests.find_notes(thread, 21), None);
+        let notes = guests.add(thread, 0, 0, Stay::Notes { bits: 1, rights: 20, payer: 0 }).unwrap();
+        assert_eq!((guests.find(thread), guests.find_notes(thread, 0, 20)), (None, Some(notes)));
+        assert_eq!((guests.find_notes(thread, 0, 21), guests.find_notes(thread, 1, 20)), (None, None));
     }
 }

@@ -152,20 +152,24 @@ impl<H: Hal> Kernel<'_, H> {
         let (id, doomed) = (self.threads[t as usize].id, self.threads[t as usize].doomed);
         let to = self.cold[t as usize].to.space.cluster();
         let birth = id.cluster();
-        if self.threads[t as usize].remote.request == Request::Move {
-            if doomed {
-                self.kill_remote(id, usize::from(to));
-            }
+        let request = self.threads[t as usize].remote.request;
+        if request == Request::Move {
             self.cold[t as usize].moves += 1;
             self.counters.count(Counter::Migrations);
             if birth != self.cluster && birth != to && !self.peers[usize::from(birth)].down {
                 return self.travel(t, usize::from(birth), Request::Located);
             }
         }
-        let late = core::mem::take(&mut self.threads[t as usize].notified);
-        if late != 0 {
-            self.notify_after(id, usize::from(to), late);
+        // What has reached it here in the meantime goes after it before its slot is free: so there is always a place to wait for room.
+        let late = self.threads[t as usize].notified != 0;
+        match request {
+            Request::Kill => {}
+            _ if doomed => return self.travel(t, usize::from(to), Request::Kill),
+            Request::Late => {}
+            _ if late => return self.travel(t, usize::from(to), Request::Late),
+            _ => {}
         }
+        self.threads[t as usize].notified = 0;
         self.release_escort(t, if doomed { Err(Error::NoSuchThread) } else { Ok(Done::NOTHING) });
         self.detach_all(id);
         self.cold[t as usize].at = to;

@@ -33,6 +33,8 @@ mod outgoing;
 mod requests;
 
 pub use cancel::Ending;
+#[cfg(test)]
+pub(crate) use outgoing::MAX_NOTES;
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
@@ -114,6 +116,10 @@ pub enum Request {
     Located,
     /// To note that it has ended.
     Ended,
+    /// To take notification bits that came while the thread was on its way there.
+    Late,
+    /// To delete the thread, which has arrived there.
+    Kill,
 }
 
 /// What a thread waits for.
@@ -197,6 +203,12 @@ impl<'a, H: Hal> Kernel<'a, H> {
     fn room(&self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
         peer.outbound?.room(&peer.inbound?, peer.limit)
+    }
+
+    /// The same, if the request need not wait behind others.
+    fn free_way(&self, cluster: usize) -> Option<Slot<'a>> {
+        let peer = &self.peers[cluster];
+        self.room(cluster).filter(|_| peer.waiting.is_empty() && !peer.down)
     }
 
     /// Whether requests to a cluster have to wait.

@@ -42,6 +42,9 @@ pub struct Space {
     /// CPUs that have to invalidate its ASID before they run it: their TLBs can hold outdated entries. Belongs to the
     /// slot, as the ASID does, and outlives the space.
     pub stale: CpuSet,
+    /// Notifications of its threads that wait for room in the ring to another cluster. Belongs to the slot, too: those of a space that
+    /// has ended still go out.
+    pub(crate) notes: u8,
     partners: [ThreadId; MAX_PARTNERS],
     utcb_pages: [u32; UTCB_PAGES],
     utcb_used: [u8; UTCB_PAGES],
@@ -71,6 +74,7 @@ impl Space {
         next_free: NO_SPACE,
         ran_on: CpuSet::EMPTY,
         stale: CpuSet::EMPTY,
+        notes: 0,
         partners: [ThreadId::NIL; MAX_PARTNERS],
         utcb_pages: [u32::MAX; UTCB_PAGES],
         utcb_used: [0; UTCB_PAGES],

@@ -39,7 +39,7 @@ impl<H: Hal> Kernel<'_, H> {
             match (index as usize).checked_sub(self.threads.len()) {
                 Some(guest) => {
                     self.peers[cluster].waiting.remove(self.links, index);
-                    self.guests.remove(guest as u32);
+                    self.drop_request(guest as u32);
                 }
                 None => self.lose_partner(index),
             }

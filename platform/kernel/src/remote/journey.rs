@@ -1,6 +1,6 @@
 //! The packets of a thread's move to another cluster ([`crate::migrate`]), and what follows from it.
 
-use super::{Head, IN_RECEIVE, KIND, Place, Request, kind};
+use super::{GRANTED, Head, IN_RECEIVE, KIND, Place, Request, TAG, kind};
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, Peer, UTCB_MR0};
@@ -119,12 +119,29 @@ impl<H: Hal> Kernel<'_, H> {
                 let argument = u64::from(to) | u64::from(moves) << 32;
                 self.send_short(cluster, head(kind::LOCATED, argument));
             }
+            Request::Late => {
+                let bits = core::mem::take(&mut self.threads[t as usize].notified);
+                if let Some(slot) = self.room(cluster) {
+                    slot[TAG].store(bits, Relaxed);
+                }
+                self.send_short(cluster, head(kind::NOTIFY, GRANTED));
+                return self.moved(t, None);
+            }
+            Request::Kill => {
+                self.send_short(cluster, head(kind::KILL, 0));
+                return self.moved(t, None);
+            }
             _ => {
                 self.send_short(cluster, head(kind::ENDED, 0));
                 return self.free_slot(t);
             }
         }
         self.enter_queue(t, Place::Pending, State::Moving);
+    }
+
+    /// Sends a request about a thread that nobody waits for, and that fits into the header or has its tag there already.
+    pub(super) fn send_note(&mut self, cluster: usize, kind: u64, about: ThreadId, argument: u64) {
+        self.send_short(cluster, Head { kind, seq: 0, sender: about, receiver: ThreadId::NIL, argument });
     }
 
     fn send_short(&mut self, cluster: usize, head: Head) {
@@ -285,7 +302,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub(super) fn lose_journey(&mut self, t: u32) {
         match self.threads[t as usize].remote.request {
             Request::Move => self.moved(t, Some(Error::NodeDown)),
-            Request::Located => self.moved(t, None),
+            Request::Located | Request::Late | Request::Kill => self.moved(t, None),
             _ => self.free_slot(t),
         }
     }
@@ -316,20 +333,18 @@ impl<H: Hal> Kernel<'_, H> {
         u64::from(to) | if in_receive { IN_RECEIVE } else { 0 }
     }
 
-    /// Deletes a thread that is in another cluster. Nothing is done for lack of memory, as if the call had come later.
-    pub(crate) fn kill_remote(&mut self, id: ThreadId, cluster: usize) {
-        self.forward(id, cluster, Stay::Killed);
-    }
-
-    /// Sends notification bits after a thread that has moved.
-    pub(crate) fn notify_after(&mut self, id: ThreadId, cluster: usize, bits: u64) {
-        self.forward(id, cluster, Stay::Notes { bits, rights: super::GRANTED });
-    }
-
-    pub(super) fn forward(&mut self, id: ThreadId, cluster: usize, stay: Stay) {
-        if let Ok(guest) = self.guests.add(id, cluster as u16, 0, stay) {
+    /// Deletes a thread that is in another cluster.
+    ///
+    /// # Errors
+    /// [`Error::OutOfKernelMemory`] if there is neither room in the ring nor an entry to wait for it.
+    pub(crate) fn kill_remote(&mut self, id: ThreadId, cluster: usize) -> Result<(), Error> {
+        if self.free_way(cluster).is_some() {
+            self.send_note(cluster, kind::KILL, id, 0);
+        } else {
+            let guest = self.guests.add(id, cluster as u16, 0, Stay::Killed)?;
             self.queue_guest(cluster, guest);
         }
+        Ok(())
     }
 
     /// A request to delete a thread, which may have moved on.
@@ -338,7 +353,8 @@ impl<H: Hal> Kernel<'_, H> {
             // Refused is only the first root thread, which never moves.
             _ = self.delete_thread(t);
         } else if let Some(cluster) = self.onward(id) {
-            self.kill_remote(id, cluster.into());
+            // Lost only if the table is full.
+            _ = self.kill_remote(id, cluster.into());
         }
     }
 }

@@ -140,7 +140,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     pub(super) fn queue_guest(&mut self, cluster: usize, guest: u32) {
         if self.peers[cluster].down {
-            return self.guests.remove(guest);
+            return self.drop_request(guest);
         }
         let index = self.threads.len() as u32 + guest;
         self.peers[cluster].waiting.push_back(self.links, index);
@@ -188,7 +188,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             Stay::Redirected { to, in_receive } => (kind::REDIRECT, Self::redirection(to, in_receive)),
             Stay::Killed => (kind::KILL, 0),
-            Stay::Notes { bits, rights } => {
+            Stay::Notes { bits, rights, .. } => {
                 slot[TAG].store(bits, Relaxed);
                 (kind::NOTIFY, rights)
             }
@@ -196,6 +196,16 @@ impl<H: Hal> Kernel<'_, H> {
         };
         Head { kind, seq: entry.seq, sender: entry.sender, receiver: ThreadId::NIL, argument }.write(slot);
         self.publish(cluster, Lane::Requests);
+        self.drop_request(guest);
+    }
+
+    /// Frees the entry of a request that has gone out, or never will.
+    pub(super) fn drop_request(&mut self, guest: u32) {
+        if let Stay::Notes { payer, .. } = self.guests.get(guest).stay
+            && let Some(space) = self.spaces.get_mut(usize::from(payer))
+        {
+            space.notes -= 1;
+        }
         self.guests.remove(guest);
     }
 
@@ -205,7 +215,7 @@ impl<H: Hal> Kernel<'_, H> {
         thread.remote.place = Place::Nowhere;
         let request = thread.remote.request;
         match request {
-            Request::Move | Request::Located | Request::Ended => {
+            Request::Move | Request::Located | Request::Ended | Request::Late | Request::Kill => {
                 return self.send_journey(t, cluster, request);
             }
             Request::Reply if self.reply_right(t).is_none() => {
@@ -257,7 +267,7 @@ impl<H: Hal> Kernel<'_, H> {
             Request::Watch | Request::Watching => {
                 Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 }
             }
-            Request::Move | Request::Located | Request::Ended => return,
+            Request::Move | Request::Located | Request::Ended | Request::Late | Request::Kill => return,
             Request::Cancel => {
                 let argument = self.phases_to_cancel(t);
                 Head { kind: kind::CANCEL, seq, sender: id, receiver: op.dest, argument }
@@ -289,25 +299,49 @@ impl<H: Hal> Kernel<'_, H> {
         let owes = self.guests.find(dest).is_some_and(|g| self.guests.get(g).stay == Stay::Owed(space));
         let granted = if owes || self.is_granted(t, dest) { GRANTED } else { 0 };
         let rights = granted | u64::from(self.domain_of(t));
-        if let Some(slot) = self.room(cluster).filter(|_| self.peers[cluster].waiting.is_empty()) {
+        self.send_notes(dest, cluster, bits, rights, thread.space)
+    }
+
+    /// Sends notification bits, or adds them to those that wait for room; new ones at the cost of the space `payer`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if there is no room, and too many of that space wait for it. Ids need not exist: without this, a program could
+    /// fill the table of guests with invented ones.
+    pub(super) fn send_notes(
+        &mut self,
+        dest: ThreadId,
+        cluster: usize,
+        bits: u64,
+        rights: u64,
+        payer: u16,
+    ) -> Result<(), Error> {
+        if let Some(slot) = self.free_way(cluster) {
             slot[TAG].store(bits, Relaxed);
-            let head =
-                Head { kind: kind::NOTIFY, seq: 0, sender: dest, receiver: ThreadId::NIL, argument: rights };
-            head.write(slot);
-            self.publish(cluster, Lane::Requests);
+            self.send_note(cluster, kind::NOTIFY, dest, rights);
             return Ok(());
         }
-        if let Some(guest) = self.guests.find_notes(dest, rights) {
+        if let Some(guest) = self.guests.find_notes(dest, cluster as u16, rights) {
             if let Stay::Notes { bits: waiting, .. } = &mut self.guests.get_mut(guest).stay {
                 *waiting |= bits;
             }
             return Ok(());
         }
-        let guest = self.guests.add(dest, cluster as u16, 0, Stay::Notes { bits, rights })?;
+        let space = self.spaces.get_mut(usize::from(payer));
+        if space.as_ref().is_some_and(|space| space.notes >= MAX_NOTES) {
+            return Err(Error::Timeout);
+        }
+        let guest = self.guests.add(dest, cluster as u16, 0, Stay::Notes { bits, rights, payer })?;
+        if let Some(space) = space {
+            space.notes += 1;
+        }
         self.queue_guest(cluster, guest);
         Ok(())
     }
 }
+
+/// Notifications of one space that may wait for room at the same time, if they are for different threads or in different names. With
+/// four threads for each space, those of all spaces together leave half of the guests to others.
+pub(crate) const MAX_NOTES: u8 = 2;
 
 /// Where the words of a packet's message are.
 pub(super) const WORDS: usize = HEADER;

@@ -8,6 +8,7 @@ use crate::ipc::Source;
 use crate::kernel::Kernel;
 use crate::remote::Ending;
 use crate::ring::{Lane, Slot};
+use crate::space::NO_SPACE;
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Domain, Error, SpaceId, Tag, ThreadId};
@@ -58,7 +59,8 @@ impl<H: Hal> Kernel<'_, H> {
                     && let Some(to) = self.onward(head.sender)
                 {
                     let bits = slot[TAG].load(Relaxed);
-                    self.forward(head.sender, to.into(), Stay::Notes { bits, rights: head.argument });
+                    // Bits are lost only if the table is full.
+                    _ = self.send_notes(head.sender, to.into(), bits, head.argument, NO_SPACE);
                 }
                 None
             }

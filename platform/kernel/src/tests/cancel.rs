@@ -4,11 +4,11 @@ use super::remote::assert_quiet;
 use super::world::*;
 use crate::guests::Stay;
 use crate::kernel::Event;
-use crate::remote::Ending;
+use crate::remote::{Ending, MAX_NOTES};
 use crate::ring::{Lane, SLOTS};
 use crate::thread::State;
 use skerry_abi::message::kernel_label;
-use skerry_abi::syscall::{NOTIFY, SYSTEM_EXIT, exit};
+use skerry_abi::syscall::{NOTIFY, SYSTEM_EXIT, THREAD_CONTROL, exit, thread_op};
 use skerry_abi::{Error, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
@@ -380,6 +380,63 @@ fn notifications_cross_without_waiting_and_run_together_when_there_is_no_room() 
     settle(&mut w);
     assert_eq!(w[1].thread(w[1].find(stranger).unwrap()).notified, 0);
     assert_eq!(notify(&mut w, ThreadId::new(9, 0, 1), 1), Error::NoSuchThread.code());
+}
+
+/// Any thread can invent names of threads in other clusters.
+#[test]
+fn no_space_fills_the_table_with_notifications() {
+    let (mut w, flooder, server) = pair();
+    let (_, other) = program(&mut w[0], 20);
+    let notify = |w: &mut [TestKernel], from, to: ThreadId| syscall(&mut w[0], from, NOTIFY, &[to.0, 1])[0];
+    for _ in 0..3 {
+        crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
+        let told: Vec<_> = (0..200).map(|n| notify(&mut w, flooder, ThreadId::new(1, n, 9))).collect();
+        assert_eq!(told.iter().filter(|&&x0| x0 == 0).count(), usize::from(MAX_NOTES));
+        assert!(told[usize::from(MAX_NOTES)..].iter().all(|&x0| x0 == Error::Timeout.code()));
+        assert_eq!(w[0].guests.used(), u32::from(MAX_NOTES));
+        // Others have their share, and more bits for the same thread need none.
+        assert_eq!(notify(&mut w, other, server), 0);
+        assert_eq!(notify(&mut w, flooder, ThreadId::new(1, 0, 9)), 0);
+        settle(&mut w);
+        assert_eq!((w[0].guests.used(), notify(&mut w, flooder, server)), (0, 0));
+        settle(&mut w);
+        ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+        assert_eq!(outcome(&w[1], server).2, [1]);
+    }
+}
+
+#[test]
+fn notifications_that_wait_for_a_cluster_that_stops_are_off_the_account() {
+    let (mut w, client, _) = pair();
+    crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
+    for n in 0..MAX_NOTES {
+        assert_eq!(syscall(&mut w[0], client, NOTIFY, &[ThreadId::new(1, n.into(), 9).0, 1])[0], 0);
+    }
+    let space = usize::from(w[0].thread(w[0].find(client).unwrap()).space);
+    assert_eq!(w[0].spaces[space].notes, MAX_NOTES);
+    w[1].park();
+    settle(&mut w);
+    assert_eq!((w[0].spaces[space].notes, w[0].guests.used()), (0, 0));
+}
+
+#[test]
+fn deleting_a_thread_elsewhere_succeeds_or_says_that_it_does_not() {
+    let (mut w, client, server) = pair();
+    let space = w[0].create_space(1, true).unwrap();
+    let boss = thread(&mut w[0], space, 0, ThreadId::NIL);
+    let delete = |w: &mut [TestKernel], id: ThreadId| {
+        syscall(&mut w[0], boss, THREAD_CONTROL, &[thread_op::DELETE, id.0])[0]
+    };
+    crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
+    let filler = ThreadId::new(0, 9, 9);
+    while w[0].guests.add(filler, 0, 0, Stay::Free).is_ok() {}
+    assert_eq!(delete(&mut w, server), Error::OutOfKernelMemory.code());
+    settle(&mut w);
+    assert_eq!(state(&w[1], server), State::Ready);
+    // Room in the ring is enough.
+    assert_eq!(delete(&mut w, server), 0);
+    settle(&mut w);
+    assert_eq!((state(&w[1], server), state(&w[0], client)), (State::Free, State::Ready));
 }
 
 #[test]
