@@ -48,6 +48,8 @@ pub(crate) enum Place {
     Space(u16),
     /// For the end of the journey of the thread in this slot.
     Thread(u32),
+    /// For the end of the cancelled wait of the thread in this slot, which was in this state ([`thread_state`]).
+    End(u32, u64),
 }
 
 impl<H: Hal> Kernel<'_, H> {
@@ -88,7 +90,7 @@ impl<H: Hal> Kernel<'_, H> {
                 };
                 return self.migrate(caller, t, to);
             }
-            thread_op::EXCHANGE => return self.exchange(t, x[2], [x[3], x[4], x[5]]),
+            thread_op::EXCHANGE => return self.exchange(caller, t),
             _ => return Err(Error::BadArgument),
         }
         Ok(Done::NOTHING)
@@ -182,23 +184,36 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Reads and changes registers of a thread that does not run on another CPU, after ending its IPC if asked to.
-    fn exchange(&mut self, t: u32, flags: u64, [pc, sp, x0]: [u64; 3]) -> Result<Done, Error> {
+    #[inline(never)]
+    fn exchange(&mut self, caller: u32, t: u32) -> Result<Done, Error> {
+        let flags = self.arguments(caller)[2];
         if flags & !exchange::ALL != 0 {
             return Err(Error::BadArgument);
         }
         let state = self.threads[t as usize].state;
-        if state == State::Controlling && flags & exchange::CANCEL == 0 && flags & exchange::X0 != 0 {
-            // Its registers are the arguments of a call that has not been carried out.
+        let kept = flags & exchange::CANCEL == 0;
+        if state == State::Controlling && kept && flags & (exchange::X0 | exchange::PC) != 0 {
+            // Its registers are the arguments of a call that has not been carried out, and may have to be executed again.
             return Err(Error::WrongState);
         }
         let told = self.state_code(t);
-        if flags & exchange::CANCEL != 0 {
+        if !kept {
             self.cancel(t);
             if self.awaits_cluster(t) {
                 // That cluster will say how its wait ends.
-                return Ok(self.done_again());
+                self.threads[caller as usize].state = State::Controlling;
+                self.threads[t as usize].hold |= hold::CANCELLED;
+                let Self { links, cold, .. } = self;
+                cold[caller as usize].place = Place::End(t, told);
+                cold[t as usize].cancellers.push_back(links, caller);
+                return Ok(Done::Waits);
             }
         }
+        Ok(self.set_registers(caller, t, told))
+    }
+
+    fn set_registers(&mut self, caller: u32, t: u32, told: u64) -> Done {
+        let [_, _, flags, pc, sp, x0, _] = self.arguments(caller);
         let context = &mut self.threads[t as usize].context;
         let old = [context.pc, context.sp, told];
         if flags & exchange::PC != 0 {
@@ -210,7 +225,21 @@ impl<H: Hal> Kernel<'_, H> {
         if flags & exchange::X0 != 0 {
             context.x[0] = x0;
         }
-        Ok(Done::With(old))
+        Done::With(old)
+    }
+
+    /// What `t` waited for in another cluster is over, or `t` is: those who have cancelled it complete their calls before `t` does anything.
+    pub(crate) fn tell_cancellers(&mut self, t: u32, result: Result<(), Error>) {
+        if self.threads[t as usize].hold & hold::CANCELLED == 0 {
+            return;
+        }
+        self.threads[t as usize].hold &= !hold::CANCELLED;
+        while let Some(caller) = self.cold[t as usize].cancellers.pop_front(self.links) {
+            let Place::End(_, told) = self.cold[caller as usize].place else { continue };
+            let result = result.map(|()| self.set_registers(caller, t, told));
+            self.finish_call(caller, result);
+            self.make_ready(caller);
+        }
     }
 
     fn state_code(&self, t: u32) -> u64 {
@@ -293,11 +322,18 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Takes a thread out of the queue in which it waits for its control call.
     pub(crate) fn leave_place(&mut self, t: u32) {
-        let Self { cpus, spaces, links, cold, .. } = self;
+        let Self { cpus, spaces, links, cold, threads, .. } = self;
         match cold[t as usize].place {
             Place::Cpu(cpu, _) => cpus[usize::from(cpu)].visitors.remove(links, t),
             Place::Space(space) => spaces[usize::from(space)].mourners.remove(links, t),
             Place::Thread(thread) => cold[thread as usize].escort = NONE,
+            Place::End(thread, _) => {
+                let cancellers = &mut cold[thread as usize].cancellers;
+                cancellers.remove(links, t);
+                if cancellers.is_empty() {
+                    threads[thread as usize].hold &= !hold::CANCELLED;
+                }
+            }
         }
     }
 }

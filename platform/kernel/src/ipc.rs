@@ -379,7 +379,10 @@ impl<H: Hal> Kernel<'_, H> {
             Kind::Fault { .. } | Kind::Exception { .. } if thread.hold & hold::MOVING != 0 => {
                 self.make_ready(t)
             }
-            Kind::Fault { .. } | Kind::Exception { .. } => thread.state = State::Halted,
+            Kind::Fault { .. } | Kind::Exception { .. } => {
+                thread.state = State::Halted;
+                self.tell_cancellers(t, Ok(()));
+            }
         }
     }
 }

@@ -402,10 +402,14 @@ impl<'a, H: Hal> Kernel<'a, H> {
     #[inline(never)]
     pub(crate) fn raise(&mut self, t: u32, kind: Kind) {
         let thread = &mut self.threads[t as usize];
-        if thread.hold & hold::MOVING != 0 {
-            // It happens again where the thread is going.
-            return self.make_ready(t);
+        if thread.hold & (hold::MOVING | hold::CANCELLED) != 0 {
+            if thread.hold & hold::MOVING != 0 {
+                // It happens again where the thread is going.
+                return self.make_ready(t);
+            }
+            self.tell_cancellers(t, Ok(()));
         }
+        let thread = &mut self.threads[t as usize];
         let to = match kind {
             Kind::Fault { .. } => thread.pager,
             _ => {

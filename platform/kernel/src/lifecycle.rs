@@ -236,6 +236,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn reap(&mut self, t: u32) {
         self.leave_wait(t);
         self.release_escort(t, Err(Error::NoSuchThread));
+        self.tell_cancellers(t, Err(Error::NoSuchThread));
         self.detach_all(self.threads[t as usize].id);
         self.leave_space(t);
         self.threads[t as usize].state = State::Dying;

@@ -18,7 +18,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn make_ready(&mut self, t: u32) {
         let Self { threads, cpus, links, .. } = self;
         let thread = &mut threads[t as usize];
-        if thread.hold & (hold::WAIT | hold::STOPPED | hold::MOVING | hold::MAPPING) != 0 {
+        let held = hold::WAIT | hold::STOPPED | hold::MOVING | hold::MAPPING | hold::CANCELLED;
+        if thread.hold & held != 0 {
             return self.release(t);
         }
         thread.state = State::Ready;
@@ -39,6 +40,7 @@ impl<H: Hal> Kernel<'_, H> {
         if self.threads[t as usize].hold & hold::WAIT != 0 {
             self.leave_wait(t);
         }
+        self.tell_cancellers(t, Ok(()));
         let thread = &mut self.threads[t as usize];
         if thread.hold & (hold::STOPPED | hold::MOVING | hold::MAPPING) == 0 {
             return self.make_ready(t);

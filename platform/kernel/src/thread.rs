@@ -116,6 +116,9 @@ pub mod hold {
     /// It has a message whose items are still being mapped: until then it runs no instruction.
     pub const MAPPING: u8 = 64;
 
+    /// Somebody has cancelled its wait for another cluster, and waits until that has ended it ([`super::Cold::cancellers`]).
+    pub const CANCELLED: u8 = 128;
+
     /// What ends with a wait.
     pub const WAIT: u8 = TIMED | EXPECTING;
 }
@@ -427,6 +430,8 @@ pub struct Cold {
     pub(crate) moves: u32,
     /// Where it is going.
     pub(crate) to: Destination,
+    /// Those who have cancelled what it waits for.
+    pub(crate) cancellers: Queue,
     /// The thread that waits for its arrival, or `NONE`.
     pub(crate) escort: u32,
     /// It was never started, when it began to move.
@@ -459,6 +464,7 @@ impl Cold {
         generation: 0,
         moves: 0,
         to: Destination::NOWHERE,
+        cancellers: Queue::EMPTY,
         escort: NONE,
         created: false,
         receives: false,

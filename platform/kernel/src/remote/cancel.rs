@@ -27,11 +27,14 @@ pub enum Ending {
 
 impl<H: Hal> Kernel<'_, H> {
     /// Ends the wait of `t` for another cluster. It may take until that has answered.
+    #[inline(never)]
     pub(crate) fn cancel_remote(&mut self, t: u32, ending: Ending) {
         let thread = &mut self.threads[t as usize];
-        if thread.remote.ending != Ending::Kill {
+        let before = thread.remote.ending;
+        if before != Ending::Kill && (before, ending) != (Ending::Cancel, Ending::Restart) {
             thread.remote.ending = ending;
         }
+        let ending = thread.remote.ending;
         match (thread.state, thread.remote.request) {
             (State::AwaitingCredit, Request::Cancel) | (State::Pulling, _) => {}
             (State::AwaitingCredit, Request::Pull(guest)) => {

@@ -115,6 +115,93 @@ fn registers_are_exchanged_and_waits_cancelled() {
     assert_eq!(control(k, boss, &set(0, b))[0], Error::NoSuchThread.code());
 }
 
+/// The wait of `client` in another cluster is cancelled, and the caller waits for the word of that cluster.
+fn cancel_far(w: &mut [TestKernel], boss: ThreadId, client: ThreadId, flags: u64) {
+    let pc = w[0].thread(w[0].find(boss).unwrap()).context.pc;
+    control(&mut w[0], boss, &[thread_op::EXCHANGE, client.0, flags, 0x111, 0x222, 0x333]);
+    assert_eq!(state(&w[0], boss), State::Controlling);
+    assert_eq!(w[0].thread(w[0].find(boss).unwrap()).context.pc, pc, "it does not execute anything again");
+}
+
+#[test]
+fn whoever_cancels_a_wait_in_another_cluster_waits_for_the_end_of_that_one_only() {
+    for answered in [false, true] {
+        let mut w = world(2, 1);
+        let (boss, second) = (boss(&mut w[0]), boss(&mut w[0]));
+        let (_, client) = program(&mut w[0], 20);
+        let (_, server) = program(&mut w[1], 20);
+        ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+        ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+        settle(&mut w);
+        if answered {
+            // On its way when the call is cancelled.
+            ipc(&mut w[1], server, Ipc::reply_wait(client, 7, &[]));
+        }
+        cancel_far(&mut w, boss, client, exchange::CANCEL | exchange::PC | exchange::X0);
+        cancel_far(&mut w, second, client, exchange::CANCEL);
+        settle(&mut w);
+        check(&w[0]).unwrap();
+        assert_eq!(registers(&w[0], boss), [0, 0x1000, 0x2000, thread_state::SENDING]);
+        assert_eq!(registers(&w[0], second), [0, 0x111, 0x2000, thread_state::SENDING]);
+        assert_eq!((state(&w[0], boss), state(&w[0], second)), (State::Ready, State::Ready));
+        let tag = outcome(&w[0], client).1;
+        assert_eq!(tag.error(), (!answered).then_some(Error::Cancelled));
+        let thread = w[0].thread(w[0].find(client).unwrap());
+        assert_eq!((thread.context.pc, thread.context.x[0]), (0x111, 0x333));
+        // The next one is nobody's business.
+        ipc(&mut w[0], client, Ipc::call(server, 2, &[]));
+        settle(&mut w);
+        assert_eq!(state(&w[0], client), State::AwaitingResponse);
+    }
+}
+
+#[test]
+fn whoever_cancels_and_whoever_is_cancelled_may_end_first() {
+    let mut w = world(2, 1);
+    let (boss, second) = (boss(&mut w[0]), boss(&mut w[0]));
+    let (_, server) = program(&mut w[1], 20);
+    for (caller_ends, deleted) in [(true, true), (true, false), (false, true)] {
+        let (_, client) = program(&mut w[0], 20);
+        ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+        settle(&mut w);
+        cancel_far(&mut w, boss, client, exchange::CANCEL | exchange::PC);
+        let flags = if caller_ends { exchange::CANCEL } else { 0 };
+        if caller_ends {
+            let x = control(&mut w[0], second, &[thread_op::EXCHANGE, boss.0, flags]);
+            assert_eq!((x[0], x[3]), (0, thread_state::CONTROLLING));
+            assert_eq!(registers(&w[0], boss)[0], Error::Cancelled.code());
+        }
+        if deleted {
+            assert_eq!(control(&mut w[0], second, &[thread_op::DELETE, client.0])[0], 0);
+        }
+        settle(&mut w);
+        check(&w[0]).unwrap();
+        assert_eq!(state(&w[0], boss), State::Ready);
+        match (caller_ends, deleted) {
+            (_, true) => assert_eq!(state(&w[0], client), State::Free),
+            _ => assert_eq!(outcome(&w[0], client).1.error(), Some(Error::Cancelled)),
+        }
+        if !caller_ends {
+            assert_eq!(registers(&w[0], boss)[0], Error::NoSuchThread.code());
+        }
+    }
+    // A fault that another cluster is to answer, and which stops.
+    let space = w[0].create_space(20, false).unwrap();
+    let faulting = thread(&mut w[0], space, 0, ThreadId::NIL);
+    let t = w[0].find(faulting).unwrap();
+    (w[0].thread_mut(t).pager, w[0].thread_mut(t).handler) = (server, server);
+    run(&mut w[0], faulting);
+    w[0].handle(Event::PageFault { address: 0x5000, access: Rights::R, esr: 0 });
+    w[0].pick();
+    settle(&mut w);
+    cancel_far(&mut w, boss, faulting, exchange::CANCEL);
+    w[1].park();
+    settle(&mut w);
+    check(&w[0]).unwrap();
+    assert_eq!((state(&w[0], boss), registers(&w[0], boss)[0]), (State::Ready, 0));
+    assert_eq!(state(&w[0], faulting), State::Halted);
+}
+
 #[test]
 fn a_cancelled_fault_is_tried_again() {
     let mut w = world(1, 1);
@@ -188,6 +275,9 @@ fn nothing_is_lost_when_either_side_of_a_visit_ends() {
     control(k, boss, &[thread_op::SUSPEND, victim.0]);
     let exchanged = control(k, other, &[thread_op::EXCHANGE, boss.0, exchange::X0]);
     assert_eq!(exchanged[0], Error::WrongState.code(), "x0 is the operation");
+    let exchanged = control(k, other, &[thread_op::EXCHANGE, boss.0, exchange::PC, 0x5000]);
+    assert_eq!(exchanged[0], Error::WrongState.code(), "it may have to be executed again");
+    assert_eq!(k.thread(k.find(boss).unwrap()).context.pc, 0x1000);
     assert_eq!(
         control(k, other, &[thread_op::EXCHANGE, boss.0, exchange::CANCEL])[3],
         thread_state::CONTROLLING

@@ -20,6 +20,7 @@ enum Place {
     Expecting(usize),
     Visitors(usize),
     Mourners(usize),
+    Cancellers(usize),
     Dying,
     Free,
 }
@@ -47,6 +48,11 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
         walk(k.links, &thread.senders, Place::Senders(t), &mut places)?;
         ensure!(thread.senders.is_empty() || thread.state != State::Free, "slot {t}: free, with senders");
         walk(k.links, &k.cold[t].expecting, Place::Expecting(t), &mut places)?;
+        walk(k.links, &k.cold[t].cancellers, Place::Cancellers(t), &mut places)?;
+        ensure!(
+            k.cold[t].cancellers.is_empty() == (thread.hold & hold::CANCELLED == 0),
+            "slot {t}: cancellers, and does not know, or the other way round"
+        );
         timer(k, t as u32)?;
     }
     for (cluster, peer) in k.peers.iter().enumerate() {
@@ -150,7 +156,7 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
     let ok = match place {
         Place::Free => state == State::Free,
         Place::Dying => matches!(state, State::Dying | State::Departed),
-        Place::Visitors(_) | Place::Mourners(_) => state == State::Controlling,
+        Place::Cancellers(_) | Place::Visitors(_) | Place::Mourners(_) => state == State::Controlling,
         Place::Expecting(partner) => {
             let said = thread.hold & hold::EXPECTING != 0;
             said && state == State::Receiving && k.threads[partner].id == thread.op.from

@@ -1,7 +1,7 @@
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
-use skerry_abi::syscall::{SPACE_CONTROL, THREAD_CONTROL, UNMAP};
+use skerry_abi::syscall::{IPC, SPACE_CONTROL, THREAD_CONTROL, UNMAP};
 use skerry_abi::{Error, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
@@ -172,4 +172,64 @@ fn the_urgent_preempt_and_equals_take_turns() {
     assert_eq!(picked(k), second);
     k.handle(Event::Tick);
     assert_eq!(picked(k), second);
+}
+
+/// Nobody's receive makes the kernel work for an unbounded number of others in one go.
+#[test]
+fn any_number_of_failing_senders_is_told_in_steps() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let (_, receiver) = program(k, 20);
+    let space = k.create_space(20, false).unwrap();
+    let item = [0x1000 | 12 << 4, 0];
+    let senders: Vec<_> = (0..40).map(|slot| thread(k, space, slot, ThreadId::NIL)).collect();
+    for &sender in &senders {
+        ipc(k, sender, Ipc { tag: Tag::new(1, 0, 2), words: item.into(), ..Ipc::send(receiver, 1, &[]) });
+        assert_eq!(state(k, sender), State::Sending);
+    }
+    let mut entries = 0;
+    let t = k.find(receiver).unwrap();
+    loop {
+        let told = senders.iter().filter(|&&s| state(k, s) == State::Ready).count();
+        k.thread_mut(t).context.pc = 0x1004;
+        ipc(k, receiver, Ipc::receive(ThreadId::ANY));
+        entries += 1;
+        let now = senders.iter().filter(|&&s| state(k, s) == State::Ready).count();
+        assert!(now - told <= 5, "{told} to {now}");
+        if state(k, receiver) == State::Receiving {
+            break;
+        }
+        assert_eq!(k.thread(t).context.pc, 0x1000);
+    }
+    assert!(entries > 5 && senders.iter().all(|&s| outcome(k, s).1.error().is_some()));
+    assert!(k.counters.total(skerry_abi::Counter::PreemptionPoints) >= 5);
+}
+
+#[test]
+fn a_chain_of_senders_that_wait_for_each_other_goes_in_steps() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let space = k.create_space(20, false).unwrap();
+    let chain: Vec<_> = (0..40).map(|slot| thread(k, space, slot, ThreadId::NIL)).collect();
+    for pair in chain.windows(2) {
+        // Sends to the one before, and then receives from the one behind.
+        let i = chain.iter().position(|&id| id == pair[1]).unwrap();
+        let from = chain.get(i + 1).copied().unwrap_or(ThreadId::NIL);
+        ipc(k, pair[1], Ipc { from, ..Ipc::send(pair[0], 1, &[]) });
+        assert_eq!(state(k, pair[1]), State::Sending);
+    }
+    ipc(k, chain[0], Ipc::receive(chain[1]));
+    let through = chain.iter().filter(|&&id| state(k, id) == State::Ready).count();
+    assert!((1..10).contains(&through), "{through}");
+    // The last that was woken goes on with the rest, when it runs.
+    let mut entries = 1;
+    while let Some(&next) = chain.iter().find(|&&id| k.thread(k.find(id).unwrap()).context.pc == 0x0ffc) {
+        let t = run(k, next);
+        k.thread_mut(t).context.pc = 0x1000;
+        k.handle(Event::Syscall(IPC));
+        k.pick();
+        entries += 1;
+        assert!(entries < 40);
+    }
+    assert!(entries > 4 && chain.iter().all(|&id| state(k, id) == State::Ready), "{entries}");
 }
