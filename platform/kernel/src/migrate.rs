@@ -11,7 +11,8 @@
 //!    old one cannot undo a newer one.
 //! 5. *Release*: its slot, UTCB and place in the space are free, and those who wait for it here try again, there.
 //!
-//! A thread that is deleted in transit is deleted at its destination as soon as it has arrived. Whether or not the caller lives to see
+//! A thread that is deleted in transit is deleted at its destination when the move is over; one that comes back before that is refused.
+//! News of later moves never gets ahead of the acknowledgement ([`Kernel::catch_up`]). Whether or not the caller lives to see
 //! it, the move ends in one of the two places.
 
 use crate::birth::NewThread;
@@ -230,8 +231,8 @@ impl<H: Hal> Kernel<'_, H> {
         let new = NewThread { space, cpu, pager, handler, utcb_slot, priority };
         let returns = id.cluster() == self.cluster;
         let home = u32::from(id.slot());
-        if self.slot_of(id).is_some_and(|t| self.cold[t as usize].handing_on) {
-            // It was here a moment ago, and not all who waited for it have been told where it went.
+        if self.slot_of(id).is_some_and(|t| !returns || self.cold[t as usize].handing_on) {
+            // It was here a moment ago, and its birth cluster, or somebody who waited for it, has not been told where it went.
             return Err(Error::WrongState);
         }
         if returns

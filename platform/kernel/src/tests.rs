@@ -5,6 +5,7 @@ mod birth;
 mod cancel;
 mod checks;
 mod control;
+mod crossings;
 mod fast_remote;
 mod fastpath;
 mod interrupt;

@@ -15,19 +15,19 @@ use std::vec::Vec;
 type World = Vec<TestKernel<'static>>;
 
 /// A privileged thread.
-fn boss(k: &mut TestKernel) -> ThreadId {
+pub(super) fn boss(k: &mut TestKernel) -> ThreadId {
     let space = k.create_space(1, true).unwrap();
     thread(k, space, 0, ThreadId::NIL)
 }
 
-struct Scene {
-    w: World,
+pub(super) struct Scene {
+    pub(super) w: World,
     bosses: Vec<ThreadId>,
-    spaces: Vec<SpaceId>,
+    pub(super) spaces: Vec<SpaceId>,
 }
 
 /// Clusters with a privileged thread and a space of one task each.
-fn scene(clusters: usize) -> Scene {
+pub(super) fn scene(clusters: usize) -> Scene {
     let mut w = world(clusters, 1);
     let bosses = w.iter_mut().map(boss).collect();
     let spaces = w.iter_mut().map(|k| k.create_space(20, false).unwrap()).collect();
@@ -35,34 +35,34 @@ fn scene(clusters: usize) -> Scene {
 }
 
 impl Scene {
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         settle(&mut self.w);
         self.w.iter().for_each(|k| check(k).unwrap());
     }
     /// Asks the cluster to move the thread; not answered yet.
-    fn ask(&mut self, from: usize, id: ThreadId, to: usize) {
+    pub(super) fn ask(&mut self, from: usize, id: ThreadId, to: usize) {
         let args = [thread_op::MIGRATE, id.0, self.spaces[to].0, to as u64, 0, 0];
         syscall(&mut self.w[from], self.bosses[from], THREAD_CONTROL, &args);
         self.w[from].pick();
         check(&self.w[from]).unwrap();
     }
-    fn answer(&self, from: usize) -> u64 {
+    pub(super) fn answer(&self, from: usize) -> u64 {
         let t = self.w[from].find(self.bosses[from]).unwrap();
         assert_eq!(self.w[from].thread(t).state, State::Ready, "the call has returned");
         self.w[from].thread(t).context.x[0]
     }
-    fn go(&mut self, from: usize, id: ThreadId, to: usize) -> u64 {
+    pub(super) fn go(&mut self, from: usize, id: ThreadId, to: usize) -> u64 {
         self.ask(from, id, to);
         self.settle();
         self.answer(from)
     }
-    fn control(&mut self, at: usize, args: &[u64]) -> u64 {
+    pub(super) fn control(&mut self, at: usize, args: &[u64]) -> u64 {
         let x = syscall(&mut self.w[at], self.bosses[at], THREAD_CONTROL, args);
         self.w[at].pick();
         x[0]
     }
     /// Where a thread is, and what it does there.
-    fn state(&self, id: ThreadId) -> Vec<(usize, State)> {
+    pub(super) fn state(&self, id: ThreadId) -> Vec<(usize, State)> {
         let found = |(at, k): (usize, &TestKernel<'static>)| k.find(id).map(|t| (at, k.thread(t).state));
         self.w.iter().enumerate().filter_map(found).collect()
     }
