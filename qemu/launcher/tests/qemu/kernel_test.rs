@@ -109,9 +109,6 @@ fn run(machine: Machine, case: &str, options: &str, pace: Pace) -> Result<Finish
     let kernel: &Path = &session.boot_image;
     let boot = Boot { machine: &machine, pace, kernel, initrd: &session.modules, append: &line };
     let run = supervise(session.qemu.command(&boot), SILENCE, &Quiet)?;
-    for m in &run.measurements {
-        eprintln!("M {m:?}");
-    }
     let passed: Outcome = ensure(run.ending == skerry::ending::Ending::Pass, || {
         format!("{line}: ended with {}: {}\n{}", run.ending, run.reason, run.tail.join("\n"))
     });
