@@ -40,6 +40,13 @@ pub struct Guard {
     pub expected: u64,
 }
 
+impl Guard {
+    /// Whether its address can be one.
+    pub const fn is_sound(&self) -> bool {
+        self.address.is_multiple_of(8) && self.address < USER_END
+    }
+}
+
 /// An item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Item {
@@ -63,6 +70,9 @@ impl From<MapItem> for Item {
 }
 
 impl Item {
+    /// In the second word: two more follow.
+    pub const GUARDED: u64 = GUARDED;
+
     /// Its words, and how many count.
     pub const fn words(&self) -> ([u64; 4], usize) {
         let flags = self.grant as u64 | (self.cacheability as u64) << CACHEABILITY_SHIFT;
@@ -93,7 +103,7 @@ impl Item {
         };
         let (guard, used) = match (second & GUARDED != 0, rest) {
             (false, _) => (None, 2),
-            (true, &[address, expected, ..]) if address % 8 == 0 && address < USER_END => {
+            (true, &[address, expected, ..]) if (Guard { address, expected }).is_sound() => {
                 (Some(Guard { address, expected }), 4)
             }
             _ => return Err(Error::BadArgument),

@@ -104,6 +104,8 @@ checks! {
     FastPagerStanding,
     /// Fast answers to faults: one item and nothing else.
     FastAnswerItem,
+    /// Fast answers: the guard word has the value that it must have.
+    FastAnswerGuard,
     /// Fast answers: labels that mean something to the kernel are for the general path.
     FastAnswerLabel,
     /// Fast answers: the id names the thread in the slot.

@@ -18,8 +18,9 @@ use crate::space::Space;
 use crate::syscall::status_word;
 use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
+use skerry_abi::item::Guard;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
-use skerry_abi::{Counter, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_checks::{Check, passes};
 use skerry_mapping_db::Tlb;
 
@@ -159,21 +160,29 @@ impl<H: Hal> Kernel<'_, H> {
         Some((me, to))
     }
 
-    /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page to map, and an open receive. Returns the same
-    /// as [`Kernel::fast_ipc`].
+    /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page to map, guarded or not, and an open receive.
+    /// Returns the same as [`Kernel::fast_ipc`].
     pub fn fast_answer(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
         let current = queue.current()?;
         let x = &self.threads.get(current as usize)?.context.x;
-        let (dest, tag, item) = (ThreadId(x[0]), Tag(x[2]), [x[3], x[4]]);
+        let (dest, tag) = (ThreadId(x[0]), Tag(x[2]));
+        let (page, at, guard) = (x[3], x[4], Guard { address: x[5], expected: x[6] });
         let partner = u32::from(dest.slot());
-        let one_item = passes(Check::FastAnswerItem, tag.0 & 0xfff == 2 << 6)
+        let guarded = tag.0 & 0xfff == Tag::new(0, 0, 4).0;
+        let one_item = passes(Check::FastAnswerItem, guarded || tag.0 & 0xfff == Tag::new(0, 0, 2).0)
             && passes(Check::FastAnswerLabel, u64::from(tag.label()) < FIRST_SPECIAL_LABEL);
         let waits = ThreadId(x[1]).is_any() && Timeout(x[12]) == Timeout::NEVER && x[13] == 0;
         if !(one_item && waits) {
             return None;
         }
+        // (An item without the flag gets it here, and a destination that is no page is refused.)
+        let at = if guarded { at ^ Item::GUARDED } else { at };
+        if guarded && !passes(Check::FastAnswerGuard, self.guard_holds(current, guard)) {
+            return None;
+        }
         // part: lookup
+        let queue = self.cpus.get_mut(cpu)?;
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let owed = passes(Check::FastAnswerIdentity, to.id == dest)
             && passes(Check::FastAnswerRight, to.reply_space == me.space_id)
@@ -186,8 +195,8 @@ impl<H: Hal> Kernel<'_, H> {
         if !(owed && urgent && fresh && alone) {
             return None;
         }
-        let page = Fpage::decode_page(item[0])?;
-        self.db.map_page(me.space, page, to.space, item[1])?;
+        let page = Fpage::decode_page(page)?;
+        self.db.map_page(me.space, page, to.space, at)?;
         self.hal.publish();
         // part: count
         self.counters.count(Counter::Maps);

@@ -141,6 +141,13 @@ impl<H: Hal> Kernel<'_, H> {
         Ok(Mapping::Done)
     }
 
+    /// Whether a guard of thread `t` can be read and has the value it must have.
+    #[inline(never)]
+    pub(crate) fn guard_holds(&mut self, t: u32, guard: Guard) -> bool {
+        let space = self.threads[t as usize].space;
+        guard.is_sound() && self.read_guard(space, guard) == Ok(guard.expected)
+    }
+
     /// The value of a guard word. The lock is held, so what is mapped now stays mapped until it is read.
     ///
     /// # Errors

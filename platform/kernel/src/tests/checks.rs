@@ -9,9 +9,10 @@ use crate::birth::NewThread;
 use crate::shootdown::CpuSet;
 use crate::space::Space;
 use crate::thread::{Kind, State};
+use skerry_abi::item::Guard;
 use skerry_abi::message::kernel_label;
 use skerry_abi::syscall::{NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
-use skerry_abi::{Error, Fpage, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout, layout};
+use skerry_abi::{Error, Fpage, Item, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout, layout};
 use skerry_checks::{Check, without};
 use skerry_mapping_db::Attr;
 use std::panic::catch_unwind;
@@ -339,6 +340,12 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
             let k = &mut world(1, 1)[0];
             answers(k, |_, _, answer| answer.tag = Tag::new(0, 1, 2), run)
         },
+        Check::FastAnswerGuard => |run| {
+            let k = &mut world(1, 1)[0];
+            // The word is zero.
+            let guard = Guard { address: HERE, expected: 1 };
+            answers(k, |_, _, answer| (answer.tag, answer.guard) = (Tag::new(0, 0, 4), Some(guard)), run)
+        },
         Check::FastAnswerLabel => |run| {
             let k = &mut world(1, 1)[0];
             answers(k, |_, _, answer| answer.tag = Tag::new(kernel_label::REJECT_FAULT, 0, 2), run)
@@ -507,6 +514,7 @@ fn paged(k: &mut TestKernel) -> (ThreadId, ThreadId) {
 struct Answer {
     dest: ThreadId,
     tag: Tag,
+    guard: Option<Guard>,
 }
 
 /// Tries the fast answer to a fault alone, after `change`.
@@ -521,12 +529,15 @@ fn answers(
     k.db.map_root(spaces[1], HERE + 4096, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
     ipc(k, pager, Ipc::receive(ThreadId::ANY));
     assert!(faults(k, client, &|step| step()));
-    let mut answer = Answer { dest: client, tag: Tag::new(0, 0, 2) };
+    k.hal.memory.insert((Space::asid(spaces[0]), HERE), 0);
+    let mut answer = Answer { dest: client, tag: Tag::new(0, 0, 2), guard: None };
     change(k, client, &mut answer);
-    let item = MapItem { fpage: Fpage::new(HERE, 12, Rights::RW).unwrap(), dest: HERE }.words();
+    let item = MapItem { fpage: Fpage::new(HERE, 12, Rights::RW).unwrap(), dest: HERE };
+    let (item, _) = Item { guard: answer.guard, ..item.into() }.words();
     let t = super::world::run(k, pager);
     let x = &mut k.thread_mut(t).context.x;
-    (x[0], x[1], x[2], x[3], x[4]) = (answer.dest.0, ThreadId::ANY.0, answer.tag.0, item[0], item[1]);
+    (x[0], x[1], x[2]) = (answer.dest.0, ThreadId::ANY.0, answer.tag.0);
+    x[3..7].copy_from_slice(&item);
     (x[12], x[13]) = (Timeout::NEVER.0, 0);
     let cpu = usize::from(k.this_cpu);
     run(&mut || k.fast_answer(cpu).is_some())

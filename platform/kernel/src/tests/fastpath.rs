@@ -2,17 +2,21 @@
 
 use super::world::*;
 use crate::kernel::Event;
+use crate::space::Space;
 use crate::thread::State;
 use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use skerry_abi::item::Guard;
 use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::syscall::IPC;
-use skerry_abi::{Tag, ThreadId, Timeout};
+use skerry_abi::{Fpage, Item, MapItem, Rights, Tag, ThreadId, Timeout};
+use skerry_mapping_db::Attr;
 use std::vec::Vec;
 
 const THREADS: usize = 5;
+const PAGE: u64 = 0x70_0000;
 
 /// One IPC system call of one of the threads, in small numbers.
 #[derive(Clone, Debug)]
@@ -168,4 +172,33 @@ fn the_common_cases_are_fast() {
     assert!(!take(k, &names, &step(3, THREADS + 1, THREADS), true));
     assert!(take(k, &names, &step(4, 3, 3), true));
     assert!(take(k, &names, &step(3, 4, THREADS), true));
+}
+
+#[test]
+fn guarded_answers_take_the_fast_path_while_the_word_is_as_expected() {
+    let page = Fpage::new(PAGE, 12, Rights::RW).unwrap();
+    for (value, flag, expected) in [(7, true, true), (8, true, false), (7, false, false)] {
+        let k = &mut world(1, 1)[0];
+        let (giver, pager) = program(k, 2);
+        let client_space = k.create_space(20, false).unwrap();
+        let client = thread(k, client_space, 0, pager);
+        k.db.map_root(giver.slot(), PAGE, PAGE, 12, Rights::RWX, Attr::Normal).unwrap();
+        // So that there is a table.
+        k.db.map_root(client_space.slot(), PAGE + 0x1000, PAGE, 12, Rights::RWX, Attr::Normal).unwrap();
+        k.hal.memory.insert((Space::asid(giver.slot()), PAGE + 8), value);
+        ipc(k, pager, Ipc::receive(ThreadId::ANY));
+        run(k, client);
+        let cpu = usize::from(k.this_cpu);
+        assert!(k.fast_fault(cpu, PAGE, Rights::W, 0).is_some());
+        let t = run(k, pager);
+        let guard = Some(Guard { address: PAGE + 8, expected: 7 });
+        let (words, _) = Item { guard, ..MapItem { fpage: page, dest: PAGE }.into() }.words();
+        let x = &mut k.thread_mut(t).context.x;
+        x[..3].copy_from_slice(&[client.0, ThreadId::ANY.0, Tag::new(0, 0, 4).0]);
+        x[3..7].copy_from_slice(&words);
+        x[4] ^= if flag { 0 } else { Item::GUARDED };
+        (x[12], x[13]) = (Timeout::NEVER.0, 0);
+        assert_eq!(k.fast_answer(cpu).is_some(), expected, "{value} {flag}");
+        assert_eq!(k.db.is_mapped(client_space.slot(), PAGE), expected);
+    }
 }

@@ -19,7 +19,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use skerry_abi::layout::{PHYSMAP, USER_BITS};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, Utcb, kernel_label};
-use skerry_abi::{Counter, Fpage, Rights, Tag};
+use skerry_abi::{Counter, Fpage, Item, Rights, Tag};
 use skerry_kernel::fastpath::FastPath;
 use skerry_kernel::runqueue::RunQueue;
 use skerry_kernel::thread::{Context, FaultKind, Operation, State, Tcb};
@@ -27,6 +27,8 @@ use skerry_kernel::thread::{Context, FaultKind, Operation, State, Tcb};
 const FAST: usize = offset_of!(PerCpu, fast);
 const OP: usize = offset_of!(Tcb, op);
 const FAULT: usize = OP + offset_of!(Operation, kind);
+/// Where the memory attributes begin in PAR_EL1, in the encoding of MAIR_EL1: device memory has zeros in the upper half.
+const PAR_ATTR: u32 = 56;
 
 // What `ldp` and `stp` take in pairs.
 const _: () =
@@ -284,9 +286,10 @@ answer_check_standing:
     // we send one item and nothing else,
 part_message_check_9:
     and     x27, x2, #0xfff
+    mov     x18, x4                             // x18 = where it appears
     cmp     x27, #{one_item}
-    b.ne    ipc_general
-    asr     x28, x2, #48
+    b.ne    12f
+11: asr     x28, x2, #48
     cmn     x28, #1
 answer_check_label:
     b.eq    ipc_general
@@ -314,7 +317,7 @@ part_map_9:
     ldrh    w0, [sp, #{space}]
     mov     x1, x3
     ldrh    w2, [x19, #{space}]
-    mov     x3, x4
+    mov     x3, x18
     ldr     x14, [x14]
     mov     sp, x14
     bl      {map_one}
@@ -345,6 +348,32 @@ part_exit_7:
     stp     x15, x16, [sp, #8 * 31]
     mov     x0, x19
     b       resume_thread
+
+    // One guarded item: x5 = an aligned word of ours, x6 = the value it must have. We run with our own tables in TTBR0, and a load
+    // for unprivileged programs reads what we could read. The translation comes first: what would fault is for the general
+    // code, as is device memory, which must not be read in vain, and every other value. (An item without the flag
+    // gets it here, and a destination that is no page is refused.)
+part_guard_9:
+12: cmp     x27, #{guarded_item}
+answer_check_item:
+    b.ne    ipc_general
+    eor     x18, x4, #{guarded}
+    tst     x5, #7
+answer_check_guard_aligned:
+    b.ne    ipc_general
+    at      s1e0r, x5
+    isb
+    mrs     x15, par_el1
+answer_check_guard_readable:
+    tbnz    x15, #0, ipc_general
+    lsr     x15, x15, #{par_device}
+answer_check_guard_normal:
+    cbz     x15, ipc_general
+    ldtr    x16, [x5]
+    cmp     x16, x6
+answer_check_guard:
+    b.ne    ipc_general
+    b       11b
 
     .balign 64
     .global fault_fast
@@ -464,6 +493,9 @@ fault_general:
     complete = const Fpage::COMPLETE.word(),
     fault_tag = const Tag::new(kernel_label::PAGE_FAULT, 3, 0).0,
     one_item = const Tag::new(0, 0, 2).0,
+    guarded_item = const Tag::new(0, 0, 4).0,
+    guarded = const Item::GUARDED,
+    par_device = const PAR_ATTR + 4,
     kind_fault = const FaultKind::TAG,
     fault_address = const FAULT + offset_of!(FaultKind, address),
     fault_access = const FAULT + offset_of!(FaultKind, access),
