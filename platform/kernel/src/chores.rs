@@ -162,10 +162,11 @@ impl<H: Hal> Kernel<'_, H> {
         if foreign {
             self.remove_immigrant(t);
         }
-        if foreign && to.is_none() {
-            self.announce_end(t);
-        } else if self.threads[t as usize].state != State::Departed {
-            self.free_slot(t);
+        match to {
+            None if foreign => self.announce_end(t),
+            Some(_) if self.has_followers(t) => self.pass(t),
+            _ if self.threads[t as usize].state != State::Departed => self.free_slot(t),
+            _ => {}
         }
     }
 }

@@ -62,12 +62,8 @@ impl<H: Hal> Kernel<'_, H> {
             _ => return Err(Error::BadArgument),
         }
         let id = ThreadId(x[1]);
-        if x[0] == thread_op::DELETE
-            && let Some(cluster) = self.elsewhere(id)
-        {
-            self.peers.get(cluster).ok_or(Error::NoSuchThread)?;
-            self.kill_remote(id, cluster)?;
-            return Ok(Done::NOTHING);
+        if x[0] == thread_op::DELETE && self.elsewhere(id).is_some() {
+            return self.kill_remote(id).map(|()| Done::NOTHING);
         }
         let t = match x[0] {
             thread_op::DELETE => self.find_here(id)?,

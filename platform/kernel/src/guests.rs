@@ -44,7 +44,7 @@ pub enum Stay {
         bits: u64,
         /// In whose name: what the request says about the sender.
         rights: u64,
-        /// The slot of the space whose share of the table this is; [`crate::space::NO_SPACE`]: they come from another kernel.
+        /// The slot of the space whose share of the table this is.
         payer: u16,
     },
 }

@@ -212,6 +212,7 @@ impl<H: Hal> Kernel<'_, H> {
             State::Free
             | State::Departed
             | State::Dying
+            | State::Passing
             | State::Created
             | State::Receiving
             | State::Halted

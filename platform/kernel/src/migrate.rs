@@ -11,9 +11,9 @@
 //!    old one cannot undo a newer one.
 //! 5. *Release*: its slot, UTCB and place in the space are free, and those who wait for it here try again, there.
 //!
-//! A thread that is deleted in transit is deleted at its destination when the move is over; one that comes back before that is refused.
-//! News of later moves never gets ahead of the acknowledgement ([`Kernel::catch_up`]). Whether or not the caller lives to see
-//! it, the move ends in one of the two places.
+//! A thread that is deleted in transit is deleted at its destination when the move is over ([`crate::remote`], `passing`); one that comes
+//! back before that is refused. News of later moves never gets ahead of the acknowledgement ([`Kernel::catch_up`]). Whether or not
+//! the caller lives to see it, the move ends in one of the two places.
 
 use crate::birth::NewThread;
 use crate::control::{Done, Place as Waits};
@@ -153,28 +153,18 @@ impl<H: Hal> Kernel<'_, H> {
         let (id, doomed) = (self.threads[t as usize].id, self.threads[t as usize].doomed);
         let to = self.cold[t as usize].to.space.cluster();
         let birth = id.cluster();
-        let request = self.threads[t as usize].remote.request;
-        if request == Request::Move {
+        if self.threads[t as usize].remote.request == Request::Move {
             self.cold[t as usize].moves += 1;
             self.counters.count(Counter::Migrations);
             if birth != self.cluster && birth != to && !self.peers[usize::from(birth)].down {
                 return self.travel(t, usize::from(birth), Request::Located);
             }
         }
-        // What has reached it here in the meantime goes after it before its slot is free: so there is always a place to wait for room.
-        let late = self.threads[t as usize].notified != 0;
-        match request {
-            Request::Kill => {}
-            _ if doomed => return self.travel(t, usize::from(to), Request::Kill),
-            Request::Late => {}
-            _ if late => return self.travel(t, usize::from(to), Request::Late),
-            _ => {}
-        }
-        self.threads[t as usize].notified = 0;
+        // What has reached it here in the meantime goes after it when those who wait for it do.
         self.release_escort(t, if doomed { Err(Error::NoSuchThread) } else { Ok(Done::NOTHING) });
         self.detach_all(id);
-        self.cold[t as usize].at = to;
-        self.cold[t as usize].forwards = true;
+        let cold = &mut self.cold[t as usize];
+        (cold.at, cold.forwards, cold.notes) = (to, true, 0);
         if birth == self.cluster {
             self.threads[t as usize].state = State::Departed;
         } else {
@@ -238,7 +228,9 @@ impl<H: Hal> Kernel<'_, H> {
         if returns
             && !self.threads.get(home as usize).is_some_and(|h| h.id == id && h.state == State::Departed)
         {
-            return Err(Error::NoSuchThread);
+            // Something is about to go after it.
+            let waits = self.absent(id).is_some();
+            return Err(if waits { Error::WrongState } else { Error::NoSuchThread });
         }
         let free = if returns { Some(home) } else { self.free_threads.head() };
         let t = free.ok_or(Error::OutOfKernelMemory)?;
@@ -280,18 +272,18 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The birth cluster learns where a thread is; an older move than the last one known is no news.
     pub(crate) fn note_place(&mut self, id: ThreadId, cluster: u16, moves: u32) {
-        let t = usize::from(id.slot());
-        let departed = self.threads.get(t).is_some_and(|h| h.id == id && h.state == State::Departed);
-        if departed && moves > self.cold[t].moves {
-            (self.cold[t].at, self.cold[t].moves) = (cluster, moves);
+        if let Some(t) = self.absent(id)
+            && moves > self.cold[t as usize].moves
+        {
+            (self.cold[t as usize].at, self.cold[t as usize].moves) = (cluster, moves);
+            self.pass_elsewhere(t);
         }
     }
 
     /// A thread that was born here has ended elsewhere.
     pub(crate) fn note_end(&mut self, id: ThreadId) {
-        let t = u32::from(id.slot());
-        let departed = self.threads.get(t as usize).is_some_and(|h| h.id == id && h.state == State::Departed);
-        if departed {
+        if let Some(t) = self.absent(id) {
+            self.drop_followers(t);
             self.cold[t as usize].forwards = false;
             // Its slot may still be busy with telling others where to go.
             if self.cold[t as usize].handing_on {

@@ -17,8 +17,8 @@ impl<H: Hal> Kernel<'_, H> {
         if dest.is_nil() || dest.is_any() {
             return Err(Error::BadArgument);
         }
-        if let Some(cluster) = self.elsewhere(dest) {
-            return self.notify_remote(t, dest, cluster, bits);
+        if self.elsewhere(dest).is_some() {
+            return self.notify_remote(t, dest, bits);
         }
         let partner = self.find(dest).ok_or(Error::NoSuchThread)?;
         self.check_permission(t, partner, dest)?;

@@ -8,11 +8,11 @@
 //! | `Bounce` | none | a queued send or a call will never be answered: the receiver, or the last thread of its space, is gone |
 //! | `Watch` | `Watched` or `Failed` | a receive from one thread of this cluster only; it is told when that thread ends |
 //! | `Cancel` | `Cancelled`, `Delivered`, `Waiting` or `Late` | the sender's time is over, or it is to be deleted |
-//! | `Notify` | none | notification bits |
+//! | `Notify` | none, or `MissedNotes` | notification bits; they come back if the thread has moved on |
 //! | `Move` (several slots) | `Arrived` or `Refused` | a thread comes: [`crate::migrate`] |
 //! | `Located` | `Noted` | to its birth cluster: where a thread is now |
 //! | `Ended` | none | to its birth cluster: a thread is no more |
-//! | `Kill` | none | a thread is to be deleted |
+//! | `Kill` | none, or `MissedKill` | a thread is to be deleted; the same |
 //! | `Redirect` | none | whom a queued send or a watch waits for has moved; as a response, `Moved`: try there |
 //!
 //! Every operation of a thread has a sequence number, so a packet that comes too late concerns nobody. A thread whose wait is to end
@@ -30,6 +30,7 @@ mod down;
 mod fast;
 mod journey;
 mod outgoing;
+mod passing;
 mod requests;
 
 pub use cancel::Ending;
@@ -71,6 +72,8 @@ pub(crate) mod kind {
     pub(crate) const REFUSED: u64 = 25;
     pub(crate) const NOTED: u64 = 26;
     pub(crate) const MOVED: u64 = 27;
+    pub(crate) const MISSED_NOTES: u64 = 28;
+    pub(crate) const MISSED_KILL: u64 = 29;
 }
 
 /// Words of a packet's header: the kind in the low half, the sequence number in the high half;
@@ -116,10 +119,8 @@ pub enum Request {
     Located,
     /// To note that it has ended.
     Ended,
-    /// To take notification bits that came while the thread was on its way there.
-    Late,
-    /// To delete the thread, which has arrived there.
-    Kill,
+    /// To take what came for the thread when it had left, or was about to.
+    Pass,
 }
 
 /// What a thread waits for.

@@ -18,6 +18,7 @@ mod memory;
 mod migrate;
 mod model;
 mod notify;
+mod passing;
 mod remote;
 mod scarcity;
 mod shootdown;

@@ -97,6 +97,8 @@ pub enum State {
     Departed,
     /// Has ended: its slot stays until all who waited for it have been told.
     Dying,
+    /// [`State::Departed`], and something waits for room in a ring to go after it.
+    Passing,
 }
 
 /// Why a thread needs more than its state says. While any of these is set, the fast paths do not concern it.
@@ -388,7 +390,11 @@ impl Tcb {
     }
     /// Whether the slot holds a thread.
     pub fn is_live(&self) -> bool {
-        !matches!(self.state, State::Free | State::Dying | State::Departed)
+        !matches!(self.state, State::Free | State::Departed | State::Dying | State::Passing)
+    }
+    /// Whether the slot names a thread that was born here and is in another cluster.
+    pub fn is_away(&self) -> bool {
+        matches!(self.state, State::Departed | State::Passing)
     }
     /// Whether it takes a message from `sender` of `sender_space` right now.
     pub fn accepts(&self, sender: ThreadId, sender_space: SpaceId) -> bool {
@@ -438,7 +444,7 @@ pub struct Cold {
     pub(crate) created: bool,
     /// It was in a receive phase then.
     pub(crate) receives: bool,
-    /// The notification bits that went ahead of it.
+    /// The notification bits that went ahead of it; later, such as wait to go after it in the name of its domain.
     pub(crate) notes: u64,
     /// Where it went.
     pub(crate) at: u16,

@@ -74,8 +74,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn elsewhere(&self, id: ThreadId) -> Option<usize> {
         if id.cluster() == self.cluster {
             let thread = self.threads.get(usize::from(id.slot()))?;
-            let departed = thread.id == id && thread.state == State::Departed;
-            return departed.then(|| usize::from(self.cold[usize::from(id.slot())].at));
+            let away = thread.id == id && thread.is_away();
+            return away.then(|| usize::from(self.cold[usize::from(id.slot())].at));
         }
         match self.find_immigrant(id) {
             Some(t) if self.threads[t as usize].is_live() => None,
@@ -83,22 +83,15 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Where a packet goes on to whose thread is not in this cluster: to its birth cluster, and from there to where it is. (Not to where a
-    /// hint says it is: two clusters could send a packet to and fro.) While its last move is not known there, the packet may come
-    /// back, and go there again. `None`: the thread is gone.
-    pub(crate) fn onward(&self, id: ThreadId) -> Option<u16> {
-        match id.cluster() == self.cluster {
+    /// Where a thread may be that is not in cluster `peer`, which was asked for it: it may have moved on meanwhile, or come here. (Its birth
+    /// cluster knows more; a hint does not: two clusters could send somebody to and fro.)
+    pub(crate) fn beyond(&self, id: ThreadId, peer: u16) -> Option<u16> {
+        let next = match id.cluster() == self.cluster {
+            _ if self.find(id).is_some() => return Some(self.cluster),
             true => self.elsewhere(id).map(|cluster| cluster as u16),
             false => Some(id.cluster()),
-        }
-    }
-
-    /// Where a thread may be that is not in cluster `peer`, which was asked for it: it may have moved on meanwhile, or come here.
-    pub(crate) fn beyond(&self, id: ThreadId, peer: u16) -> Option<u16> {
-        match self.find(id) {
-            Some(_) => Some(self.cluster),
-            None => self.onward(id).filter(|&cluster| cluster != peer),
-        }
+        };
+        next.filter(|&cluster| cluster != peer)
     }
 
     fn bucket_of(&self, id: ThreadId) -> usize {

@@ -18,6 +18,9 @@ impl<H: Hal> Kernel<'_, H> {
         if matches!(head.kind, kind::ARRIVED | kind::REFUSED | kind::NOTED) {
             return self.take_journey_answer(head);
         }
+        if matches!(head.kind, kind::MISSED_NOTES | kind::MISSED_KILL) {
+            return self.take_back(cluster, head, slot);
+        }
         if head.kind == kind::DELIVERED {
             self.end_watch(cluster, head.sender, head.receiver);
         }

@@ -80,7 +80,7 @@ impl<H: Hal> Kernel<'_, H> {
         let thread = &self.threads[t as usize];
         let (state, request) = (thread.state, thread.remote.request);
         self.leave_peer(t);
-        if matches!(state, State::Moving | State::Dying) {
+        if matches!(state, State::Moving | State::Dying | State::Passing) {
             return self.lose_journey(t);
         }
         if let crate::remote::Request::Pull(guest) = request

@@ -1,6 +1,6 @@
 //! The packets of a thread's move to another cluster ([`crate::migrate`]), and what follows from it.
 
-use super::{GRANTED, Head, IN_RECEIVE, KIND, Place, Request, TAG, kind};
+use super::{Head, IN_RECEIVE, KIND, Place, Request, kind};
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, Peer, UTCB_MR0};
@@ -119,18 +119,7 @@ impl<H: Hal> Kernel<'_, H> {
                 let argument = u64::from(to) | u64::from(moves) << 32;
                 self.send_short(cluster, head(kind::LOCATED, argument));
             }
-            Request::Late => {
-                let bits = core::mem::take(&mut self.threads[t as usize].notified);
-                if let Some(slot) = self.room(cluster) {
-                    slot[TAG].store(bits, Relaxed);
-                }
-                self.send_short(cluster, head(kind::NOTIFY, GRANTED));
-                return self.moved(t, None);
-            }
-            Request::Kill => {
-                self.send_short(cluster, head(kind::KILL, 0));
-                return self.moved(t, None);
-            }
+            Request::Pass => return self.send_follower(t, cluster),
             _ => {
                 self.send_short(cluster, head(kind::ENDED, 0));
                 return self.free_slot(t);
@@ -320,7 +309,8 @@ impl<H: Hal> Kernel<'_, H> {
     pub(super) fn lose_journey(&mut self, t: u32) {
         match self.threads[t as usize].remote.request {
             Request::Move => self.moved(t, Some(Error::NodeDown)),
-            Request::Located | Request::Late | Request::Kill => self.moved(t, None),
+            Request::Located => self.moved(t, None),
+            Request::Pass => self.pass(t),
             _ => self.free_slot(t),
         }
     }
@@ -349,30 +339,5 @@ impl<H: Hal> Kernel<'_, H> {
     /// What a redirection says.
     pub(super) fn redirection(to: u16, in_receive: bool) -> u64 {
         u64::from(to) | if in_receive { IN_RECEIVE } else { 0 }
-    }
-
-    /// Deletes a thread that is in another cluster.
-    ///
-    /// # Errors
-    /// [`Error::OutOfKernelMemory`] if there is neither room in the ring nor an entry to wait for it.
-    pub(crate) fn kill_remote(&mut self, id: ThreadId, cluster: usize) -> Result<(), Error> {
-        if self.free_way(cluster).is_some() {
-            self.send_note(cluster, kind::KILL, id, 0);
-        } else {
-            let guest = self.guests.add(id, cluster as u16, 0, Stay::Killed)?;
-            self.queue_guest(cluster, guest);
-        }
-        Ok(())
-    }
-
-    /// A request to delete a thread, which may have moved on.
-    pub(super) fn take_kill(&mut self, id: ThreadId) {
-        if let Some(t) = self.find(id) {
-            // Refused is only the first root thread, which never moves.
-            _ = self.delete_thread(t);
-        } else if let Some(cluster) = self.onward(id) {
-            // Lost only if the table is full.
-            _ = self.kill_remote(id, cluster.into());
-        }
     }
 }

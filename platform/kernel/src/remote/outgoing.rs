@@ -71,7 +71,7 @@ impl<H: Hal> Kernel<'_, H> {
         !down
     }
 
-    fn check_peer(&self, cluster: usize) -> Result<(), Error> {
+    pub(super) fn check_peer(&self, cluster: usize) -> Result<(), Error> {
         match self.peers.get(cluster) {
             Some(peer) if peer.down => Err(Error::NodeDown),
             Some(peer) if peer.outbound.is_some() => Ok(()),
@@ -201,10 +201,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Frees the entry of a request that has gone out, or never will.
     pub(super) fn drop_request(&mut self, guest: u32) {
-        if let Stay::Notes { payer, .. } = self.guests.get(guest).stay
-            && let Some(space) = self.spaces.get_mut(usize::from(payer))
-        {
-            space.notes -= 1;
+        if let Stay::Notes { payer, .. } = self.guests.get(guest).stay {
+            self.spaces[usize::from(payer)].notes -= 1;
         }
         self.guests.remove(guest);
     }
@@ -215,7 +213,7 @@ impl<H: Hal> Kernel<'_, H> {
         thread.remote.place = Place::Nowhere;
         let request = thread.remote.request;
         match request {
-            Request::Move | Request::Located | Request::Ended | Request::Late | Request::Kill => {
+            Request::Move | Request::Located | Request::Ended | Request::Pass => {
                 return self.send_journey(t, cluster, request);
             }
             Request::Reply if self.reply_right(t).is_none() => {
@@ -267,7 +265,7 @@ impl<H: Hal> Kernel<'_, H> {
             Request::Watch | Request::Watching => {
                 Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 }
             }
-            Request::Move | Request::Located | Request::Ended | Request::Late | Request::Kill => return,
+            Request::Move | Request::Located | Request::Ended | Request::Pass => return,
             Request::Cancel => {
                 let argument = self.phases_to_cancel(t);
                 Head { kind: kind::CANCEL, seq, sender: id, receiver: op.dest, argument }
@@ -285,21 +283,21 @@ impl<H: Hal> Kernel<'_, H> {
         self.copy_out(t, tag.words(), &slot[WORDS..]);
     }
 
-    /// NOTIFY to a thread of another cluster: sent at once, or added to the bits that wait for room.
-    pub(crate) fn notify_remote(
-        &mut self,
-        t: u32,
-        dest: ThreadId,
-        cluster: usize,
-        bits: u64,
-    ) -> Result<(), Error> {
+    /// NOTIFY to a thread that is not in this cluster: sent at once, or added to the bits that wait for room.
+    pub(crate) fn notify_remote(&mut self, t: u32, dest: ThreadId, bits: u64) -> Result<(), Error> {
+        let cluster = self.keeper(dest);
         self.check_peer(cluster)?;
         let thread = &self.threads[t as usize];
         let space = self.spaces[usize::from(thread.space)].id;
         let owes = self.guests.find(dest).is_some_and(|g| self.guests.get(g).stay == Stay::Owed(space));
         let granted = if owes || self.is_granted(t, dest) { GRANTED } else { 0 };
         let rights = granted | u64::from(self.domain_of(t));
-        self.send_notes(dest, cluster, bits, rights, thread.space)
+        let payer = thread.space;
+        if let Some(away) = self.absent(dest) {
+            self.notify_after(away, bits, rights);
+            return Ok(());
+        }
+        self.send_notes(dest, cluster, bits, rights, payer)
     }
 
     /// Sends notification bits, or adds them to those that wait for room; new ones at the cost of the space `payer`.
@@ -307,7 +305,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// # Errors
     /// [`Error::Timeout`] if there is no room, and too many of that space wait for it. Ids need not exist: without this, a program could
     /// fill the table of guests with invented ones.
-    pub(super) fn send_notes(
+    fn send_notes(
         &mut self,
         dest: ThreadId,
         cluster: usize,
@@ -326,14 +324,12 @@ impl<H: Hal> Kernel<'_, H> {
             }
             return Ok(());
         }
-        let space = self.spaces.get_mut(usize::from(payer));
-        if space.as_ref().is_some_and(|space| space.notes >= MAX_NOTES) {
+        let space = &mut self.spaces[usize::from(payer)];
+        if space.notes >= MAX_NOTES {
             return Err(Error::Timeout);
         }
         let guest = self.guests.add(dest, cluster as u16, 0, Stay::Notes { bits, rights, payer })?;
-        if let Some(space) = space {
-            space.notes += 1;
-        }
+        space.notes += 1;
         self.queue_guest(cluster, guest);
         Ok(())
     }

@@ -8,7 +8,6 @@ use crate::ipc::Source;
 use crate::kernel::Kernel;
 use crate::remote::Ending;
 use crate::ring::{Lane, Slot};
-use crate::space::NO_SPACE;
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Domain, Error, SpaceId, Tag, ThreadId};
@@ -50,19 +49,9 @@ impl<H: Hal> Kernel<'_, H> {
             },
             kind::CANCEL => Some(self.take_cancel(head)),
             kind::NOTIFY => {
-                let granted = head.argument & GRANTED != 0;
-                if let Some(t) = self.find(head.sender)
-                    && (granted || head.argument as Domain == self.domain_of(t))
-                {
-                    self.notify(t, slot[TAG].load(Relaxed));
-                } else if self.find(head.sender).is_none()
-                    && let Some(to) = self.onward(head.sender)
-                {
-                    let bits = slot[TAG].load(Relaxed);
-                    // Bits are lost only if the table is full.
-                    _ = self.send_notes(head.sender, to.into(), bits, head.argument, NO_SPACE);
-                }
-                None
+                let bits = slot[TAG].load(Relaxed);
+                let taken = self.take_notes(head.sender, bits, head.argument);
+                if taken { None } else { self.give_back(cluster, head, bits) }
             }
             kind::MOVE => {
                 self.catch_up(head.sender);
@@ -82,8 +71,8 @@ impl<H: Hal> Kernel<'_, H> {
                 None
             }
             kind::KILL => {
-                self.take_kill(head.sender);
-                None
+                let taken = self.take_kill(head.sender);
+                if taken { None } else { self.give_back(cluster, head, 0) }
             }
             kind::REDIRECT => {
                 if let Some(t) = self.find_waiting(head) {

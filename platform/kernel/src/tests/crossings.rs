@@ -9,7 +9,7 @@ use skerry_abi::{Error, ThreadId, Timeout};
 
 impl Scene {
     /// Lets these clusters, one after the other, handle what has arrived; the others hear nothing meanwhile.
-    fn hear(&mut self, clusters: &[usize]) {
+    pub(super) fn hear(&mut self, clusters: &[usize]) {
         for &cluster in clusters {
             self.w[cluster].handle(Event::Kick);
             self.w[cluster].pick();

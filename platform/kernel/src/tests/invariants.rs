@@ -164,7 +164,7 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
         Place::Run(on) => state == State::Ready && on == cpu && k.cpus[on].current() != Some(t as u32),
         Place::Senders(partner) => state == State::Sending && k.threads[partner].id == dest,
         Place::Waiting(cluster) => {
-            matches!(state, State::AwaitingCredit | State::Moving | State::Dying)
+            matches!(state, State::AwaitingCredit | State::Moving | State::Dying | State::Passing)
                 && thread.remote.place == crate::remote::Place::Waiting
                 && cluster == usize::from(thread.remote.peer)
         }
@@ -186,6 +186,7 @@ fn thread_place<H: Hal>(k: &Kernel<'_, H>, t: usize, place: Place) -> Result<(),
                     | State::Pulling
                     | State::Moving
                     | State::Dying
+                    | State::Passing
             ),
         },
     };

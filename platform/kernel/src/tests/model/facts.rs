@@ -93,6 +93,10 @@ facts! {
     Located,
     /// Or that it has ended.
     Ended,
+    /// Something waits there for room to go after it.
+    Passing,
+    /// Something did not find it.
+    GivenBack,
 }
 
 /// A set of facts.
@@ -133,6 +137,7 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
         note(Fact::Interrupted, t.state == State::Ready && Machine::is_interrupted(t));
     }
     for (me, k) in machine.kernels.iter().enumerate() {
+        note(Fact::Passing, k.threads.iter().any(|t| t.state == State::Passing));
         note(Fact::Queued, k.guests.iter().any(|g| matches!(g.stay, Stay::Queued(_))));
         note(Fact::Owed, k.guests.iter().any(|g| matches!(g.stay, Stay::Owed(_))));
         note(Fact::Notes, k.guests.iter().any(|g| matches!(g.stay, Stay::Notes { .. })));
@@ -158,6 +163,7 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
                 note(Fact::Refused, kind == kind::REFUSED);
                 note(Fact::Located, kind == kind::LOCATED);
                 note(Fact::Ended, kind == kind::ENDED);
+                note(Fact::GivenBack, kind == kind::MISSED_NOTES || kind == kind::MISSED_KILL);
             }
         }
     }

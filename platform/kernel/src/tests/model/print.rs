@@ -61,7 +61,7 @@ fn packet(slot: Slot<'_>, hasher: &mut Fast) {
     (0..TAG).for_each(|i| word(i).hash(hasher));
     let words = match word(KIND) & 0xffff_ffff {
         kind::SEND | kind::REPLY | kind::DATA => Tag(word(TAG)).words(),
-        kind::NOTIFY => 0,
+        kind::NOTIFY | kind::MISSED_NOTES => 0,
         _ => return,
     };
     word(TAG).hash(hasher);

@@ -189,6 +189,27 @@ fn threads_that_move_between_three_clusters() {
     explore("a client between three", Scenario { movers: &[0], ..client }, &[Located, AskedToLetGo]);
 }
 
+/// Notifications go after a thread: through its birth cluster, where there may be no room, and to where it no longer is.
+#[test]
+fn notifications_for_threads_that_move() {
+    use Fact::*;
+    let [client, nobody, server] = PAIR.threads;
+    let scenario = |budget| Scenario {
+        threads: [
+            Thread { menu: &[Do::Notify(2)], budget, ..client },
+            nobody,
+            Thread { menu: &[Do::Receive], budget: 1, ..server },
+        ],
+        clusters: 3,
+        movers: &[2],
+        moves: 2,
+        ..PAIR
+    };
+    explore("notified between three", scenario(2), &[Passing, GivenBack, ReceivingAway]);
+    let dies = Scenario { kills: 1, ..scenario(1) };
+    explore("notified and deleted", dies, &[Passing, DoomedMoving, Ended]);
+}
+
 /// Waits end while threads move.
 #[test]
 fn moves_with_deadlines() {
