@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use skerry_abi::boot::{MAX_CPUS, MAX_NODES};
+use skerry_cost_model::Params;
 
 use crate::error::{Error, Result};
 use crate::size::{self, MIB};
@@ -24,6 +25,9 @@ struct File {
     name: String,
     description: String,
     nodes: Vec<FileNode>,
+    /// What memory costs, where it differs from the defaults.
+    #[serde(default)]
+    model: Params,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,6 +60,8 @@ pub struct Machine {
     pub distances: Vec<Vec<u8>>,
     /// SHA-256 of the file's text, first 16 digits.
     pub hash: String,
+    /// What memory costs there.
+    pub model: Params,
 }
 
 /// What options change in a machine.
@@ -123,6 +129,7 @@ impl Machine {
             nodes: Vec::with_capacity(count),
             distances: Vec::with_capacity(count),
             hash: Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+            model: file.model,
         };
         for (index, node) in file.nodes.into_iter().enumerate() {
             let mem = size::parse(&node.mem)
@@ -183,6 +190,9 @@ impl Machine {
                 return impossible(format!("{c} CPUs are more than the {MAX_CPUS} that QEMU can give"));
             }
             _ => {}
+        }
+        if let Err(why) = self.model.check() {
+            return impossible(why);
         }
         if let Some(node) = self.nodes.iter().position(|n| n.mem % MIB != 0) {
             return impossible(format!("the memory of node {node} is not a multiple of 1M"));
@@ -300,6 +310,20 @@ mod tests {
         assert!(error.to_string().contains("line 4"), "{error}");
         let bad_distance = "name=\"x\"\ndescription=\"\"\n[[nodes]]\ncpus=1\nmem=\"64M\"\ndistances=[11]\n";
         assert!(Machine::parse(bad_distance).unwrap().check().is_err());
+    }
+
+    #[test]
+    fn costs_are_part_of_the_file() {
+        let text = |model: &str| {
+            format!("name=\"x\"\ndescription=\"\"\n[model]\n{model}\n[[nodes]]\ncpus=1\nmem=\"64M\"\n")
+        };
+        let machine = Machine::parse(&text("l2 = { kib = 1024, ways = 16, latency = 14 }")).unwrap();
+        assert_eq!((machine.model.l2.kib, machine.model.llc), (1024, Params::default().llc));
+        assert!(machine.check().is_ok());
+        let wrong = Machine::parse(&text("l2 = { kib = 1000, ways = 16, latency = 14 }")).unwrap();
+        assert!(wrong.check().unwrap_err().to_string().contains("model.l2"));
+        assert!(Machine::parse(&text("l4 = 1")).unwrap_err().to_string().contains("line 4"));
+        assert_eq!(load(Overrides::default()).unwrap().model, Params::default());
     }
 
     #[test]

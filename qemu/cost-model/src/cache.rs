@@ -1,0 +1,154 @@
+//! A set-associative array of lines with FIFO replacement.
+//!
+//! FIFO and not LRU: a hit then changes nothing, so hits that a [`filter`](crate::filter) answers need not be told to the array,
+//! and the counts are exact all the same.
+
+use crate::params::{self, sets};
+use crate::{LINE, LINE_BITS};
+
+/// No line has this number: physical addresses end long before.
+const EMPTY: u64 = !0;
+
+/// What a line has to leave for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Its number (physical address / 64).
+    pub line: u64,
+    /// Whether it holds data that memory does not have.
+    pub dirty: bool,
+}
+
+/// The array.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Numbers of lines, shifted by one; the lowest bit says dirty.
+    slots: Vec<u64>,
+    /// Per set the way that was filled first.
+    oldest: Vec<u16>,
+    ways: usize,
+    mask: u64,
+}
+
+impl Cache {
+    /// An empty one. Without size it never holds anything.
+    pub fn new(shape: params::Cache) -> Self {
+        let sets = sets(shape.kib * 1024 / LINE, shape.ways).unwrap_or(0);
+        let ways = if sets == 0 { 0 } else { shape.ways as usize };
+        Self {
+            slots: vec![EMPTY; sets as usize * ways],
+            oldest: vec![0; sets as usize],
+            ways,
+            mask: sets.wrapping_sub(1),
+        }
+    }
+
+    /// Whether it can hold anything.
+    pub fn exists(&self) -> bool {
+        self.ways > 0
+    }
+
+    fn set(&self, line: u64) -> usize {
+        if self.ways == 0 { 0 } else { (line & self.mask) as usize }
+    }
+
+    /// Where a line is.
+    #[inline]
+    pub fn find(&self, line: u64) -> Option<usize> {
+        let first = self.set(line) * self.ways;
+        let ways = &self.slots[first..first + self.ways];
+        ways.iter().position(|&slot| slot >> 1 == line).map(|way| first + way)
+    }
+
+    /// Whether the line there is dirty.
+    pub fn is_dirty(&self, slot: usize) -> bool {
+        self.slots[slot] & 1 != 0
+    }
+
+    /// Makes it dirty or clean.
+    pub fn set_dirty(&mut self, slot: usize, dirty: bool) {
+        self.slots[slot] = self.slots[slot] & !1 | u64::from(dirty);
+    }
+
+    /// Puts in a line that is not there yet: into the first empty way, or else instead of the oldest line.
+    pub fn insert(&mut self, line: u64, dirty: bool) -> Option<Victim> {
+        if self.ways == 0 {
+            return dirty.then_some(Victim { line, dirty });
+        }
+        let set = self.set(line);
+        let first = set * self.ways;
+        let ways = &mut self.slots[first..first + self.ways];
+        let new = line << 1 | u64::from(dirty);
+        if let Some(empty) = ways.iter_mut().find(|slot| **slot == EMPTY) {
+            *empty = new;
+            return None;
+        }
+        let oldest = &mut self.oldest[set];
+        let old = std::mem::replace(&mut ways[usize::from(*oldest)], new);
+        *oldest = if usize::from(*oldest) + 1 == self.ways { 0 } else { *oldest + 1 };
+        Some(Victim { line: old >> 1, dirty: old & 1 != 0 })
+    }
+
+    /// Takes a line out; whether it was dirty, if it was there.
+    pub fn remove(&mut self, line: u64) -> Option<bool> {
+        let slot = self.find(line)?;
+        let dirty = self.is_dirty(slot);
+        self.slots[slot] = EMPTY;
+        Some(dirty)
+    }
+
+    /// Makes a line clean; whether it was dirty.
+    pub fn clean(&mut self, line: u64) -> bool {
+        let Some(slot) = self.find(line) else { return false };
+        let dirty = self.is_dirty(slot);
+        self.set_dirty(slot, false);
+        dirty
+    }
+
+    /// All lines, in no order that means anything.
+    pub fn lines(&self) -> impl Iterator<Item = Victim> + '_ {
+        let full = self.slots.iter().filter(|slot| **slot != EMPTY);
+        full.map(|slot| Victim { line: slot >> 1, dirty: slot & 1 != 0 })
+    }
+}
+
+/// The number of the line with this byte.
+pub const fn line_of(address: u64) -> u64 {
+    address >> LINE_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two ways, eight sets.
+    fn small() -> Cache {
+        Cache::new(params::Cache { kib: 1, ways: 2, latency: 0 })
+    }
+
+    #[test]
+    fn first_in_first_out() {
+        let mut cache = small();
+        assert_eq!((cache.insert(0, false), cache.insert(8, true)), (None, None));
+        assert!(cache.find(0).is_some(), "a hit changes nothing");
+        assert_eq!(cache.insert(16, false), Some(Victim { line: 0, dirty: false }));
+        assert_eq!(cache.insert(24, false), Some(Victim { line: 8, dirty: true }));
+        assert_eq!(cache.insert(1, false), None, "another set");
+    }
+
+    #[test]
+    fn an_empty_way_is_used_first() {
+        let mut cache = small();
+        cache.insert(0, false);
+        cache.insert(8, false);
+        assert_eq!(cache.remove(8), Some(false));
+        assert_eq!(cache.insert(16, false), None);
+        assert_eq!(cache.remove(8), None);
+    }
+
+    #[test]
+    fn a_missing_level_passes_dirty_lines_on() {
+        let mut none = Cache::new(params::Cache { kib: 0, ways: 1, latency: 0 });
+        assert_eq!(none.insert(5, true), Some(Victim { line: 5, dirty: true }));
+        assert_eq!((none.insert(5, false), none.find(5), none.remove(5)), (None, None, None));
+    }
+}
