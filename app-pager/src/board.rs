@@ -62,6 +62,19 @@ pub struct Region {
 }
 
 impl Region {
+    /// No addresses.
+    pub const NONE: Self = Self {
+        base: 0,
+        size: 0,
+        kind: RegionKind::Local,
+        measured: false,
+        rights: Rights::NONE,
+        source: 0,
+        skip: 0,
+        bytes: 0,
+        table: 0,
+    };
+
     /// First address behind it.
     pub const fn end(&self) -> u64 {
         self.base + self.size

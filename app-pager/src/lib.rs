@@ -1,23 +1,24 @@
 //! The pure logic of the app pager.
 //!
 //! One app pager per cluster. It owns the frames of its cluster's pools ([`pool`]), knows the tasks and their regions ([`board`]),
-//! and answers page faults by [`establish`]: what the space has already, else what the task's master table has, else a
-//! fresh frame where [`placement`] says. Both tables consist of 64-bit words that change by compare-and-swap ([`entry`]), so
-//! pagers of different clusters share the master table without a lock.
+//! and runs the machines of [`protocols`] on the words of their pages ([`page`]): what the space has already, else what the task's
+//! master table has, else a fresh frame where [`placement`] says. The words change atomically, so pagers of different clusters share the
+//! master table without a lock. Towards the protocols a pager is the node of a [`seat`].
 //!
 //! All memory is reached through [`Memory`]: on the machine, physical memory at its own address; in tests, a vector.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod board;
-pub mod establish;
 pub mod options;
+pub mod page;
 pub mod placement;
 pub mod pool;
 pub mod report;
+pub mod seat;
 pub mod space;
 
-pub use skerry_protocols::entry;
+pub use skerry_protocols as protocols;
 
 use core::sync::atomic::AtomicU64;
 

@@ -8,6 +8,8 @@ mod guest {
     mod crash;
     mod fault;
     mod memory;
+    mod parked;
+    mod place;
     mod serve;
     mod startup;
     mod state;

@@ -1,17 +1,27 @@
 //! The frames of a cluster, by node.
 //!
-//! A bitmap per range, in the range's own first frames: the pager's bookkeeping lies on the node it is about. A search begins
-//! where the last one ended, so that handing out frames one by one takes constant time.
+//! The bookkeeping of a range lies in its own first frames, on the node it is about: a word with the frames that came back, a bitmap,
+//! and a record per frame ([`skerry_protocols::record`]). Bits change atomically, so a pager thread takes frames through a
+//! [`Cursor`] of its own without any lock; what has to search runs under the pager's lock. Cursors begin at different words.
+//!
+//! Pagers know the ranges of other clusters, too. They take nothing there; a frame that belongs to another pager is put onto the list of
+//! what came back to its range, which goes through the frames themselves and so is never full. The owner looks there
+//! when it searches. (The list is pushed by anybody and only ever taken as a whole, so no frame can come back to its head unnoticed.)
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use skerry_abi::boot::{MAX_NODES, Range};
+use skerry_abi::boot::Range;
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
+use skerry_protocols::record::Record;
 
 use crate::Memory;
 
-/// Ranges per cluster at most.
-pub const MAX_RANGES: usize = 256;
+/// Ranges at most, those of other clusters included.
+pub const MAX_RANGES: usize = 512;
+/// Words of a cursor at most: 256 MiB of frames.
+const AT_ONCE: usize = 1024;
+/// [`Pool::serves`] of a range of another cluster.
+const FOREIGN: u16 = u16::MAX;
 
 /// One range.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +33,6 @@ struct Pool {
     near: bool,
     /// Where the next search begins (a word of the bitmap).
     next: usize,
-    free: u64,
 }
 
 impl Pool {
@@ -33,140 +42,264 @@ impl Pool {
     fn words(&self) -> usize {
         self.frames().div_ceil(64) as usize
     }
-    fn bits<'m>(&self, memory: &'m impl Memory) -> &'m [core::sync::atomic::AtomicU64] {
-        memory.words(self.range.base, self.words())
+    /// Bytes of the bookkeeping, in whole pages.
+    fn header(&self) -> u64 {
+        ((1 + self.words() as u64 + self.frames()) * 8).next_multiple_of(PAGE_SIZE)
     }
-    fn set(&mut self, memory: &impl Memory, first: u64, count: u64, used: bool) {
-        let bits = self.bits(memory);
-        for frame in first..first + count {
-            let (word, mask) = (&bits[(frame / 64) as usize], 1 << (frame % 64));
-            let old = word.load(Ordering::Relaxed);
-            word.store(if used { old | mask } else { old & !mask }, Ordering::Relaxed);
-        }
-        self.free = if used { self.free - count } else { self.free + count };
+    fn returned<'m>(&self, memory: &'m impl Memory) -> &'m AtomicU64 {
+        &memory.words(self.range.base, 1)[0]
     }
-    /// Takes a frame.
-    fn single(&mut self, memory: &impl Memory) -> Option<u64> {
-        let bits = self.bits(memory);
-        let mut found = self.next;
-        while bits[found].load(Ordering::Relaxed) == u64::MAX {
-            found = if found + 1 == bits.len() { 0 } else { found + 1 };
-            if found == self.next {
-                return None;
-            }
+    fn bits<'m>(&self, memory: &'m impl Memory) -> &'m [AtomicU64] {
+        memory.words(self.range.base + 8, self.words())
+    }
+    fn records(&self) -> u64 {
+        self.range.base + (1 + self.words() as u64) * 8
+    }
+    fn frame(&self, number: u64) -> u64 {
+        self.range.base + (number << PAGE_BITS)
+    }
+    fn free(&self, memory: &impl Memory) -> u64 {
+        self.bits(memory).iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_zeros())).sum()
+    }
+    /// Puts a frame of this range back. Whether it had been taken.
+    fn put(&self, memory: &impl Memory, address: u64) -> bool {
+        let number = (address - self.range.base) >> PAGE_BITS;
+        if address < self.range.base + self.header() {
+            return false;
         }
-        let old = bits[found].load(Ordering::Relaxed);
-        bits[found].store(old | (old + 1), Ordering::Relaxed);
-        self.next = found;
-        self.free -= 1;
-        Some(found as u64 * 64 + u64::from(old.trailing_ones()))
+        memory.words(self.records() + number * 8, 1)[0].store(Record::FREE.0, Ordering::SeqCst);
+        let mask = 1 << (number % 64);
+        self.bits(memory)[(number / 64) as usize].fetch_and(!mask, Ordering::SeqCst) & mask != 0
+    }
+    /// Puts back what others gave back.
+    fn collect(&self, memory: &impl Memory) {
+        let mut address = self.returned(memory).swap(0, Ordering::SeqCst);
+        while address != 0 {
+            let next = memory.words(address, 1)[0].load(Ordering::Relaxed);
+            self.put(memory, address);
+            address = next;
+        }
+    }
+    /// Some words, from the last search on, of which the first has a frame.
+    fn search(&mut self, memory: &impl Memory) -> Option<Cursor> {
+        let bits = self.bits(memory);
+        let all = (self.next..bits.len()).chain(0..self.next);
+        let found = all.into_iter().find(|&word| bits[word].load(Ordering::Relaxed) != u64::MAX)?;
+        let words = AT_ONCE.min(bits.len() - found);
+        self.next = if found + words == bits.len() { 0 } else { found + words };
+        Some(Cursor {
+            bits: self.range.base + 8 + found as u64 * 8,
+            frame: self.frame(found as u64 * 64),
+            records: self.records() + found as u64 * 64 * 8,
+            left: words as u64 - 1,
+        })
     }
     /// Takes `count` consecutive frames.
-    fn run(&mut self, memory: &impl Memory, count: u64) -> Option<u64> {
+    fn run(&self, memory: &impl Memory, count: u64) -> Option<u64> {
         let bits = self.bits(memory);
+        let taken = |frame: u64| bits[(frame / 64) as usize].load(Ordering::Relaxed) >> (frame % 64) & 1 != 0;
         let mut start = 0;
         for frame in 0..self.frames() {
-            if bits[(frame / 64) as usize].load(Ordering::Relaxed) >> (frame % 64) & 1 != 0 {
+            if taken(frame) {
                 start = frame + 1;
             } else if frame + 1 - start == count {
-                self.set(memory, start, count, true);
-                return Some(start);
+                if self.claim(memory, start, count) {
+                    return Some(start);
+                }
+                start = frame + 1;
             }
         }
         None
     }
+    /// Takes these frames if nobody takes one of them meanwhile.
+    fn claim(&self, memory: &impl Memory, first: u64, count: u64) -> bool {
+        let bits = self.bits(memory);
+        let bit = |frame: u64| (&bits[(frame / 64) as usize], 1 << (frame % 64));
+        for frame in first..first + count {
+            let (word, mask) = bit(frame);
+            if word.fetch_or(mask, Ordering::SeqCst) & mask != 0 {
+                for undo in first..frame {
+                    let (word, mask) = bit(undo);
+                    word.fetch_and(!mask, Ordering::SeqCst);
+                }
+                return false;
+            }
+        }
+        true
+    }
 }
 
-/// All ranges of a cluster.
+/// Words of a bitmap that one pager thread takes frames from, one word after the other, mostly alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    /// Address of the word.
+    bits: u64,
+    /// The first of its 64 frames.
+    frame: u64,
+    /// Address of the record of that frame.
+    records: u64,
+    /// Words behind it.
+    left: u64,
+}
+
+impl Cursor {
+    /// No words.
+    pub const NONE: Self = Self { bits: 0, frame: 0, records: 0, left: 0 };
+
+    /// Takes a frame and writes its record; `None` if the words have none left.
+    #[inline(always)]
+    pub fn take(&mut self, memory: &impl Memory, record: Record) -> Option<u64> {
+        if self.bits == 0 {
+            return None;
+        }
+        loop {
+            let word = &memory.words(self.bits, 1)[0];
+            let old = word.load(Ordering::Relaxed);
+            if old == u64::MAX {
+                self.left = self.left.checked_sub(1)?;
+                self.bits += 8;
+                self.frame += 64 << PAGE_BITS;
+                self.records += 64 * 8;
+            } else if word
+                .compare_exchange_weak(old, old | (old + 1), Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
+                let bit = u64::from((!old).trailing_zeros());
+                memory.words(self.records + bit * 8, 1)[0].store(record.0, Ordering::Relaxed);
+                return Some(self.frame + (bit << PAGE_BITS));
+            }
+        }
+    }
+}
+
+/// All ranges of a cluster, and those of others.
 #[derive(Debug)]
 pub struct Pools {
     pools: [Pool; MAX_RANGES],
     count: usize,
-    /// For every node the near pool that had a frame for it last: mostly it has another.
-    recent: [u16; MAX_NODES],
 }
 
 impl Pools {
     /// No memory.
     pub const fn new() -> Self {
-        let pool = Pool { range: Range { base: 0, size: 0 }, serves: 0, near: false, next: 0, free: 0 };
-        Self { pools: [pool; MAX_RANGES], count: 0, recent: [u16::MAX; MAX_NODES] }
+        let pool = Pool { range: Range { base: 0, size: 0 }, serves: FOREIGN, near: false, next: 0 };
+        Self { pools: [pool; MAX_RANGES], count: 0 }
     }
 
-    /// Adds a range whose frames go to threads of node `serves`. Its first frames become the bitmap. Returns whether there was
-    /// room for it; a range too small to hold more than its bitmap is left alone.
+    /// Adds a range whose frames go to threads of node `serves`. Its first frames become the bookkeeping. Returns whether there was
+    /// room for it; a range too small to hold more than that is left alone.
     pub fn add(&mut self, memory: &impl Memory, range: Range, serves: u16, near: bool) -> bool {
-        let mut pool = Pool { range, serves, near, next: 0, free: range.size >> PAGE_BITS };
-        let bitmap_bytes = (pool.words() as u64 * 8).next_multiple_of(PAGE_SIZE);
-        if range.size <= bitmap_bytes {
+        let pool = Pool { range, serves, near, next: 0 };
+        if range.size <= pool.header() {
             return true;
         }
+        if !self.know(pool) {
+            return false;
+        }
+        memory.clear(range.base, pool.header());
+        let (frames, bits) = (pool.frames(), pool.bits(memory));
+        // Bits behind the end of the range, and those of the bookkeeping itself, stay set for ever.
+        if !frames.is_multiple_of(64) {
+            bits[pool.words() - 1].store(u64::MAX << (frames % 64), Ordering::Relaxed);
+        }
+        pool.claim(memory, 0, pool.header() >> PAGE_BITS)
+    }
+    /// Adds a range of another cluster, whose pager has [`Pools::add`]ed it. Returns whether there was room.
+    pub fn add_foreign(&mut self, range: Range) -> bool {
+        let pool = Pool { range, serves: FOREIGN, near: false, next: 0 };
+        range.size <= pool.header() || self.know(pool)
+    }
+    fn know(&mut self, pool: Pool) -> bool {
         if self.count == MAX_RANGES {
             return false;
         }
-        for word in pool.bits(memory) {
-            word.store(0, Ordering::Relaxed);
-        }
-        // Bits behind the end of the range stay set for ever.
-        let frames = pool.frames();
-        if !frames.is_multiple_of(64) {
-            pool.bits(memory)[pool.words() - 1].store(u64::MAX << (frames % 64), Ordering::Relaxed);
-        }
-        pool.set(memory, 0, bitmap_bytes >> PAGE_BITS, true);
-        self.pools[self.count] = pool;
+        // Large ones first: who takes frames one by one seldom has to look for another range.
+        let at = self.pools[..self.count].partition_point(|known| known.range.size >= pool.range.size);
+        self.pools.copy_within(at..self.count, at + 1);
+        self.pools[at] = pool;
         self.count += 1;
         true
     }
 
+    fn of(&self, address: u64) -> Option<&Pool> {
+        self.pools[..self.count].iter().find(|pool| pool.range.contains(address))
+    }
     /// Whether threads of `node` have frames of their own here.
     pub fn serves(&self, node: u16) -> bool {
-        self.pools[..self.count].iter().any(|pool| pool.serves == node)
+        self.pools[..self.count].iter().any(|pool| pool.serves == node && node != FOREIGN)
     }
-    /// Free frames for `node`.
-    pub fn free_frames(&self, node: u16) -> u64 {
-        self.pools[..self.count].iter().filter(|pool| pool.serves == node).map(|pool| pool.free).sum()
+    /// Free frames for `node`, those that others gave back included.
+    pub fn free_frames(&self, memory: &impl Memory, node: u16) -> u64 {
+        let pools = self.pools[..self.count].iter().filter(|pool| pool.serves == node && node != FOREIGN);
+        pools.inspect(|pool| pool.collect(memory)).map(|pool| pool.free(memory)).sum()
+    }
+    /// The record of a frame of any cluster; `None` for what is no frame of a pool.
+    pub fn record<'m>(&self, memory: &'m impl Memory, address: u64) -> Option<&'m AtomicU64> {
+        let pool = self.of(address)?;
+        Some(&memory.words(pool.records() + ((address - pool.range.base) >> PAGE_BITS) * 8, 1)[0])
     }
 
-    /// Takes `frames` consecutive frames for `node`: near ones if there are any.
+    /// Words with frames for `node`: near ones if there are any.
+    pub fn cursor(&mut self, memory: &impl Memory, node: u16) -> Option<Cursor> {
+        self.search(memory, node, |pool| {
+            pool.search(memory).or_else(|| {
+                pool.collect(memory);
+                pool.search(memory)
+            })
+        })
+    }
+    /// Takes `frames` consecutive frames for `node`: near ones if there are any. Nobody needs their records.
     pub fn allocate(&mut self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
-        if frames == 1
-            && let Some(pool) =
-                self.recent.get(usize::from(node)).and_then(|&i| self.pools.get_mut(usize::from(i)))
-            && pool.free != 0
-        {
-            return pool.single(memory).map(|frame| pool.range.base + (frame << PAGE_BITS));
+        if frames == 1 {
+            return self.cursor(memory, node)?.take(memory, Record::FREE);
         }
-        self.search(memory, node, frames)
+        self.search(memory, node, |pool| {
+            let run = |pool: &Pool| pool.run(memory, frames);
+            let first = run(pool).or_else(|| {
+                pool.collect(memory);
+                run(pool)
+            })?;
+            Some(pool.frame(first))
+        })
     }
-    #[inline(never)]
-    fn search(&mut self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
-        for near in [true, false] {
-            for (index, pool) in self.pools[..self.count].iter_mut().enumerate() {
-                if pool.serves != node || pool.near != near || pool.free < frames || frames == 0 {
-                    continue;
-                }
-                let first = if frames == 1 { pool.single(memory) } else { pool.run(memory, frames) };
-                if let Some(first) = first {
-                    let base = pool.range.base;
-                    if near && let Some(recent) = self.recent.get_mut(usize::from(node)) {
-                        *recent = index as u16;
-                    }
-                    return Some(base + (first << PAGE_BITS));
-                }
-            }
-        }
-        None
+    fn search<R>(
+        &mut self,
+        _: &impl Memory,
+        node: u16,
+        mut look: impl FnMut(&mut Pool) -> Option<R>,
+    ) -> Option<R> {
+        let own = |pool: &&mut Pool, near| pool.serves == node && node != FOREIGN && pool.near == near;
+        [true, false].into_iter().find_map(|near| {
+            self.pools[..self.count].iter_mut().filter(|pool| own(pool, near)).find_map(&mut look)
+        })
     }
 
-    /// Gives a frame back. Frames of other clusters, and those that are free, are left alone.
-    pub fn free(&mut self, memory: &impl Memory, address: u64) {
-        let Some(pool) = self.pools[..self.count].iter_mut().find(|pool| pool.range.contains(address)) else {
-            return;
-        };
-        let frame = (address - pool.range.base) >> PAGE_BITS;
-        let used = pool.bits(memory)[(frame / 64) as usize].load(Ordering::Relaxed) >> (frame % 64) & 1 != 0;
-        if used {
-            pool.set(memory, frame, 1, false);
+    /// Gives a frame back to the pool that it is from. Whether that can be: what is free, or no frame of a pool, is left alone.
+    pub fn free(&self, memory: &impl Memory, address: u64) -> bool {
+        match self.of(address) {
+            Some(pool) if pool.serves == FOREIGN => {
+                send_back(memory, pool.returned(memory), address);
+                true
+            }
+            Some(pool) => pool.put(memory, address),
+            None => false,
+        }
+    }
+    /// The same for who must not wait for the lock that guards this: where a frame of this address is to be sent.
+    pub fn way_back<'m>(&self, memory: &'m impl Memory, address: u64) -> Option<&'m AtomicU64> {
+        self.of(address).map(|pool| pool.returned(memory))
+    }
+}
+
+/// Puts a frame, of which nobody knows any more, onto the list of what came back to its range.
+pub fn send_back(memory: &impl Memory, list: &AtomicU64, address: u64) {
+    let link = &memory.words(address, 1)[0];
+    let mut head = list.load(Ordering::Relaxed);
+    loop {
+        link.store(head, Ordering::Relaxed);
+        match list.compare_exchange_weak(head, address, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(found) => head = found,
         }
     }
 }
@@ -192,7 +325,9 @@ mod tests {
             let first = ((address - 0x1000) / 8) as usize;
             &self.0[first..first + count]
         }
-        fn clear(&self, _: u64, _: u64) {}
+        fn clear(&self, address: u64, bytes: u64) {
+            self.words(address, bytes as usize / 8).iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
         fn copy(&self, _: u64, _: u64, _: u64) {}
     }
     fn fake(frames: usize) -> Fake {
@@ -209,13 +344,46 @@ mod tests {
         assert!(pools.add(&memory, Range { base: 0x10_0000, size: 0x1000 }, 1, true));
         let taken: Vec<_> = core::iter::from_fn(|| pools.allocate(&memory, 0, 1)).collect();
         assert_eq!(taken, [0x5000, 0x6000, 0x2000, 0x3000]);
-        assert_eq!((pools.free_frames(0), pools.free_frames(1)), (0, 99));
+        let free = |pools: &Pools| [0, 1].map(|node| pools.free_frames(&memory, node));
+        assert_eq!(free(&pools), [0, 99]);
         assert!(!pools.serves(2) && pools.allocate(&memory, 2, 1).is_none());
         assert_eq!(pools.allocate(&memory, 1, 50), Some(0x8000));
         assert_eq!(pools.allocate(&memory, 1, 50), None);
         pools.free(&memory, 0x6000);
         pools.free(&memory, 0x6000);
         assert_eq!(pools.allocate(&memory, 0, 1), Some(0x6000));
+    }
+
+    #[test]
+    fn frames_of_others_go_back_to_their_owner() {
+        let memory = fake(100);
+        let range = Range { base: 0x1000, size: 99 << 12 };
+        let (mut own, mut other) = (Pools::new(), Pools::new());
+        assert!(own.add(&memory, range, 0, true) && other.add_foreign(range));
+        assert!(other.cursor(&memory, 0).is_none() && !other.serves(u16::MAX));
+        let all: Vec<_> = core::iter::from_fn(|| own.allocate(&memory, 0, 1)).collect();
+        assert_eq!((all.len(), own.free_frames(&memory, 0)), (98, 0));
+        assert!(other.free(&memory, all[7]) && other.free(&memory, all[70]));
+        assert_eq!(own.allocate(&memory, 0, 1), Some(all[7]));
+        assert_eq!(own.free_frames(&memory, 0), 1);
+        assert!(!own.free(&memory, 0x1000) && !own.free(&memory, all[70]) && !own.free(&memory, 0));
+    }
+
+    #[test]
+    fn cursors_of_two_threads_begin_apart_and_write_records() {
+        let memory = fake(80_000);
+        let mut pools = Pools::new();
+        pools.add(&memory, Range { base: 0x1000, size: 79_999 << 12 }, 3, true);
+        let (mut a, mut b) = (pools.cursor(&memory, 3).unwrap(), pools.cursor(&memory, 3).unwrap());
+        let record = Record::taken(5, skerry_protocols::effect::Me { node: 3, incarnation: 1 });
+        let (x, y) = (a.take(&memory, record).unwrap(), b.take(&memory, record).unwrap());
+        assert!(y - x > 60_000 << 12);
+        assert_eq!(pools.record(&memory, x).unwrap().load(Ordering::Relaxed), record.0);
+        assert!(pools.free(&memory, x));
+        assert_eq!(pools.record(&memory, x).unwrap().load(Ordering::Relaxed), 0);
+        let all = core::iter::from_fn(|| a.take(&memory, record)).count()
+            + core::iter::from_fn(|| b.take(&memory, record)).count();
+        assert_eq!((all + 1, pools.free_frames(&memory, 3)), (79_999 - 159, 0));
     }
 
     proptest! {
@@ -236,7 +404,7 @@ mod tests {
                         prop_assert!(used.insert(frame));
                     }
                 }
-                prop_assert_eq!(pools.free_frames(0), 130 - used.len() as u64);
+                prop_assert_eq!(pools.free_frames(&memory, 0), 130 - used.len() as u64);
             }
         }
     }

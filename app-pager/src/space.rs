@@ -7,7 +7,6 @@ use skerry_abi::fpage::PAGE_SIZE;
 use skerry_ipc::pager::Stats;
 
 use crate::board::MAX_REGIONS;
-use crate::establish::{Established, How};
 
 const COUNT_WORDS: usize = 8;
 /// Words of a book.
@@ -41,15 +40,8 @@ impl<'a> Book<'a> {
         let at = MAX_REGIONS + usize::from(node) % MAX_NODES * COUNT_WORDS;
         &self.0[at..at + COUNT_WORDS]
     }
-    /// Counts an answered fault of a thread on `node`.
-    pub fn count(&self, node: u16, done: &Established) {
-        let stats = Stats {
-            faults: u64::from(done.how != How::Hit),
-            spurious: u64::from(done.how == How::Hit),
-            lookups: done.lookups,
-            takeovers: u64::from(done.how == How::TakenOver),
-            allocations: done.allocations,
-        };
+    /// Counts what a thread on `node` needed.
+    pub fn count(&self, node: u16, stats: Stats) {
         for (count, value) in self.counts(node).iter().zip(stats.to_array()) {
             if value != 0 {
                 count.fetch_add(value, Ordering::Relaxed);
@@ -67,7 +59,6 @@ impl<'a> Book<'a> {
 mod tests {
     extern crate std;
     use super::*;
-    use crate::entry::Entry;
     use std::vec::Vec;
 
     #[test]
@@ -79,9 +70,9 @@ mod tests {
             (book.set_table(3, 0x2000), book.table(3), book.table(4)),
             (Err(0x1000), Some(0x1000), None)
         );
-        let done = Established { entry: Entry::EMPTY, how: How::TakenOver, lookups: 1, allocations: 0 };
-        book.count(1, &done);
-        book.count(1, &Established { how: How::Hit, lookups: 0, ..done });
+        let one = Stats { faults: 1, lookups: 1, takeovers: 1, ..Stats::default() };
+        book.count(1, one);
+        book.count(1, Stats { spurious: 1, ..Stats::default() });
         assert_eq!(book.stats(0), Stats::default());
         assert_eq!(book.stats(1), Stats { faults: 1, spurious: 1, lookups: 1, takeovers: 1, allocations: 0 });
     }

@@ -5,10 +5,9 @@
 //! its leader dies, what was there can be put back.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use skerry_abi::Rights;
-use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
+use skerry_abi::fpage::PAGE_BITS;
 
 /// State of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,17 +87,6 @@ impl Entry {
     pub const fn incarnation(self) -> u16 {
         (self.0 >> 16 & 0xfff) as u16
     }
-    /// Reads a slot; what the frame contains is visible when the entry is.
-    pub fn load(slot: &AtomicU64) -> Self {
-        Self(slot.load(Ordering::Acquire))
-    }
-    /// Puts this entry into an empty slot.
-    ///
-    /// # Errors
-    /// The entry that is there already.
-    pub fn insert(self, slot: &AtomicU64) -> Result<(), Self> {
-        slot.compare_exchange(0, self.0, Ordering::AcqRel, Ordering::Acquire).map(drop).map_err(Self)
-    }
 }
 
 impl fmt::Debug for Entry {
@@ -113,11 +101,6 @@ impl fmt::Debug for Entry {
             self.incarnation()
         )
     }
-}
-
-/// Bytes of a table for so many pages.
-pub const fn table_bytes(pages: u64) -> u64 {
-    (pages * 8).next_multiple_of(PAGE_SIZE)
 }
 
 #[cfg(test)]
@@ -140,14 +123,5 @@ mod tests {
             prop_assert_eq!((busy.frame(), busy.rights().bits()), (number << 12, rights));
             prop_assert_eq!((busy.leader(), busy.incarnation()), (1023 - leader, 4095 - incarnation));
         }
-    }
-
-    #[test]
-    fn only_one_insert_wins() {
-        let slot = AtomicU64::new(0);
-        let (a, b) = (Entry::present(0x1000, Rights::RW, 0, 1), Entry::present(0x2000, Rights::RW, 1, 1));
-        assert_eq!(a.insert(&slot), Ok(()));
-        assert_eq!(b.insert(&slot), Err(a));
-        assert_eq!(Entry::load(&slot), a);
     }
 }

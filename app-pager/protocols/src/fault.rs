@@ -120,7 +120,7 @@ pub struct Fault {
     joined: bool,
     /// It was this thread that set the node's bit among the sharers.
     mine: bool,
-    /// A copy that is not installed yet.
+    /// A frame of this node alone that is not installed yet.
     copy: u64,
     at: At,
 }
@@ -142,6 +142,9 @@ impl Fault {
     }
 
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
+    ///
+    /// This and all it consists of is inlined: where the interpreter knows which effect it performed, the compiler knows
+    /// the state, and what is left of the machine is what it decides there.
     #[inline(always)]
     pub fn step(&mut self, answer: u64) -> Effect {
         match self.at {
@@ -179,20 +182,25 @@ impl Fault {
         }
     }
 
+    #[inline(always)]
     fn to(&mut self, at: At, effect: Effect) -> Effect {
         self.at = at;
         effect
     }
+    #[inline(always)]
     fn access(&mut self, at: At, word: Word, access: Access) -> Effect {
         self.to(at, Effect::Access(word, access))
     }
+    #[inline(always)]
     fn swap(&mut self, at: At, word: Word, expected: u64, new: u64) -> Effect {
         self.access(at, word, Access::Swap { expected, new })
     }
+    #[inline(always)]
     fn park(&mut self) -> Effect {
         self.to(At::Begin, Effect::Park)
     }
 
+    #[inline(always)]
     fn meet_local(&mut self, word: Local) -> Effect {
         if word.is_busy() {
             if word.is_contended() || !kept(Rule::MarkLocalContended) {
@@ -211,6 +219,7 @@ impl Fault {
         self.swap(At::Lock(word), Word::Local, word.0, word.busy().0)
     }
 
+    #[inline(always)]
     fn locked(&mut self) -> Effect {
         match self.scope {
             Scope::Local => self.to(At::Allocate, Effect::Allocate),
@@ -219,16 +228,19 @@ impl Fault {
         }
     }
 
+    #[inline(always)]
     fn look_at_master(&mut self) -> Effect {
         self.access(At::LookAtMaster, Word::Master, Access::Load)
     }
 
+    #[inline(always)]
     fn join(&mut self, next: Next) -> Effect {
         self.joined = true;
         let (word, bit) = place(self.me.node);
         self.access(At::Join(next), Word::Sharers(word), Access::Set(bit))
     }
 
+    #[inline(always)]
     fn meet_master(&mut self, entry: Entry) -> Effect {
         match entry.state() {
             State::Present if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
@@ -252,28 +264,39 @@ impl Fault {
         }
     }
 
+    #[inline(always)]
     fn allocated(&mut self, frame: u64) -> Effect {
         if frame == 0 {
             return self.back_out(Then::OutOfMemory);
         }
         let fresh = Entry::present(frame, self.rights, self.me.node, self.me.incarnation);
         match self.scope {
-            Scope::Local => self.install(fresh),
+            Scope::Local => {
+                self.copy = frame;
+                self.install(fresh)
+            }
             Scope::Global if self.joined => self.publish(fresh),
             Scope::Global => self.join(Next::Publish(fresh)),
         }
     }
 
+    #[inline(always)]
     fn publish(&mut self, fresh: Entry) -> Effect {
         self.swap(At::Publish(fresh), Word::Master, Entry::EMPTY.0, fresh.0)
     }
 
+    #[inline(always)]
     fn install(&mut self, entry: Entry) -> Effect {
-        let new = Local::present(entry.frame(), entry.rights());
+        let new = match self.scope {
+            // Nobody else knows of it: whoever takes it away frees it.
+            Scope::Local => Local::copy(entry.frame(), entry.rights()),
+            Scope::Global => Local::present(entry.frame(), entry.rights()),
+        };
         self.swap(At::Install(new), Word::Local, self.held.0, new.0)
     }
 
     /// A leader that has come since the node joined has marked the word: then this fails, and the copy, of whatever, goes.
+    #[inline(always)]
     fn install_copy(&mut self, entry: Entry, copy: u64) -> Effect {
         let rights = entry.rights().without(Rights::W);
         let new = if copy == entry.frame() {
@@ -285,6 +308,7 @@ impl Fault {
         self.swap(At::Install(new), Word::Local, self.held.0, new.0)
     }
 
+    #[inline(always)]
     fn installed(&mut self, new: Local) -> Effect {
         if self.held.is_contended() && kept(Rule::WakeNode) {
             return self.to(At::Woke(new), Effect::WakeNode);
@@ -293,6 +317,7 @@ impl Fault {
     }
 
     /// The word is still busy on this thread's account, but somebody has written to it.
+    #[inline(always)]
     fn disturbed(&mut self, found: Local, new: Local) -> Effect {
         if found.is_revoked() && kept(Rule::HeedRevoked) {
             self.held = found;
@@ -305,6 +330,7 @@ impl Fault {
         self.swap(At::Install(new), Word::Local, found.0, new.0)
     }
 
+    #[inline(always)]
     fn back_out(&mut self, then: Then) -> Effect {
         // A bit that was there already stands for a mapping; the leader who takes that away clears it.
         if !self.joined || !self.mine && kept(Rule::ClearOwnBit) {
@@ -315,10 +341,12 @@ impl Fault {
         self.access(At::Leave(then), Word::Sharers(word), Access::Clear(bit))
     }
 
+    #[inline(always)]
     fn release(&mut self, then: Then) -> Effect {
         self.swap(At::Release(then), Word::Local, self.held.0, self.held.settled().0)
     }
 
+    #[inline(always)]
     fn released(&mut self, then: Then, found: Local) -> Effect {
         if found != self.held {
             self.held = found;
@@ -330,6 +358,7 @@ impl Fault {
         self.leave(then)
     }
 
+    #[inline(always)]
     fn leave(&mut self, then: Then) -> Effect {
         (self.held, self.joined, self.mine) = (Local::EMPTY, false, false);
         match then {

@@ -163,14 +163,20 @@ pub struct Lead<const N: usize, const W: usize> {
 impl<const N: usize, const W: usize> Lead<N, W> {
     /// `count` pages towards one goal.
     pub fn new(me: Me, goal: Goal, count: usize) -> Self {
-        let page = |i| Page {
+        Self::of(me, goal, if count < MAX_PAGES { (1 << count) - 1 } else { u64::MAX })
+    }
+
+    /// The pages of this set, by index, towards one goal.
+    #[inline(always)]
+    pub fn of(me: Me, goal: Goal, pages: u64) -> Self {
+        let page = |i: usize| Page {
             held: Entry::EMPTY,
             sharers: Nodes::EMPTY,
             fresh: 0,
             lost: false,
             replicated: false,
             // What is not in the batch is no work.
-            outcome: if i < count { Outcome::Open } else { Outcome::Gone },
+            outcome: if pages >> i & 1 != 0 { Outcome::Open } else { Outcome::Gone },
         };
         Self {
             me,

@@ -95,6 +95,11 @@ impl<const N: usize> Revoke<N> {
         self.used
     }
 
+    /// The pages of which something was to be taken away here.
+    pub fn found(&self) -> u64 {
+        self.frames.iter().enumerate().fold(0, |found, (i, &frame)| found | u64::from(frame != 0) << i)
+    }
+
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
     #[inline(always)]
     pub fn step(&mut self, answer: u64) -> Effect {

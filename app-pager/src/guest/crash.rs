@@ -6,8 +6,8 @@ use skerry_ipc::Sender;
 use skerry_ipc::pager::ThreadEnd;
 use skerry_rt::println;
 
-use super::fault::frame_of;
 use super::memory::Physical;
+use super::place::frame_of;
 use super::state::Context;
 use super::task;
 

@@ -1,172 +1,288 @@
-//! Answering page faults.
+//! Answering page faults: the machine [`Fault`] on the words of the page.
+//!
+//! Nearly every fault goes one of two ways through the machine: nobody has the page yet, or another node has. For these
+//! the loop that performs what the machine says is written out, one line per effect in the order in which they come. The machine is
+//! the same, and decides; the compiler just knows its state at each line. Whatever else it says goes to the loop for
+//! every case.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use app_pager::Memory;
 use app_pager::board::Region;
-use app_pager::entry::{Entry, table_bytes};
-use app_pager::establish::{Frames, Stop, establish};
-use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
-use skerry_abi::{Error, Fpage, MapItem, Rights};
+use app_pager::page::{Page, perform};
+use app_pager::pool::Cursor;
+use app_pager::protocols::effect::{Access, Me, Word};
+use app_pager::protocols::fault::{Effect, Fault, Scope};
+use app_pager::protocols::local::Local;
+use app_pager::protocols::record::Record;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::{Error, Rights};
+use skerry_ipc::pager::Stats;
 use skerry_rt::image::page_bytes;
 use skerry_rt::sys;
 
 use super::memory::Physical;
-use super::state::{Context, board_at, book_at};
+use super::place::{Place, find};
+use super::state::{Context, book_at};
 
-/// What to tell the kernel.
+/// What becomes of a fault.
 pub(super) enum Decision {
-    /// Map this.
-    Map(MapItem),
-    /// Somebody is changing the page: let the thread fault again.
-    Retry,
+    /// The page is to be mapped as the local word says, and only if that word has not changed.
+    Map(&'static AtomicU64, Local),
+    /// Somebody is changing the page: ask again when that is over.
+    Park,
+    /// The page has to be made one again first.
+    Collapse,
     /// The task has no business there.
     Reject,
     /// No frame on this node.
     OutOfMemory(u16),
 }
 
-/// Fresh frames for one page.
-struct Fresh<'a> {
-    context: &'a Context,
-    region: &'a Region,
-    page: usize,
-    node: u16,
+/// What a pager thread has for its faults.
+pub(super) struct Faults<const W: usize> {
+    context: Context,
+    me: Me,
+    /// Where the last fault was.
+    recent: Place,
+    /// Where the next frame comes from.
+    cursor: Cursor,
 }
 
-impl Frames for Fresh<'_> {
-    fn take(&mut self) -> Option<Entry> {
-        let frame = self.context.state().allocate(self.node, 1)?;
-        Physical.clear(frame, PAGE_SIZE);
-        let (offset, from, count) = page_bytes(self.page as u64, self.region.skip, self.region.bytes);
-        if count != 0 {
-            Physical.copy(frame + offset, self.region.source + from, count);
+/// A fault, and what its machine needs.
+struct Run<'a, const W: usize> {
+    context: &'a Context,
+    me: Me,
+    cursor: &'a mut Cursor,
+    place: &'a Place,
+    address: u64,
+    scope: Scope,
+    access: Rights,
+}
+
+/// The next effect, if it is the one that mostly comes.
+macro_rules! next {
+    ($machine:ident, $answer:expr, $so_far:ident, $effect:pat => $perform:expr) => {
+        match $machine.step($answer) {
+            $effect => $perform,
+            other => return Err(($machine, other, $so_far)),
         }
-        if self.region.rights.contains(Rights::X) {
+    };
+}
+
+/// What a fault cost so far, as it is counted.
+const NOTHING: Stats = Stats { faults: 0, spurious: 0, lookups: 0, takeovers: 0, allocations: 0 };
+const LOOKED: Stats = Stats { lookups: 1, ..NOTHING };
+const PUBLISHED: Stats = Stats { allocations: 1, ..LOOKED };
+const OWN: Stats = Stats { allocations: 1, ..NOTHING };
+
+/// The machine in the middle of something, what comes next, and what it cost so far.
+type Unfinished = (Fault, Effect, Stats);
+
+/// What is to be mapped: the word that guards it, its value, and what it cost.
+type Mapped = (&'static AtomicU64, Local, Stats);
+
+impl<const W: usize> Faults<W> {
+    pub(super) const fn new(context: Context) -> Self {
+        Self { context, me: context.me(context.node), recent: Place::NONE, cursor: Cursor::NONE }
+    }
+
+    /// Decides about an access of a thread of `task` on this pager's CPU.
+    #[inline(always)]
+    pub(super) fn decide(&mut self, task: u32, address: u64, access: Rights) -> Decision {
+        if !self.recent.covers(task, address) {
+            match find(&self.context, task, self.context.node, address) {
+                Ok(found) => self.recent = found,
+                Err(Error::OutOfMemory) => return Decision::OutOfMemory(self.context.node),
+                Err(_) => return Decision::Reject,
+            }
+        }
+        let Self { context, me, recent: place, cursor } = self;
+        if !place.region.rights.contains(access) {
+            return Decision::Reject;
+        }
+        let scope = if place.is_global() { Scope::Global } else { Scope::Local };
+        let mut run = Run::<W> { context, me: *me, cursor, place, address, scope, access };
+        let common = match scope {
+            Scope::Global => run.global(),
+            Scope::Local => run.local(),
+        };
+        match common {
+            Ok((guard, word, stats)) => {
+                if place.region.measured {
+                    count(context, place, stats);
+                }
+                Decision::Map(guard, word)
+            }
+            Err((machine, effect, stats)) => run.general(machine, effect, stats),
+        }
+    }
+}
+
+fn count(context: &Context, place: &Place, stats: Stats) {
+    if let Ok(book) = book_at(place.book) {
+        book.count(context.node, stats);
+    }
+}
+
+/// A frame where the last one came from was the last one.
+#[cold]
+#[inline(never)]
+fn search(context: &Context, cursor: &mut Cursor, node: u16, record: Record) -> u64 {
+    *cursor = context.cursor(node).unwrap_or(Cursor::NONE);
+    // Another thread may be faster where there is little left.
+    let frame = cursor.take(&Physical, record);
+    frame.or_else(|| context.state().allocate(node, 1)).unwrap_or(0)
+}
+
+/// Puts the first contents of a page into its frame.
+#[inline(never)]
+fn fill(region: &Region, address: u64, frame: u64) {
+    let (offset, from, count) = page_bytes(region.page(address) as u64, region.skip, region.bytes);
+    if count != 0 {
+        Physical.copy(frame + offset, region.source + from, count);
+    }
+}
+
+impl<'a, const W: usize> Run<'a, W> {
+    #[inline(always)]
+    fn machine(&self) -> Fault {
+        Fault::new(self.me, self.scope, self.access, self.place.region.rights)
+    }
+
+    /// A page of all nodes: fresh, or there already.
+    #[inline(always)]
+    fn global(&mut self) -> Result<Mapped, Unfinished> {
+        let local = self.place.local(self.address);
+        let master = self.place.master::<W>(self.address);
+        let page = Page { local, master };
+        let mut machine = self.machine();
+        let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Load) => perform(local, act));
+        let found = next!(machine, found, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+        let found = next!(machine, found, NOTHING, Effect::Access(Word::Master, act @ Access::Load) => perform(&master[0], act));
+        match machine.step(found) {
+            Effect::Allocate => {
+                let frame = self.allocate();
+                let found = next!(machine, frame, PUBLISHED,
+                    Effect::Access(word @ Word::Sharers(_), act @ Access::Set(_)) => page.access(word, act));
+                let found = next!(machine, found, PUBLISHED,
+                    Effect::Access(Word::Master, act @ Access::Swap { .. }) => perform(&master[0], act));
+                let found = next!(machine, found, PUBLISHED,
+                    Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+                let word = next!(machine, found, PUBLISHED, Effect::Map(word) => word);
+                Ok((local, word, Stats { faults: 1, ..PUBLISHED }))
+            }
+            Effect::Access(word @ Word::Sharers(_), act @ Access::Set(_)) => {
+                let found = page.access(word, act);
+                let found = next!(machine, found, LOOKED,
+                    Effect::Access(Word::Master, act @ Access::Load) => perform(&master[0], act));
+                let found = next!(machine, found, LOOKED,
+                    Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+                let word = next!(machine, found, LOOKED, Effect::Map(word) => word);
+                Ok((local, word, Stats { faults: 1, takeovers: 1, ..LOOKED }))
+            }
+            other => Err((machine, other, LOOKED)),
+        }
+    }
+
+    /// A fresh page of this node alone.
+    #[inline(always)]
+    fn local(&mut self) -> Result<Mapped, Unfinished> {
+        let local = self.place.local(self.address);
+        let mut machine = self.machine();
+        let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Load) => perform(local, act));
+        let found = next!(machine, found, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+        let frame = next!(machine, found, NOTHING, Effect::Allocate => self.allocate());
+        let found = next!(machine, frame, OWN, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+        let word = next!(machine, found, OWN, Effect::Map(word) => word);
+        Ok((local, word, Stats { faults: 1, ..OWN }))
+    }
+
+    /// Every case, from this effect on.
+    #[cold]
+    #[inline(never)]
+    fn general(mut self, mut machine: Fault, mut effect: Effect, mut stats: Stats) -> Decision {
+        let page = self.place.page::<W>(self.address);
+        loop {
+            let answer = match effect {
+                Effect::Access(word, access) => {
+                    stats.lookups += u64::from((word, access) == (Word::Master, Access::Load));
+                    page.access(word, access)
+                }
+                Effect::Allocate => {
+                    stats.allocations += 1;
+                    self.allocate()
+                }
+                Effect::Copy(source) => self.copy(source),
+                Effect::GiveBack(frame) => {
+                    stats.takeovers = 1;
+                    self.context.state().pools.free(&Physical, frame);
+                    0
+                }
+                Effect::WakeNode => {
+                    self.context.wake_node();
+                    0
+                }
+                Effect::Map(word) => {
+                    let known = stats.allocations == 0 && stats.lookups == 0;
+                    (stats.spurious, stats.faults) = (u64::from(known), u64::from(!known));
+                    stats.takeovers |= u64::from(stats.allocations == 0 && !known);
+                    if self.place.region.measured {
+                        count(self.context, self.place, stats);
+                    }
+                    return Decision::Map(page.local, word);
+                }
+                Effect::Park => return Decision::Park,
+                Effect::Collapse => return Decision::Collapse,
+                Effect::Reject => return Decision::Reject,
+                Effect::OutOfMemory => return Decision::OutOfMemory(self.node()),
+            };
+            effect = machine.step(answer);
+        }
+    }
+
+    /// The node of a fresh frame.
+    fn node(&self) -> u16 {
+        self.context.options.placement.choose(self.context.node)
+    }
+    /// A frame that nobody else knows, 0 if there is none.
+    #[inline(always)]
+    fn take(&mut self) -> u64 {
+        let record = Record::taken(self.context.page_number(self.place.task, self.address), self.me);
+        match self.cursor.take(&Physical, record) {
+            Some(frame) => frame,
+            None => search(self.context, self.cursor, self.node(), record),
+        }
+    }
+    /// A frame with the page's first contents, 0 if there is none.
+    #[inline(always)]
+    fn allocate(&mut self) -> u64 {
+        let frame = self.take();
+        if frame != 0 {
+            Physical.clear(frame, PAGE_SIZE);
+            let region = &self.place.region;
+            if region.bytes != 0 {
+                fill(region, self.address, frame);
+            }
+            if region.rights.contains(Rights::X) {
+                sys::sync_code(frame, PAGE_SIZE);
+            }
+        }
+        frame
+    }
+    /// A copy of a frame on this node; the frame itself if it is there already, or if there is no room.
+    fn copy(&mut self, source: u64) -> u64 {
+        if self.context.is_own_frame(source) {
+            return source;
+        }
+        let frame = self.take();
+        if frame == 0 {
+            return source;
+        }
+        Physical.copy(frame, source, PAGE_SIZE);
+        if self.place.region.rights.contains(Rights::X) {
             sys::sync_code(frame, PAGE_SIZE);
         }
-        Some(Entry::present(frame, self.region.rights, self.context.cluster, 1))
+        frame
     }
-    fn give_back(&mut self, entry: Entry) {
-        self.context.state().pools.free(&Physical, entry.frame());
-    }
-}
-
-/// The words of page `page` in the local table of a region, which is made on the first fault there.
-fn local_table(context: &Context, book: u64, index: usize, region: &Region) -> Result<u64, Error> {
-    let book = book_at(book)?;
-    if let Some(table) = book.table(index) {
-        return Ok(table);
-    }
-    let bytes = table_bytes(region.pages());
-    let table = context.cleared(context.node, bytes)?;
-    match book.set_table(index, table) {
-        Ok(()) => Ok(table),
-        Err(0) => Err(Error::BadArgument),
-        Err(winner) => {
-            context.give_back(table, bytes);
-            Ok(winner)
-        }
-    }
-}
-
-/// Where a pager thread found what it needed for its last fault: mostly the next one is in the same region. Regions and tables stay where they
-/// are until their task ends.
-#[derive(Clone, Copy)]
-pub(super) struct Recent {
-    task: u32,
-    epoch: u64,
-    region: Region,
-    book: u64,
-    table: u64,
-}
-
-/// Counts the ends of tasks: what was found before is not to be used any more.
-static EPOCH: AtomicU64 = AtomicU64::new(0);
-
-/// A task has ended here.
-pub(super) fn forget_recent() {
-    EPOCH.fetch_add(1, Ordering::Release);
-}
-
-/// The region of `task` at `address`, with the book and the local table of the space that the fault is in.
-#[inline(never)]
-fn find(context: &Context, task: u32, address: u64) -> Result<Recent, Decision> {
-    let epoch = EPOCH.load(Ordering::Acquire);
-    let space_index = context.space_index(context.node);
-    let (board, space) = match context.state().task(task) {
-        Ok(task) => (task.board, task.spaces[space_index]),
-        Err(_) => return Err(Decision::Reject),
-    };
-    let Some((index, region)) = board_at(board).ok().and_then(|board| board.find(address)) else {
-        return Err(Decision::Reject);
-    };
-    if space.book == 0 {
-        return Err(Decision::Reject);
-    }
-    match local_table(context, space.book, index, &region) {
-        Ok(table) => Ok(Recent { task, epoch, region, book: space.book, table }),
-        Err(Error::OutOfMemory) => Err(Decision::OutOfMemory(context.node)),
-        Err(_) => Err(Decision::Reject),
-    }
-}
-
-/// Decides about an access of a thread of `task` on this pager's CPU.
-pub(super) fn decide(
-    context: &Context,
-    recent: &mut Option<Recent>,
-    task: u32,
-    address: u64,
-    access: Rights,
-) -> Decision {
-    let is_it = |recent: &&Recent| {
-        recent.task == task
-            && address.wrapping_sub(recent.region.base) < recent.region.size
-            && recent.epoch == EPOCH.load(Ordering::Acquire)
-    };
-    let Recent { region, book, table, .. } = match recent.as_ref().filter(is_it) {
-        Some(recent) => recent,
-        None => match find(context, task, address) {
-            Ok(found) => recent.insert(found),
-            Err(decision) => return decision,
-        },
-    };
-    if !region.rights.contains(access) {
-        return Decision::Reject;
-    }
-    let page = region.page(address);
-    let slot = |table: u64| &Physical.words_at(table + page as u64 * 8, 1)[0];
-    let master = (region.table != 0).then(|| slot(region.table));
-    let node = context.options.placement.choose(context.node);
-    let mut fresh = Fresh { context, region, page, node };
-    match establish(slot(*table), master, &mut fresh) {
-        Ok(done) => {
-            if let (true, Ok(book)) = (region.measured, book_at(*book)) {
-                book.count(context.node, &done);
-            }
-            let fpage = Fpage::new(done.entry.frame(), PAGE_BITS, done.entry.rights());
-            let dest = address & !(PAGE_SIZE - 1);
-            fpage.map_or(Decision::Reject, |fpage| Decision::Map(MapItem { fpage, dest }))
-        }
-        Err(Stop::Busy) => Decision::Retry,
-        Err(Stop::OutOfMemory) => Decision::OutOfMemory(node),
-    }
-}
-
-/// The frame that a task's page has in the space of this pager's node, if it has one.
-pub(super) fn frame_of(context: &Context, task: u32, address: u64) -> Option<u64> {
-    let space_index = context.space_index(context.node);
-    let (board, book) = {
-        let mut state = context.state();
-        let task = state.task(task).ok()?;
-        (task.board, task.spaces[space_index].book)
-    };
-    let (index, region) = board_at(board).ok()?.find(address)?;
-    let table = match region.table {
-        0 if book == 0 => return None,
-        0 => book_at(book).ok()?.table(index)?,
-        table => table,
-    };
-    let entry = Entry::load(&Physical.words_at(table + region.page(address) as u64 * 8, 1)[0]);
-    (entry.frame() != 0).then(|| entry.frame())
 }

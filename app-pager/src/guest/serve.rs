@@ -1,31 +1,55 @@
 //! The two kinds of server threads.
 
+use core::ptr;
+
+use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
-use skerry_abi::message::kernel_label;
+use skerry_abi::item::{Cacheability, Guard};
+use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::syscall::exit;
-use skerry_abi::{Error, Rights, ThreadId};
+use skerry_abi::{Error, Fpage, Item, Rights, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{self, Stats, ThreadEnd};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
+use skerry_rt::{sys, utcb};
 
-use super::fault::{Decision, Recent, decide, frame_of};
-use super::state::{Context, board_at};
+use super::fault::{Decision, Faults};
+use super::parked::{Parked, Waiting};
+use super::place::frame_of;
+use super::state::{Context, WAKE, board_at};
 use super::{crash, end_run, task};
-use skerry_abi::fpage::PAGE_SIZE;
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 static PEER_COUNTERS: peer::Counters = peer::Counters::new();
 
 /// A pager thread: faults and requests of the tasks' threads on its CPU. Level 1.
-struct Pager {
+struct Pager<const W: usize> {
     context: Context,
-    /// Where the last fault was.
-    recent: Option<Recent>,
+    faults: Faults<W>,
+    parked: Parked,
 }
 
 /// Serves the tasks on this CPU for ever.
-pub(super) fn page(context: Context) -> ! {
-    serve(&mut Pager { context, recent: None })
+///
+/// Page faults are taken and answered in registers; what else comes goes through a buffer.
+pub(super) fn page<const W: usize>(context: Context) -> ! {
+    let mut pager = Pager { context, faults: Faults::<W>::new(context), parked: Parked::new() };
+    let mut message = Message::new();
+    let (mut to, mut tag, mut registers) = (ThreadId::NIL, Tag(0), [0; REGISTER_WORDS]);
+    let times = (Timeout::REPLY, Timeout::NEVER);
+    loop {
+        let (from, domain, received) = sys::ipc(to, ThreadId::ANY, tag, &mut registers, times, Fpage::NIL);
+        let from = Sender { thread: from, domain };
+        if received == FAULT {
+            let [address, access, ..] = core::mem::take(&mut registers);
+            (to, tag) = pager.fault(from, address, Rights::from_bits(access), &mut registers);
+        } else {
+            // A copy, so that the compiler keeps those of faults out of memory.
+            let mut words = registers;
+            (to, tag) = pager.other(from, (to, received), &mut words, &mut message);
+            registers = words;
+        }
+    }
 }
 
 /// Serves other pagers for ever.
@@ -33,35 +57,122 @@ pub(super) fn work(context: Context) -> ! {
     serve(&mut Worker(context))
 }
 
-impl Pager {
-    fn page_fault(&mut self, from: Sender, address: u64, access: u64, message: &mut Message) {
-        match decide(&self.context, &mut self.recent, from.domain, address, Rights::from_bits(access)) {
-            Decision::Map(item) => message.set_item(0, item),
-            Decision::Retry => message.set_empty(0),
-            Decision::Reject => message.set_empty(kernel_label::REJECT_FAULT),
+/// The tag of a page fault.
+const FAULT: Tag = Tag::new(kernel_label::PAGE_FAULT, 3, 0);
+/// Answers to one.
+const ONE_ITEM: Tag = Tag::new(0, 0, 4);
+const AGAIN: Tag = Tag::new(0, 0, 0);
+const REJECT: Tag = Tag::new(kernel_label::REJECT_FAULT, 0, 0);
+/// To whom, and which tag: nobody.
+const NO_ANSWER: (ThreadId, Tag) = (ThreadId::NIL, Tag(0));
+
+impl<const W: usize> Pager<W> {
+    /// A fault, and the answer to it.
+    #[inline(always)]
+    fn fault(
+        &mut self,
+        from: Sender,
+        address: u64,
+        access: Rights,
+        registers: &mut [u64; REGISTER_WORDS],
+    ) -> (ThreadId, Tag) {
+        match self.faults.decide(from.domain, address, access) {
+            Decision::Map(guard, word) => {
+                let item = Item {
+                    fpage: Fpage::page(word.frame(), word.rights()),
+                    dest: address & !(PAGE_SIZE - 1),
+                    grant: false,
+                    cacheability: Cacheability::Inherit,
+                    // The pager has physical memory at its own address.
+                    guard: Some(Guard { address: ptr::from_ref(guard).addr() as u64, expected: word.0 }),
+                };
+                let [fpage, dest, address, expected] = item.words().0;
+                (registers[0], registers[1], registers[2], registers[3]) = (fpage, dest, address, expected);
+                (from.thread, ONE_ITEM)
+            }
+            unusual => self.unusual(unusual, from, address, access),
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    fn unusual(&mut self, decision: Decision, from: Sender, address: u64, access: Rights) -> (ThreadId, Tag) {
+        match decision {
+            Decision::Park => {
+                let fault = Waiting { from, address, access };
+                // Without room it tries again at once.
+                if self.parked.add(fault) { NO_ANSWER } else { (from.thread, AGAIN) }
+            }
+            Decision::Collapse | Decision::Map(..) => (from.thread, AGAIN),
+            Decision::Reject => (from.thread, REJECT),
             Decision::OutOfMemory(node) => end_run(
                 exit::OUT_OF_MEMORY,
                 format_args!("node {node}: its pool has no free frame for address {address:#x}"),
             ),
         }
     }
-}
 
-impl Handler for Pager {
-    fn handle(&mut self, from: Sender, message: &mut Message) -> bool {
-        match (message.tag.label(), message.words()) {
-            (kernel_label::PAGE_FAULT, &[address, access, ..]) => {
-                self.page_fault(from, address, access, message);
-                true
+    /// Everything else: a request, an exception, a notification, or that the last answer did not get through.
+    #[inline(never)]
+    fn other(
+        &mut self,
+        from: Sender,
+        (to, tag): (ThreadId, Tag),
+        registers: &mut [u64; REGISTER_WORDS],
+        message: &mut Message,
+    ) -> (ThreadId, Tag) {
+        if let Some(error) = tag.error() {
+            if !to.is_nil() && !tag.receive_failed() {
+                self.reply_failed(to, error);
+            }
+            return NO_ANSWER;
+        }
+        message.tag = tag;
+        let count = tag.words().min(MAX_WORDS);
+        message.buffer_mut()[..REGISTER_WORDS].copy_from_slice(registers);
+        utcb::load(&mut message.buffer_mut()[..count]);
+        let answered = match (tag.label(), message.words()) {
+            (kernel_label::NOTIFICATION, &[bits, ..]) => {
+                self.notified(bits);
+                false
             }
             (kernel_label::EXCEPTION, words) => {
                 crash::report(&self.context, from, words);
                 false
             }
             _ => pager::dispatch(self, from, message, &PAGER_COUNTERS) == Outcome::Reply,
+        };
+        if !answered {
+            return NO_ANSWER;
+        }
+        let count = message.tag.words().min(MAX_WORDS);
+        registers.copy_from_slice(&message.buffer()[..REGISTER_WORDS]);
+        utcb::store(&message.buffer()[..count]);
+        (from.thread, message.tag)
+    }
+
+    fn notified(&mut self, bits: u64) {
+        if bits & WAKE != 0 {
+            for Waiting { from, address, access } in self.parked.take() {
+                self.answer_again(from, address, access);
+            }
         }
     }
-    fn reply_failed(&mut self, to: Sender, error: Error) {
+
+    /// A fault that was parked, once more from the beginning.
+    fn answer_again(&mut self, from: Sender, address: u64, access: Rights) {
+        let mut registers = [0; REGISTER_WORDS];
+        let (to, tag) = self.fault(from, address, access, &mut registers);
+        if to.is_nil() {
+            return;
+        }
+        let times = (Timeout::REPLY, Timeout::ZERO);
+        let (_, _, told) = sys::ipc(to, ThreadId::NIL, tag, &mut registers, times, Fpage::NIL);
+        if let Some(error) = told.error() {
+            self.reply_failed(to, error);
+        }
+    }
+
+    fn reply_failed(&mut self, to: ThreadId, error: Error) {
         let cluster = self.context.cluster;
         match error {
             // The thread is gone or does not wait any more.
@@ -75,11 +186,9 @@ impl Handler for Pager {
                 let mut message = Message::new();
                 message.set_empty(kernel_label::REJECT_FAULT);
                 // If it does not wait any more, it is gone.
-                let _ = reply(to.thread, &mut message);
+                let _ = reply(to, &mut message);
             }
-            error => {
-                end_run(exit::SERVER_FAULT, format_args!("answer to thread {:?} failed: {error}", to.thread))
-            }
+            error => end_run(exit::SERVER_FAULT, format_args!("answer to thread {to:?} failed: {error}")),
         }
     }
 }
@@ -92,7 +201,7 @@ fn app_code(code: u64) -> u64 {
     }
 }
 
-impl pager::Server for Pager {
+impl<const W: usize> pager::Server for Pager<W> {
     fn thread_create(
         &mut self,
         from: Sender,

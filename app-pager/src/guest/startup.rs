@@ -2,6 +2,7 @@
 
 use app_pager::options::Options;
 use app_pager::placement::home;
+use app_pager::seat::MANY_WORDS;
 use skerry_abi::boot::{BootInfo, Range};
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
@@ -54,7 +55,11 @@ pub(super) fn main(_: u64) -> ! {
         let mut message = Message::new();
         while ipc::receive(first, &mut message, Timeout::NEVER).is_err() {}
     }
-    if worker { serve::work(context) } else { serve::page(context) }
+    match (worker, context.seats().words()) {
+        (true, _) => serve::work(context),
+        (false, 1) => serve::page::<1>(context),
+        (false, _) => serve::page::<MANY_WORDS>(context),
+    }
 }
 
 fn touch_stack(end: u64, bytes: u64) {
@@ -129,6 +134,9 @@ fn set_up_pools(context: &Context) -> Result<(), Error> {
     let mut state = context.state();
     for (piece, node, cluster) in pieces(boot, start) {
         if cluster != context.cluster {
+            if !state.pools.add_foreign(piece) {
+                return Err(Error::TableFull);
+            }
             continue;
         }
         // The frames of a node without CPUs go to the nearest node of the cluster that has some.

@@ -5,15 +5,19 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use app_pager::Memory;
 use app_pager::board::{self, Board, MAX_THREADS};
 use app_pager::options::Options;
-use app_pager::pool::Pools;
+use app_pager::pool::{Cursor, Pools};
+use app_pager::protocols::effect::Me;
+use app_pager::seat::Seats;
 use app_pager::space::{self, Book};
 use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_NODES};
-use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
+use skerry_abi::layout::USER_BITS;
 use skerry_abi::{Error, SpaceId, ThreadId};
 use skerry_ipc::{level, syscall};
 use skerry_rt::ipc::{Kernel, pause};
 use skerry_rt::spin::{Guard, TicketLock};
 use skerry_rt::start::ServerStart;
+use skerry_rt::sys;
 
 use super::memory::Physical;
 
@@ -21,6 +25,10 @@ use super::memory::Physical;
 const MAX_TASKS: usize = 4;
 /// Threads that wait for others to end.
 pub(super) const MAX_JOINERS: usize = 64;
+/// A notification to a pager thread: what it parked may go on.
+pub(super) const WAKE: u64 = 1 << 63;
+/// Which life of its node's pager this is. Nobody restarts one yet.
+const INCARNATION: u16 = 1;
 /// How long a worker lets others run when the state is taken: 16 microseconds.
 const PAUSE_TICKS: u64 = 1000;
 
@@ -132,6 +140,36 @@ impl Context {
     pub(super) fn node_of(&self, cpu: u16) -> Result<u16, Error> {
         self.boot.cpus().get(usize::from(cpu)).map(|cpu| cpu.node).ok_or(Error::BadArgument)
     }
+    /// The places where tasks can have spaces.
+    pub(super) const fn seats(&self) -> Seats {
+        Seats { clusters: self.boot.cluster_count as u16, nodes: self.boot.node_count as u16 }
+    }
+    /// Who this pager is to the protocols when it acts for threads on `node`.
+    pub(super) const fn me(&self, node: u16) -> Me {
+        Me { node: self.seats().of(self.cluster, node), incarnation: INCARNATION }
+    }
+    /// What records call a page: tasks in the upper bits. Numbers of tasks far apart may fall together; a record only helps to
+    /// find the page's entry, which then says whether it is the one.
+    pub(super) const fn page_number(&self, task: u32, address: u64) -> u64 {
+        (task as u64) << (USER_BITS - PAGE_BITS) | address >> PAGE_BITS
+    }
+    /// A word of frames for threads on `node`.
+    pub(super) fn cursor(&self, node: u16) -> Option<Cursor> {
+        let mut state = self.state();
+        let home = state.homes.get(usize::from(node)).copied()?;
+        state.pools.cursor(&PHYSICAL, home)
+    }
+    /// Whether a frame lies on a node that this pager serves threads of.
+    pub(super) fn is_own_frame(&self, frame: u64) -> bool {
+        self.boot.memory().iter().any(|memory| memory.node == self.node && memory.range.contains(frame))
+    }
+    /// Has the pager threads of this cluster look again at what they parked.
+    pub(super) fn wake_node(&self) {
+        for cpu in self.start.cpus() {
+            // They are threads of this program, which stay.
+            let _ = sys::notify(ThreadId(cpu.pager), WAKE);
+        }
+    }
     /// The index of a node's space in [`Task::spaces`].
     pub(super) fn space_index(&self, node: u16) -> usize {
         match self.options.space {
@@ -148,7 +186,7 @@ impl Context {
     }
     /// Gives back frames of [`Context::cleared`] that nobody else knows.
     pub(super) fn give_back(&self, address: u64, bytes: u64) {
-        let mut state = self.state();
+        let state = self.state();
         for frame in 0..bytes.div_ceil(PAGE_SIZE) {
             state.pools.free(&Physical, address + frame * PAGE_SIZE);
         }
@@ -165,10 +203,12 @@ pub(super) fn book_at(address: u64) -> Result<Book<'static>, Error> {
     Book::new(Physical.words_at(address, space::WORDS)).ok_or(Error::BadArgument)
 }
 
+static PHYSICAL: Physical = Physical;
+
 impl Physical {
     /// As [`Memory::words`]; physical memory lives as long as the pager.
+    #[inline(always)]
     pub(super) fn words_at(&self, address: u64, count: usize) -> &'static [AtomicU64] {
-        static PHYSICAL: Physical = Physical;
         PHYSICAL.words(address, count)
     }
 }

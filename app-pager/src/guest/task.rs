@@ -1,8 +1,8 @@
 //! Tasks, their spaces, threads and regions, as far as this cluster is concerned.
 
 use app_pager::board::Region;
-use app_pager::entry::table_bytes;
 use app_pager::options::TaskSpace;
+use app_pager::page::master_bytes;
 use app_pager::space;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, Rights, SpaceId, ThreadId};
@@ -116,7 +116,7 @@ pub(super) fn create_region(
 pub(super) fn add_region(context: &Context, id: u32, mut region: Region) -> Result<(), Error> {
     let board = board_at(context.state().task(id)?.board)?;
     board.check_new(region.base, region.size)?;
-    let bytes = table_bytes(region.pages());
+    let bytes = master_bytes(region.pages(), context.seats().words());
     // A task with one space needs no master table: its local table is the only one.
     if region.kind == RegionKind::Global && context.options.space == TaskSpace::PerNode {
         region.table = context.cleared(context.node, bytes)?;
@@ -236,7 +236,7 @@ pub(super) fn forget(context: &Context, id: u32) {
         *task = Task::NONE;
         spaces
     };
-    super::fault::forget_recent();
+    super::place::forget_places();
     for space in spaces.iter().filter(|space| space.book != 0) {
         for _ in 0..PATIENCE {
             if context.syscalls().space_destroy(space.id) != Err(Error::WrongState) {

@@ -97,6 +97,10 @@ impl Fpage {
         }
         Some(Self(base | ((bits as u64) << 4) | rights.bits()))
     }
+    /// The page that `address` is in; what is no address counts modulo the size of the address space.
+    pub const fn page(address: u64, rights: Rights) -> Self {
+        Self(address & (crate::layout::USER_END - PAGE_SIZE) | (PAGE_BITS as u64) << 4 | rights.bits())
+    }
     /// Decodes a word from a message; `None` under the same conditions as [`Fpage::new`].
     pub const fn decode(word: u64) -> Option<Self> {
         Self::new(word & !0xfff, ((word >> 4) & 0x3f) as u32, Rights::from_bits(word))

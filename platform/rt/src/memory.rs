@@ -20,27 +20,22 @@ pub unsafe fn clear_pages(address: u64, bytes: u64) {
     }
     let block = 4u64 << (dczid & 0xf);
     let mut next = address;
-    while next != address + bytes {
-        // Eight blocks are a power of two, so with large blocks (up to 2 KiB are allowed) they can be more than a page.
-        if block > 512 {
+    if block == 64 {
+        // What there mostly is: nothing to be counted inside of a page.
+        while next != address + bytes {
             // SAFETY: the caller's promise; the kernel lets EL0 execute it.
-            unsafe { asm!("dc zva, {}", in(reg) next, options(nostack, preserves_flags)) }
-            next += block;
-            continue;
+            unsafe {
+                asm!(
+                    ".rept 64", "dc zva, {next}", "add {next}, {next}, #64", ".endr",
+                    next = inout(reg) next, options(nostack, preserves_flags)
+                );
+            }
         }
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                "dc zva, {next}", "add {next}, {next}, {block}",
-                next = inout(reg) next, block = in(reg) block, options(nostack, preserves_flags)
-            );
-        }
+        return;
+    }
+    while next != address + bytes {
+        // SAFETY: as above. Blocks are powers of two up to 2 KiB, so they divide a page.
+        unsafe { asm!("dc zva, {}", in(reg) next, options(nostack, preserves_flags)) }
+        next += block;
     }
 }

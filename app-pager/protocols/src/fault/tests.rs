@@ -96,12 +96,27 @@ fn a_page_of_the_node_alone_asks_nobody() {
     let mut page = Page { frames: 0x3000, ..Page::default() };
     let (effects, end) = page.fault(Scope::Local, Rights::W);
     assert_eq!(names(&effects), ["look", "swap local", "allocate", "swap local"]);
-    assert_eq!(end, Effect::Map(Local::present(0x3000, Rights::RW)));
+    // It is the node's own, so whoever takes it away frees it.
+    assert_eq!(end, Effect::Map(Local::copy(0x3000, Rights::RW)));
     assert_eq!((page.master, page.sharers), (0, 0));
     assert_eq!(page.fault(Scope::Local, Rights::X).1, Effect::Reject);
     page.local = Local::EMPTY.busy().0;
     assert_eq!(page.fault(Scope::Local, Rights::R).1, Effect::Park);
     assert!(Local(page.local).is_contended());
+}
+
+#[test]
+fn who_is_stopped_before_it_has_its_own_page_gives_the_frame_back() {
+    let mut machine = Fault::new(ME, Scope::Local, Rights::W, Rights::RW);
+    machine.step(0);
+    machine.step(Local::EMPTY.0);
+    assert_eq!(machine.step(Local::EMPTY.0), Effect::Allocate);
+    assert!(matches!(machine.step(0x3000), Effect::Access(Word::Local, Access::Swap { .. })));
+    let revoked = Local::EMPTY.busy().revoked();
+    assert_eq!(machine.step(revoked.0), Effect::GiveBack(0x3000));
+    let settle = Effect::Access(Word::Local, Access::Swap { expected: revoked.0, new: Local::EMPTY.0 });
+    assert_eq!(machine.step(0), settle);
+    assert_eq!(machine.step(revoked.0), Effect::Access(Word::Local, Access::Load));
 }
 
 #[test]

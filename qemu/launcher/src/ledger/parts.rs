@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 67] = [
+const FUNCTIONS: [(&str, &str, &str); 68] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "switch", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
@@ -76,11 +76,12 @@ const FUNCTIONS: [(&str, &str, &str); 67] = [
     ("ipc/src/", "", "pager: stub"),
     ("app-pager/src/board.rs", "", "pager: region"),
     ("app-pager/src/pool.rs", "", "pager: pool"),
-    ("app-pager/src/entry.rs", "", "pager: tables"),
-    ("app-pager/src/establish.rs", "", "pager: tables"),
+    ("app-pager/src/page.rs", "", "pager: tables"),
+    ("app-pager/protocols/src/", "", "pager: protocol"),
     ("app-pager/src/space.rs", "count", "pager: count"),
     ("app-pager/src/space.rs", "", "pager: tables"),
     ("app-pager/src/guest/state.rs", "", "pager: task"),
+    ("app-pager/src/guest/place.rs", "", "pager: region"),
     ("app-pager/src/guest/", "", "pager: fault"),
 ];
 

@@ -1,0 +1,128 @@
+//! Where the words of a task's page are.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use app_pager::board::Region;
+use app_pager::page::{self, Page};
+use app_pager::protocols::entry::Entry;
+use skerry_abi::Error;
+use skerry_abi::fpage::PAGE_BITS;
+
+use super::memory::Physical;
+use super::state::{Context, board_at, book_at};
+
+/// A region as one seat sees it. A thread remembers the last one: mostly the next page is in it, too. Regions and tables stay where they
+/// are until their task ends.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) task: u32,
+    epoch: u64,
+    pub(super) region: Region,
+    pub(super) book: u64,
+    /// Its local table.
+    table: u64,
+}
+
+/// Counts the ends of tasks: what was found before is not to be used any more.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+/// A task has ended here.
+pub(super) fn forget_places() {
+    EPOCH.fetch_add(1, Ordering::Release);
+}
+
+impl Place {
+    /// Nowhere.
+    pub(super) const NONE: Self = Self { task: 0, epoch: 0, region: Region::NONE, book: 0, table: 0 };
+
+    /// Whether it is the one for this page.
+    #[inline(always)]
+    pub(super) fn covers(&self, task: u32, address: u64) -> bool {
+        self.task == task
+            && address.wrapping_sub(self.region.base) < self.region.size
+            && self.epoch == EPOCH.load(Ordering::Acquire)
+    }
+    /// Whether the pages are the business of all nodes.
+    pub(super) const fn is_global(&self) -> bool {
+        self.region.table != 0
+    }
+    fn index(&self, address: u64) -> u64 {
+        (address - self.region.base) >> PAGE_BITS
+    }
+    /// The local word of a page.
+    #[inline(always)]
+    pub(super) fn local(&self, address: u64) -> &'static AtomicU64 {
+        &Physical.words_at(self.table + self.index(address) * 8, 1)[0]
+    }
+    /// Entry and sharers of a page, of which there are `W` words, where there are any.
+    #[inline(always)]
+    pub(super) fn master<const W: usize>(&self, address: u64) -> &'static [AtomicU64] {
+        let words = page::words(W);
+        Physical.words_at(self.region.table + self.index(address) * 8 * words as u64, words)
+    }
+    /// All words of a page.
+    #[inline(always)]
+    pub(super) fn page<const W: usize>(&self, address: u64) -> Page<'static> {
+        let master = if self.is_global() { self.master::<W>(address) } else { &[] };
+        Page { local: self.local(address), master }
+    }
+}
+
+/// The region of `task` at `address`, with the book and the local table of a node's space.
+///
+/// # Errors
+/// [`Error::NothingMapped`] if the task has nothing there, [`Error::OutOfMemory`] if there is no room for the table.
+#[inline(never)]
+pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Result<Place, Error> {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    let space_index = context.space_index(node);
+    let (board, space) = {
+        let mut state = context.state();
+        let task = state.task(task).map_err(|_| Error::NothingMapped)?;
+        (task.board, task.spaces[space_index])
+    };
+    let (index, region) = board_at(board)?.find(address).ok_or(Error::NothingMapped)?;
+    if space.book == 0 {
+        return Err(Error::NothingMapped);
+    }
+    let table = local_table(context, node, space.book, index, &region)?;
+    Ok(Place { task, epoch, region, book: space.book, table })
+}
+
+/// The local table of a region, which is made when it is first looked for.
+fn local_table(context: &Context, node: u16, book: u64, index: usize, region: &Region) -> Result<u64, Error> {
+    let book = book_at(book)?;
+    if let Some(table) = book.table(index) {
+        return Ok(table);
+    }
+    let bytes = page::local_bytes(region.pages());
+    let table = context.cleared(node, bytes)?;
+    match book.set_table(index, table) {
+        Ok(()) => Ok(table),
+        Err(0) => Err(Error::BadArgument),
+        Err(winner) => {
+            context.give_back(table, bytes);
+            Ok(winner)
+        }
+    }
+}
+
+/// The frame that a task's page has in the space of this pager's node, or in the master table.
+pub(super) fn frame_of(context: &Context, task: u32, address: u64) -> Option<u64> {
+    let space_index = context.space_index(context.node);
+    let (board, book) = {
+        let mut state = context.state();
+        let task = state.task(task).ok()?;
+        (task.board, task.spaces[space_index].book)
+    };
+    let (index, region) = board_at(board).ok()?.find(address)?;
+    let number = region.page(address) as u64;
+    let word = match region.table {
+        0 if book == 0 => return None,
+        0 => book_at(book).ok()?.table(index)? + number * 8,
+        table => table + number * 8 * page::words(context.seats().words()) as u64,
+    };
+    // Local words and entries have the frame in the same bits.
+    let frame = Entry(Physical.words_at(word, 1)[0].load(Ordering::SeqCst)).frame();
+    (frame != 0).then_some(frame)
+}
