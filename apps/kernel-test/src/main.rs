@@ -6,6 +6,7 @@
 
 #[cfg(target_os = "none")]
 mod guest {
+    mod attack;
     mod bounded;
     mod fp;
     mod fuzz;
@@ -29,7 +30,8 @@ mod guest {
     /// A case: its name, and what it does.
     type Case = (&'static str, fn(&mut World) -> Result<(), Failed>);
 
-    const CASES: [Case; 8] = [
+    const CASES: [Case; 9] = [
+        ("attack", attack::run),
         ("info", info::run),
         ("interrupt", interrupt::run),
         ("fp", fp::run),

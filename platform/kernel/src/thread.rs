@@ -103,7 +103,9 @@ pub enum State {
 
 /// Why a thread needs more than its state says. While any of these is set, the fast paths do not concern it.
 pub mod hold {
-    /// Its deadline is among those of its CPU.
+    /// Its deadline is among those of its CPU. The lowest bit is for this one: where somebody more urgent is ready, a standing with it can look
+    /// like one of a higher priority. But the fast paths look at more than the standing, and nobody who waits with a deadline
+    /// is open to a partner or has faulted.
     pub const TIMED: u8 = 1;
     /// It is in the queue of those who expect a message from one thread only ([`super::Cold::expecting`]).
     pub const EXPECTING: u8 = 2;

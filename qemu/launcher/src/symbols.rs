@@ -72,6 +72,13 @@ impl Symbols {
         self.labels.iter().find(|(_, name)| name == label).map(|(address, _)| *address)
     }
 
+    /// The labels at this address.
+    pub fn labels_at(&self, address: u64) -> impl Iterator<Item = &str> {
+        let start = self.labels.partition_point(|(at, _)| *at < address);
+        let here = self.labels[start..].iter().take_while(move |(at, _)| *at == address);
+        here.map(|(_, name)| name.as_str())
+    }
+
     /// The nearest label at or before the address that is not to be skipped.
     pub fn label(&self, address: u64, skip: impl Fn(&str) -> bool) -> Option<&str> {
         let end = self.labels.partition_point(|(start, _)| *start <= address);

@@ -55,7 +55,7 @@ pub(crate) fn call<T>(what: &str, result: Result<T, Error>) -> Outcome<T> {
 pub(crate) const BLOCK_BITS: u32 = 21;
 
 /// Label of a thread's report to the main thread.
-const REPORT: u32 = 0x7e57;
+pub(crate) const REPORT: u32 = 0x7e57;
 /// Words of a report.
 pub(crate) const REPORT_WORDS: usize = 4;
 
@@ -233,7 +233,7 @@ impl World {
     }
 
     /// What a space that touched `address` gets: the same page of this space.
-    fn item(&self, address: u64) -> Option<MapItem> {
+    pub(crate) fn item(&self, address: u64) -> Option<MapItem> {
         let program = Range { base: PROGRAM_BASE, size: UTCB_BASE - PROGRAM_BASE };
         if !program.contains(address) && !self.frames.contains(address) {
             return None;

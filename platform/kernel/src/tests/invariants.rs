@@ -53,6 +53,11 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
             k.cold[t].cancellers.is_empty() == (thread.hold & hold::CANCELLED == 0),
             "slot {t}: cancellers, and does not know, or the other way round"
         );
+        let timed = thread.state == State::Receiving && thread.hold & hold::TIMED != 0;
+        ensure!(
+            !timed || thread.open_to.is_nil() && thread.op.kind == Kind::Ipc,
+            "slot {t}: the fast paths could take it, in spite of its deadline"
+        );
         timer(k, t as u32)?;
     }
     for (cluster, peer) in k.peers.iter().enumerate() {

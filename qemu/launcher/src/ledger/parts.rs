@@ -100,6 +100,10 @@ const LABELS: [(&str, &str); 9] = [
 
 /// How labels in assembly begin that name a part.
 pub const PREFIX: &str = "part_";
+/// Whether a label in assembly names a branch, not a part.
+fn names_branch(label: &str) -> bool {
+    label.contains("_check_") || label.contains("_case_")
+}
 /// Instructions of user programs.
 pub const USER: &str = "user";
 /// What no rule knows.
@@ -135,10 +139,7 @@ impl Parts {
             }
         }
         // Not a function of ours: the library's, or a label.
-        match (
-            frames.last(),
-            kernel.label(address, |name| !name.starts_with(PREFIX) && name.contains("_check_")),
-        ) {
+        match (frames.last(), kernel.label(address, |name| !name.starts_with(PREFIX) && names_branch(name))) {
             (Some(outermost), _) => {
                 let part = by_label(&outermost.function).unwrap_or(OTHER);
                 (part.to_owned(), outermost.function.clone())

@@ -10,6 +10,8 @@ mod harness;
 mod hostile;
 mod kernel;
 mod kernel_test;
+mod patch;
+mod removal;
 
 use std::process::ExitCode;
 
@@ -24,10 +26,16 @@ fn main() -> ExitCode {
         eprintln!("skerry: error: {error}");
         return ExitCode::FAILURE;
     }
-    let trials =
-        [boots::trials(), bench::trials(), hostile::trials(), kernel::trials(), kernel_test::trials()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let trials = [
+        boots::trials(),
+        bench::trials(),
+        hostile::trials(),
+        kernel::trials(),
+        kernel_test::trials(),
+        removal::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -3,6 +3,8 @@
 //! While a thread runs in user mode SP_EL1 points to its [`Context`], so an exception saves the registers without
 //! looking anything up; then SP_EL1 becomes the CPU's kernel stack (first word behind TPIDR_EL1). An exception
 //! *in* the kernel is always a bug: it goes to an emergency stack (second word), since the first one may be the problem.
+//!
+//! Conditional branches have labels as in [`super::ipc_fast`].
 #![expect(unsafe_code, reason = "assembly")]
 
 use super::dispatch::class;
@@ -107,10 +109,13 @@ exception_vectors:
     mrs     x16, esr_el1
     mov     x17, #{svc}
     sub     x16, x16, x17           // the number of a system call, or something large
+entry_case_ipc:
     cbz     x16, ipc_fast
     cmp     x16, #{unmap_call}
+entry_case_unmap:
     b.eq    unmap_fast
     cmp     x16, #{null}
+entry_case_null:
     b.ne    user_call
     ldp     x16, x17, [sp, #16 * 8]
     mov     x0, #0
@@ -131,8 +136,10 @@ unmap_fast:
 part_entry_2:
     mrs     x14, tpidr_el1
     cmp     x0, #{one_fpage}
+unmap_check_one:
     b.ne    user_sync
     ldr     x15, [x14, #{thread_count}]
+unmap_check_alone:
     cbz     x15, user_sync
     stp     x0, x1, [sp, #16 * 0]
     stp     x19, x30, [sp, #8 * 19]             // where x19 belongs; the place of x20 is free so far
@@ -145,6 +152,7 @@ part_entry_2:
 part_exit_3:
     mov     sp, x19
     ldp     x19, x30, [sp, #8 * 19]
+unmap_check_done:
     cbz     x0, 1f
     mov     x1, x0
 part_scrub_2:
@@ -186,9 +194,11 @@ ipc_general_saved:
     // preserve is in its registers still.
 user_call:
 part_entry_4:
+call_case_abort:
     tbnz    x16, #{abort_bit}, user_sync        // an abort: not a number at all
     cmp     x16, #{last_call}
     ccmp    x16, #{no_call}, #4, ls
+call_check_number:
     b.eq    user_sync
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
@@ -217,6 +227,7 @@ part_entry_4:
     mov     w0, w16
     bl      {call}
 part_exit_5:
+call_check_caller:
     cbnz    x0, resume_thread
     mov     sp, x19
     ldr     x19, [sp, #8 * 19]
@@ -235,8 +246,10 @@ part_entry_5:
     mrs     x1, far_el1
     lsr     x2, x0, #26
     cmp     x2, #{data_abort}
+sync_case_data:
     b.eq    fault_fast
     cmp     x2, #{instruction_abort}
+sync_case_fetch:
     b.eq    fault_fast
     bl      {sync}
     b       resume_thread
@@ -285,6 +298,8 @@ resume_thread:
     ldp     x28, x29, [sp, #16 * 14]
     ldp     x0, x1, [sp, #16 * 0]
     eret
+    .global exception_vectors_end
+exception_vectors_end:
     .popsection
     "#,
     sync = sym super::dispatch::user_sync,

@@ -1,7 +1,9 @@
 //! The fast paths of a cluster with one CPU, in assembly: messages, page faults and their answers.
 //!
 //! They do what [`skerry_kernel::kernel::Kernel`]'s `fast_ipc`, `fast_fault` and `fast_answer` do, which say why each check is
-//! there. Each check is a branch with a label `…_check_…`, so that a test can take one out and see the hostile case succeed.
+//! there. Each check is a conditional branch with a label `…_check_…`, or a comparison in front of one: a test takes them out of the
+//! shipped image one at a time and sees hostile cases succeed (docs/testing.md). Branches that only choose between cases have
+//! labels `…_case_…`; the test insists that each branch has the one or the other.
 //! Until the last check nothing is changed, and what is not the simple case goes to the general code as if the fast path did
 //! not exist. Clusters of several CPUs need the lock: there `thread_count` is 0, and the Rust versions run.
 //!
@@ -47,7 +49,7 @@ const _: () = assert!(offset_of!(PerCpu, ttbr0) == offset_of!(PerCpu, loaded) + 
 global_asm!(
     r#"
     // Space, thread registers and floating-point trap of another thread; x14 = this CPU.
-    .macro  switch_thread, from, to, from_id, to_id
+    .macro  switch_thread, path, from, to, from_id, to_id
 part_switch_9\@:
     mrs     x15, tpidr_el0
     str     x15, [\from, #{tls}]
@@ -60,6 +62,7 @@ part_switch_9\@:
     ldr     x15, [x14, #{fp_owner}]
     cmp     x15, \from_id
     ccmp    x15, \to_id, #4, ne
+\path\()_check_fp:
     b.ne    99f
     // The unit holds the registers of one of the two: trap unless they are the other's.
     cmp     x15, \to_id
@@ -145,6 +148,7 @@ ipc_check_standing:
 part_message_check_1:
     and     x27, x2, #0xfff                     // x27 = words, bit 6: more than registers hold
     cmp     x27, #{register_words}
+ipc_check_registers:
     b.hi    9f
 1:  asr     x28, x2, #48
     cmn     x28, #1
@@ -153,22 +157,28 @@ ipc_check_label:
 
     // We wait for the answer, or for anybody, without a deadline and without a window.
 part_own_wait_1:
+ipc_check_timeout:
     cmn     x12, #1
+ipc_check_window:
     ccmp    x13, #0, #0, eq
 ipc_check_wait:
     b.ne    ipc_general
     cmp     x0, x1
+ipc_check_call:
     b.ne    3f
     ldr     x28, [x19, #{space_id}]             // x28 = who may answer
 
     // We may send to it: same domain, our pager, a granted partner.
 part_permission_1:
     cmp     x21, x25
+ipc_check_domain:
     b.ne    4f
 
     // Nothing can go wrong from here on.
 part_bookkeeping_1:
-2:  tbnz    x27, #6, 5f
+2:
+ipc_case_many:
+    tbnz    x27, #6, 5f
 6:  ldr     x15, [x14, #{block}]
     ldr     x16, [x15, #{ipcs}]
     add     x16, x16, #1
@@ -185,7 +195,7 @@ part_bookkeeping_1:
     strb    w15, [x19, #{state}]
     str     w17, [x26, #{current}]
 
-    switch_thread sp, x19, x24, x20
+    switch_thread ipc, sp, x19, x24, x20
 part_exit_1:
     mrs     x15, sp_el0
     mrs     x16, elr_el1
@@ -200,9 +210,12 @@ part_exit_1:
     // A reply: then we wait for anybody, and nobody may wait for us already.
 part_own_wait_2:
 3:  cmn     x1, #1
+ipc_check_from:
     b.ne    ipc_general
     ldp     x15, x16, [sp, #{senders}]
+ipc_check_queue:
     cmn     w15, #1
+ipc_check_notified:
     ccmp    x16, #0, #0, eq
 ipc_check_senders:
     b.ne    ipc_general
@@ -243,6 +256,7 @@ part_message_1:
     add     x15, x15, #{mr9}
     add     x16, x16, #{mr9}
     subs    x27, x27, #8
+ipc_case_few:
     b.lo    52f
 51: ldp     x11, x18, [x15], #16
     ldp     x21, x22, [x15], #16
@@ -253,13 +267,16 @@ part_message_1:
     stp     x23, x29, [x16], #16
     stp     x30, x12, [x16], #16
     subs    x27, x27, #8
+ipc_case_eight_more:
     b.hs    51b
     mov     x12, #-1                            // the receive timeout that it was
 52: adds    x27, x27, #8
+ipc_case_all:
     b.eq    6b
 53: ldr     x11, [x15], #8
     str     x11, [x16], #8
     subs    x27, x27, #1
+ipc_case_one_more:
     b.ne    53b
     b       6b
 
@@ -288,6 +305,7 @@ part_message_check_9:
     and     x27, x2, #0xfff
     mov     x18, x4                             // x18 = where it appears
     cmp     x27, #{one_item}
+answer_check_plain:
     b.ne    12f
 11: asr     x28, x2, #48
     cmn     x28, #1
@@ -295,11 +313,16 @@ answer_check_label:
     b.eq    ipc_general
     // and wait for anybody, without a deadline and without a window, with nobody waiting.
     and     x15, x1, x12
+answer_check_never:
     cmn     x15, #1
+answer_check_window:
     ccmp    x13, #0, #0, eq
+answer_check_wait:
     b.ne    ipc_general
     ldp     x15, x16, [sp, #{senders}]
+answer_check_queue:
     cmn     w15, #1
+answer_check_notified:
     ccmp    x16, #0, #0, eq
 answer_check_senders:
     b.ne    ipc_general
@@ -323,12 +346,11 @@ part_map_9:
     bl      {map_one}
     mov     sp, x27
     mov     x14, x28
-    cbnz    w0, 10f
-    mov     x0, x20
-    b       ipc_general_saved
+answer_check_mapped:
+    cbz     w0, 10f
 
 part_bookkeeping_9:
-10: mov     x15, #-1                            // never, anybody
+    mov     x15, #-1                            // never, anybody
     mov     w16, #{receiving}
     stp     x20, x15, [sp, #{op_dest}]
     stp     x15, xzr, [sp, #{op_receive_timeout}]
@@ -341,13 +363,16 @@ part_bookkeeping_9:
     strb    w16, [x19, #{state}]
     str     xzr, [x19, #{reply_space}]
     str     w17, [x26, #{current}]
-    switch_thread sp, x19, x24, x20
+    switch_thread answer, sp, x19, x24, x20
 part_exit_7:
     mrs     x15, sp_el0
     mrs     x16, elr_el1
     stp     x15, x16, [sp, #8 * 31]
     mov     x0, x19
     b       resume_thread
+    // Not the simple case, and nothing was done.
+10: mov     x0, x20
+    b       ipc_general_saved
 
     // One guarded item: x5 = an aligned word of ours, x6 = the value it must have. We run with our own tables in TTBR0, and a load
     // for unprivileged programs reads what we could read. The translation comes first: what would fault is for the general
@@ -382,6 +407,7 @@ part_decode_9:
     // No translation, at an address that can have one. With one CPU nobody can have mapped it meanwhile.
     ubfx    w3, w0, #2, #4
     cmp     w3, #1
+fault_check_translation:
     b.ne    fault_general
     lsr     x3, x1, #{user_bits}
 fault_check_address:
@@ -396,6 +422,7 @@ part_lookup_9:
     ldr     x20, [x19, #{pager}]
     and     x18, x20, #0xffff
     cmp     x18, x16
+fault_check_slot:
     b.hs    fault_general
     add     x21, x15, x18, lsl #{tcb_shift}
     ldr     x22, [x21, #{id}]
@@ -456,7 +483,7 @@ part_bookkeeping_8:
     stp     xzr, xzr, [x21, #{open_to}]
     strb    w15, [x21, #{state}]
     str     w18, [x26, #{current}]
-    switch_thread x19, x21, x24, x20
+    switch_thread fault, x19, x21, x24, x20
 
 part_message_8:
     ldr     x5, [x19, #{pc}]
@@ -475,6 +502,8 @@ part_message_8:
 fault_general:
     bl      {abort}
     b       resume_thread
+    .global ipc_fast_end
+ipc_fast_end:
     .ltorg
     .popsection
     "#,
