@@ -17,7 +17,7 @@ mod guest {
     use core::fmt::{self, Write};
     use core::panic::PanicInfo;
 
-    use kernel_bench::CASES;
+    use kernel_bench::{CASES, SHARED_CASES};
     use skerry_abi::syscall::exit;
     use skerry_rt::record::{self, Kind};
     use skerry_rt::uart::Uart;
@@ -45,13 +45,14 @@ mod guest {
         }
     }
 
-    /// Runs the cases that `wanted` names, or all.
+    /// Runs the cases that `wanted` names, or all for clusters of one CPU.
     fn run_all(uart: &mut Uart, wanted: &str) -> Result<(), (&'static str, Trouble)> {
         let mut world = World::new(start::boot_info(), 0).map_err(|trouble| ("start", trouble))?;
         let empty = cases::empty(&mut world).map_err(|trouble| ("empty", trouble))?;
         let overhead = middle(&empty);
-        let is_wanted = |name| wanted.is_empty() || wanted.split_ascii_whitespace().any(|word| word == name);
-        for case in CASES.iter().filter(|case| is_wanted(case.name)) {
+        let is_named = |name| wanted.split_ascii_whitespace().any(|word| word == name);
+        let cases = CASES.iter().filter(|case| wanted.is_empty() || is_named(case.name));
+        for case in cases.chain(SHARED_CASES.iter().filter(|case| is_named(case.name))) {
             let samples = |world: &mut World, name| {
                 let samples = cases::run(world, name).unwrap_or(Ok([0; _]));
                 samples

@@ -17,6 +17,7 @@ use crate::provenance::Provenance;
 use crate::qemu::{Boot, Pace};
 use crate::record::{self, Record, Series};
 use crate::session::Session;
+use crate::size;
 use crate::supervisor::{Finished, Observer, supervise};
 use crate::table;
 
@@ -37,14 +38,16 @@ pub struct Suite {
     pub program: Program,
     /// Programs besides it and the kernel that the paths go through.
     pub servers: &'static [Program],
-    /// Where the ledger is committed, below the workspace.
-    pub ledger: &'static str,
+    /// Where the ledger is committed, below the workspace, if it is.
+    pub ledger: Option<&'static str>,
+    /// How its machine differs from the default one.
+    machine: Overrides,
     /// What the guest's command line says besides the cases.
     options: &'static [&'static str],
 }
 
 /// The benchmarks there are.
-pub static SUITES: [Suite; 2] = [
+pub static SUITES: [Suite; 3] = [
     Suite {
         name: "kernel",
         about: "instructions of the kernel's paths (IPC, fault, unmap, threads) against what they may take",
@@ -55,7 +58,20 @@ pub static SUITES: [Suite; 2] = [
                  docs/performance-method.md.",
         program: KERNEL_BENCH,
         servers: &[],
-        ledger: "docs/kernel-ledger.md",
+        ledger: Some("docs/kernel-ledger.md"),
+        machine: Overrides { nodes: None, cpus: None, mem: None },
+        options: &["clusters=per-node", "root=kernel-bench"],
+    },
+    Suite {
+        name: "smp",
+        about: "instructions of the kernel's paths in a cluster of four CPUs, under its lock",
+        cases: &kernel_bench::SHARED_CASES,
+        others: [("sel4", "seL4 SMP"), ("sketch", "sketch")],
+        legend: "seL4 SMP: seL4 16 with several cores, same emulator and method; unmap on 2 and 4 cores. See docs/performance-method.md.",
+        program: KERNEL_BENCH,
+        servers: &[],
+        ledger: None,
+        machine: Overrides { nodes: Some(1), cpus: Some(4), mem: None },
         options: &["clusters=per-node", "root=kernel-bench"],
     },
     Suite {
@@ -67,7 +83,8 @@ pub static SUITES: [Suite; 2] = [
                  See docs/performance-method.md.",
         program: PAGER_BENCH,
         servers: &[APP_PAGER],
-        ledger: "docs/pager-ledger.md",
+        ledger: Some("docs/pager-ledger.md"),
+        machine: Overrides { nodes: None, cpus: None, mem: None },
         options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
     },
 ];
@@ -86,8 +103,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// The benchmark of this name, with the named cases, or with all if none is named. The machine is the default one: two nodes of
-    /// one CPU.
+    /// The benchmark of this name, with the named cases, or with all if none is named. The machine is the default one, two nodes of
+    /// one CPU, unless the benchmark is about another.
     ///
     /// # Errors
     /// [`Error::Usage`] for a benchmark or a case that does not exist.
@@ -105,9 +122,13 @@ impl Bench {
                 ))
             })
         };
-        let machine =
-            Machine::load(&crate::session::machines()?, crate::machine::DEFAULT, Overrides::default())?;
-        Ok(Self { suite, machine, cases: cases.iter().map(case).collect::<Result<_>>()?, silence })
+        let machine = Machine::load(&crate::session::machines()?, crate::machine::DEFAULT, suite.machine)?;
+        let mut cases: Vec<_> = cases.iter().map(case).collect::<Result<_>>()?;
+        if cases.is_empty() && suite.program == KERNEL_BENCH {
+            // The program has the cases of two benchmarks.
+            cases.extend(suite.cases.iter().map(|case| case.name));
+        }
+        Ok(Self { suite, machine, cases, silence })
     }
 
     /// The guest's command line.
@@ -168,11 +189,13 @@ impl Bench {
         let overhead = series.iter().find_map(|s| s.measurement.parameters.get("overhead")?.as_u64());
         format!(
             "instructions, exact: {SAMPLES} samples after {WARM_UP} of warm-up, {} of the empty measurement subtracted; \
-             deterministic (-icount shift=0,sleep=off, PMCCNTR_EL0), {} ({}), a cluster per node, no time slice ends meanwhile; \
+             deterministic (-icount shift=0,sleep=off, PMCCNTR_EL0), {} (nodes: {}, CPUs: {}, {}), a cluster per node, no time slice ends meanwhile; \
              QEMU {qemu}, {guest_compiler}, revision {}{}",
             overhead.unwrap_or(0),
             self.machine.name,
-            self.machine.description,
+            self.machine.nodes.len(),
+            self.machine.cpus(),
+            size::format(self.machine.mem()),
             revision.get(..12).unwrap_or(revision),
             if *dirty { "+" } else { "" },
         )

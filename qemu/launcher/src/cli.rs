@@ -34,7 +34,7 @@ pub struct Cli {
 pub enum Command {
     /// Boot one machine and run one application on it
     Run(Box<RunArgs>),
-    /// Measure against bars: `bench kernel` and `bench pager` count the instructions of their paths
+    /// Measure against bars: `bench kernel`, `bench smp` and `bench pager` count the instructions of their paths
     ///
     /// Without a name: lists the benchmarks and their cases.
     Bench(BenchArgs),

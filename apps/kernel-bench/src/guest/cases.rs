@@ -41,6 +41,15 @@ pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Troub
         "thread.create-start.new-utcb-page" => create_start(world, 4),
         "thread.migrate.cluster" => migrate(world, 1),
         "thread.migrate.cluster.new-utcb-page" => migrate(world, 4),
+        "syscall.null.smp" => alone(world, Loop::Null),
+        "ipc.roundtrip.smp" => to_pager(world, EIGHT),
+        "ipc.roundtrip.mr60.smp" => to_pager(world, SIXTY),
+        "ipc.roundtrip.cross-cpu" => cross_cpu(world),
+        "fault.roundtrip.smp" => fault(world, world.frames.pages.base),
+        "unmap.page.smp" => unmap_running(world, 0),
+        "unmap.page.smp.cpus-2" => unmap_running(world, 1),
+        "unmap.page.smp.cpus-4" => unmap_running(world, 3),
+        "thread.create-start.smp" => create_start(world, 1),
         "page.copy" => alone(world, Loop::Copy),
         "page.zero" => alone(world, Loop::Zero),
         _ => return None,
@@ -104,6 +113,16 @@ fn cross_cluster(world: &mut World) -> Result<Samples, Trouble> {
     call(world, &mut client, server, EIGHT)
 }
 
+/// The server is on another CPU of the cluster, which sleeps but for this.
+fn cross_cpu(world: &mut World) -> Result<Samples, Trouble> {
+    let cpu = world.other_cpus().next().ok_or(Trouble::FewCpus)?;
+    let (mut client, mut space) = (world.space()?, world.space()?);
+    let server = world.serve_on(cpu, &mut space, Loop::Server, Params::default())?;
+    settle();
+    sys::grant_partner(client.id, server).map_err(failed("granting a partner"))?;
+    call(world, &mut client, server, EIGHT)
+}
+
 /// The listener is in another space and more urgent: it has taken each notification before the notifier goes on.
 fn notify(world: &mut World) -> Result<Samples, Trouble> {
     let (mut notifier, mut space) = (world.space()?, world.space()?);
@@ -147,6 +166,28 @@ fn unmap(world: &mut World, sharers: usize, status: u64) -> Result<Samples, Trou
     }
     let params = Params { dest: fpage(frames, Rights::RWX), tag: status, count: RUN, ..Params::default() };
     world.run("unmapping", &mut pager, Loop::Unmap, params)?;
+    Ok(shared::samples())
+}
+
+/// One other space maps the page, and has a thread that runs on each of so many other CPUs: in user mode, where it waits for an
+/// interrupt, since it would be counted if it did anything.
+fn unmap_running(world: &mut World, cpus: usize) -> Result<Samples, Trouble> {
+    let (mut pager, mut client) = (world.space()?, world.space()?);
+    let frames = world.frames.pages.base;
+    world.touch(&mut pager, frames, RUN, PAGE)?;
+    share(world, &mut pager, &mut client, frames)?;
+    let (mut resting, mut others) = ([ThreadId::NIL; 3], world.other_cpus());
+    for thread in &mut resting[..cpus] {
+        let cpu = others.next().ok_or(Trouble::FewCpus)?;
+        *thread = world.serve_on(cpu, &mut client, Loop::Rest, Params::default())?;
+    }
+    settle();
+    let params = Params { dest: fpage(frames, Rights::RWX), tag: WRITTEN, count: RUN, ..Params::default() };
+    world.run("unmapping", &mut pager, Loop::Unmap, params)?;
+    for thread in resting.into_iter().filter(|thread| !thread.is_nil()) {
+        sys::thread_delete(thread).map_err(failed("deleting a thread that rests"))?;
+    }
+    settle();
     Ok(shared::samples())
 }
 

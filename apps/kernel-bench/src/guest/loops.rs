@@ -24,7 +24,7 @@ global_asm!(
     .pushsection .text.bench, "ax"
     .balign 4096
     .global bench_empty, bench_null, bench_notify, bench_listener, bench_touch, bench_client, bench_server, bench_faulter, bench_pager
-    .global bench_migrate, bench_migrant, bench_unmap, bench_create, bench_newborn, bench_copy, bench_zero
+    .global bench_migrate, bench_migrant, bench_unmap, bench_create, bench_newborn, bench_copy, bench_zero, bench_rest
 
     // x19, x20: the counter before and after; x22: wrong answers; x25: next sample; x24: samples to come
     .macro  load_params
@@ -174,6 +174,11 @@ bench_server:
     mov     x13, xzr
     svc     #{ipc}
     b       1b
+
+    // Runs, in user mode, and does nothing.
+bench_rest:
+    wfi
+    b       bench_rest
 
     // Writes to a page, and on to the next one.
 bench_faulter:
@@ -456,6 +461,8 @@ loops! {
     Faulter = bench_faulter;
     /// Answers faults.
     Pager = bench_pager;
+    /// Runs without doing anything.
+    Rest = bench_rest;
     /// Is moved to another cluster.
     Migrant = bench_migrant;
     /// Unmaps pages.

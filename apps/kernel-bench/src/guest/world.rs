@@ -8,7 +8,7 @@ use skerry_abi::id::domain;
 use skerry_abi::layout::{PROGRAM_BASE, UTCB_BASE};
 use skerry_abi::message::kernel_label;
 use skerry_abi::{CpuId, Error, Fpage, MapItem, Rights, SpaceId, ThreadId, Timeout};
-use skerry_rt::{Message, ipc, sys, utcb};
+use skerry_rt::{Message, ipc, start, sys, utcb};
 
 use super::loops::{DONE, Loop};
 use super::shared::{self, Params};
@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     NoRoom,
     /// There is only one cluster.
     Alone,
+    /// The cluster has too few CPUs.
+    FewCpus,
 }
 
 impl fmt::Display for Trouble {
@@ -44,6 +46,7 @@ impl fmt::Display for Trouble {
                 write!(f, "unexpected message {label:#x} of {from:?}: {words:x?}")
             }
             Self::NoRoom => f.write_str("no 8 MiB of contiguous free memory on the cluster's node"),
+            Self::FewCpus => f.write_str("the case needs a cluster of several CPUs: see bench smp"),
             Self::Alone => f.write_str("the case needs two clusters: boot a machine with two nodes"),
         }
     }
@@ -145,10 +148,19 @@ impl World {
     }
 
     fn create(&mut self, space: &mut Space, pager: ThreadId, priority: u8) -> Result<ThreadId, Trouble> {
+        self.create_on(self.cpu, space, pager, priority)
+    }
+
+    fn create_on(
+        &mut self,
+        cpu: CpuId,
+        space: &mut Space,
+        pager: ThreadId,
+        priority: u8,
+    ) -> Result<ThreadId, Trouble> {
         let slot = space.slots;
         space.slots += 1;
-        sys::thread_create(space.id, self.cpu, pager, self.me, slot, priority)
-            .map_err(failed("creating a thread"))
+        sys::thread_create(space.id, cpu, pager, self.me, slot, priority).map_err(failed("creating a thread"))
     }
 
     fn start(&mut self, thread: ThreadId, what: Loop, params: Params) -> Result<(), Trouble> {
@@ -209,6 +221,15 @@ impl World {
         }
     }
 
+    /// The other CPUs of this cluster.
+    pub(crate) fn other_cpus(&self) -> impl Iterator<Item = CpuId> + use<> {
+        let me = self.cpu;
+        let boot = start::boot_info();
+        let cluster = boot.cpus().get(usize::from(me)).map(|cpu| cpu.cluster);
+        let of_cluster = (0..).zip(boot.cpus()).filter(move |(_, cpu)| Some(cpu.cluster) == cluster);
+        of_cluster.map(|(cpu, _)| cpu).filter(move |&cpu| cpu != me)
+    }
+
     /// Starts a loop that waits for messages.
     pub(crate) fn serve(
         &mut self,
@@ -216,7 +237,18 @@ impl World {
         what: Loop,
         params: Params,
     ) -> Result<ThreadId, Trouble> {
-        let thread = self.create(space, self.me, SERVER_PRIORITY)?;
+        self.serve_on(self.cpu, space, what, params)
+    }
+
+    /// The same on another CPU.
+    pub(crate) fn serve_on(
+        &mut self,
+        cpu: CpuId,
+        space: &mut Space,
+        what: Loop,
+        params: Params,
+    ) -> Result<ThreadId, Trouble> {
+        let thread = self.create_on(cpu, space, self.me, SERVER_PRIORITY)?;
         self.start(thread, what, params)?;
         Ok(thread)
     }

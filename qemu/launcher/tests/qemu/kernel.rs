@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("kernel::every-case-is-measured", || every_case("kernel")),
         trial("kernel::bars", || bars("kernel")),
+        trial("smp::every-case-is-measured", || every_case("smp")),
         trial("pager::every-case-is-measured", || every_case("pager")),
         trial("pager::bars", || bars("pager")),
         trial("kernel::ledger", || ledger("kernel")),
@@ -65,7 +66,7 @@ fn bars(suite: &str) -> Outcome {
 fn ledger(suite: &str) -> Outcome {
     let session = session()?;
     let ledger = Ledger::make(session, &Bench::new(suite, &[], SILENCE)?, &Quiet)?;
-    let file = ledger.suite.ledger;
+    let file = ledger.suite.ledger.ok_or("no ledger is committed")?;
     let path = skerry::session::workspace()?.join(file);
     let committed = std::fs::read_to_string(&path)?;
     if !committed.contains(&format!("Compiler of the guest: {}\n", ledger.compiler)) {
