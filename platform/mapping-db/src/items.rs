@@ -1,9 +1,8 @@
-//! Several fpages at once, all or nothing; and grants.
+//! Several fpages at once, all or nothing.
 //!
-//! Nothing is ever half done: a first pass over all fpages finds every conflict and adds up what they take, a second pass does
-//! it and cannot fail. (Rejected: doing and undoing. Undo needs a journal, and would have to restore rights.) So that
-//! what the first pass saw is what the second one finds, no item may touch another.
-
+//! Nothing is ever half done: a first pass over all fpages finds every conflict and adds up what they take, a second pass
+//! ([`crate::commit`]) does it and cannot fail. (Rejected: doing and undoing. Undo needs a journal, and would have to restore rights.) So
+//! that what the first pass saw is what the second one finds, no item may touch another.
 //!
 //! Both passes are done in steps. From the first on the database is held ([`crate::held`]), so nobody sees anything between the passes.
 
@@ -11,14 +10,13 @@ use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Error, Fpage, Rights, layout};
 use skerry_checks::{Check, passes};
 
-use crate::apply::Op;
-use crate::arena::{NIL, Need, Quota, Slot};
-use crate::budget::{Budget, CREATE, SCAN, TABLE};
-use crate::descriptor::{Attr, Entry};
+use crate::arena::Need;
+use crate::budget::Budget;
+use crate::commit::Part;
+use crate::descriptor::Attr;
 use crate::held::Held;
-use crate::map::{Mapped, Next, Plan, Request, Step, Target, reserve_of};
-use crate::walk::PAGE_BITS;
-use crate::{MappingDb, Status, Tlb};
+use crate::map::{Mapped, Next, Plan, Request};
+use crate::{MappingDb, Tlb};
 
 /// What a message can carry: an item has two words at least.
 pub const MAX_ITEMS: usize = MAX_WORDS / 2;
@@ -57,7 +55,7 @@ pub enum Outcome {
 
 /// What is next.
 #[derive(Clone, Copy)]
-enum Stage {
+pub(crate) enum Stage {
     /// Does this item touch one of those behind it?
     Apart(usize),
     /// Add up what the item needs, from an offset on; whether there was anything in front of that.
@@ -70,32 +68,17 @@ enum Stage {
     Commit(usize, u64, Part),
 }
 
-/// What is left of a step that takes long.
-#[derive(Clone, Copy)]
-enum Part {
-    /// All of it.
-    All,
-    /// To give a mapping that is there rights, from this offset of it on.
-    Widen(u64),
-    /// To take from the mappings below the rights that are not granted.
-    Restrict,
-    /// To move the mapping, when those below did this.
-    Move(Rights),
-    /// To set aside so many tables for this node.
-    Reserve(u32, u32),
-}
-
 /// The items that are on their way.
 pub(crate) struct Items {
     from: u16,
     to: u16,
     list: [Transfer; MAX_ITEMS],
-    count: usize,
-    stage: Stage,
+    pub(crate) count: usize,
+    pub(crate) stage: Stage,
     plan: Plan,
     reclaimed: bool,
     /// Tables that the plan needs and that were not taken yet.
-    reserved: u32,
+    pub(crate) reserved: u32,
 }
 
 impl Items {
@@ -302,149 +285,7 @@ impl MappingDb<'_> {
         Ok(true)
     }
 
-    /// Does what was planned and admitted. `Ok(true)`: that was all.
-    fn commit_step(
-        &mut self,
-        tlb: &mut impl Tlb,
-        item: usize,
-        at: u64,
-        part: Part,
-        budget: &mut Budget,
-    ) -> Result<bool, Error> {
-        let free = self.tables.free();
-        self.tables.reserved = 0;
-        let (mut made, mut status) = (false, Status::default());
-        let done = self.commit(tlb, (item, at, part), budget, &mut made, &mut status);
-        if status.touched != 0 {
-            tlb.sync();
-        }
-        if made {
-            tlb.publish();
-        }
-        if done == Ok(false) {
-            let work = &mut self.progress.items;
-            work.reserved = work.reserved.saturating_sub(free.saturating_sub(self.tables.free()));
-            self.tables.reserved = work.reserved;
-        }
-        done
-    }
-
-    fn commit(
-        &mut self,
-        tlb: &mut impl Tlb,
-        (mut item, mut at, mut part): (usize, u64, Part),
-        budget: &mut Budget,
-        made: &mut bool,
-        status: &mut Status,
-    ) -> Result<bool, Error> {
-        while item < self.progress.items.count {
-            let request = self.request(item)?;
-            loop {
-                let pause = |db: &mut Self, at, part| {
-                    db.progress.items.stage = Stage::Commit(item, at, part);
-                    Ok(false)
-                };
-                if let Part::Reserve(node, mut left) = part {
-                    if !self.reserve(request.to, node, &mut left, budget)? {
-                        return pause(self, at, Part::Reserve(node, left));
-                    }
-                    part = Part::All;
-                }
-                let step = match self.next_step(&request, at, budget)? {
-                    Next::Step(step) => step,
-                    Next::End => break,
-                    Next::Pause(at) => return pause(self, at, part),
-                };
-                let next = step.at + (1 << step.bits);
-                match self.fulfil(tlb, &request, &step, part, budget, status)? {
-                    None => {
-                        (*made, part) = (true, Part::All);
-                    }
-                    Some(Part::Reserve(node, left)) => {
-                        (*made, part) = (true, Part::Reserve(node, left));
-                    }
-                    Some(part) => return pause(self, step.at, part),
-                }
-                at = next;
-            }
-            (item, at, part) = (item + 1, 0, Part::All);
-        }
-        Ok(true)
-    }
-
-    /// Does a step, or as much of it as the budget allows: then what is left of it.
-    fn fulfil(
-        &mut self,
-        tlb: &mut impl Tlb,
-        request: &Request,
-        step: &Step,
-        mut part: Part,
-        budget: &mut Budget,
-        status: &mut Status,
-    ) -> Result<Option<Part>, Error> {
-        let dest = request.dest + step.at;
-        let slot = match step.target {
-            Target::Same(node) => {
-                let low = dest - self.nodes.get(node).va();
-                let from = if let Part::Widen(from) = part { from } else { low };
-                let op = Op::Widen(Self::limit(request, &step.source));
-                let done = self.apply(tlb, node, from..low + (1 << step.bits), op, status, budget);
-                return Ok(done.err().map(Part::Widen));
-            }
-            Target::Free(slot) => slot,
-            Target::EmptyTable(slot) => slot,
-        };
-        let withheld = step.source.entry.rights().without(request.rights);
-        if request.grant && !withheld.is_empty() && !matches!(part, Part::Move(_)) {
-            let Some(found) = self.withhold(tlb, request, step, withheld, part, budget) else {
-                return Ok(Some(Part::Restrict));
-            };
-            part = Part::Move(found);
-        }
-        let cost = if let Target::EmptyTable(_) = step.target { CREATE + SCAN } else { CREATE };
-        if !budget.take(cost + TABLE) {
-            return Ok(Some(part));
-        }
-        if let Target::EmptyTable(slot) = step.target {
-            self.drop_if_empty(tlb, request.to, slot, dest);
-            tlb.sync();
-        }
-        if request.grant {
-            let found = if let Part::Move(found) = part { found } else { Rights::NONE };
-            self.relocate(tlb, request, step, slot, found)?;
-            return Ok(None);
-        }
-        let node = self.create(request, step, slot)?;
-        Ok((step.bits != PAGE_BITS).then(|| Part::Reserve(node, reserve_of(step.bits))))
-    }
-
-    /// Takes from the mappings below one that is granted what is not granted. When that is done, what they did.
-    fn withhold(
-        &mut self,
-        tlb: &mut impl Tlb,
-        request: &Request,
-        step: &Step,
-        withheld: Rights,
-        part: Part,
-        budget: &mut Budget,
-    ) -> Option<Rights> {
-        let mut revocation = match part {
-            Part::Restrict => self.progress.revocation,
-            _ => {
-                let va = request.src.base() + step.at;
-                let range = va..va + (1 << step.bits);
-                self.revocation(&step.source, range, Op::Restrict(withheld), false).silent()
-            }
-        };
-        let done = self.revoke(tlb, &mut revocation, budget);
-        self.progress.revocation = revocation;
-        if revocation.found.touched != 0 {
-            tlb.sync();
-        }
-        done.then_some(revocation.found.seen)
-    }
-
-    fn request(&self, item: usize) -> Result<Request, Error> {
+    pub(crate) fn request(&self, item: usize) -> Result<Request, Error> {
         let Items { from, to, .. } = self.progress.items;
         let Transfer { src, dest, attr, grant } = self.progress.items.list[item];
         let end = dest.checked_add(src.size()).ok_or(Error::BadArgument)?;
@@ -470,43 +311,5 @@ impl MappingDb<'_> {
         let taken = Need { tables: plan.to.tables + tables, nodes: plan.to.nodes + nodes };
         self.spaces[usize::from(to)].admits(taken)?;
         self.spaces[usize::from(from)].admits(plan.from)
-    }
-
-    /// Moves a mapping to `slot` of the other space.
-    pub(crate) fn relocate(
-        &mut self,
-        tlb: &mut impl Tlb,
-        request: &Request,
-        step: &Step,
-        slot: Slot,
-        found: Rights,
-    ) -> Result<(), Error> {
-        let (node, bits, old) = (step.source.node, step.bits, step.source.slot);
-        let (va, dest) = (request.src.base() + step.at, request.dest + step.at);
-        self.tables.set_shadow(old.table, old.index, NIL);
-        let entry = self.tables.take(old);
-        tlb.invalidate(request.from, va, bits);
-        tlb.sync();
-        let seen = found | entry.usage();
-        let place = self.hang_tables(request.to, slot, bits, dest)?;
-        let moved = self.nodes.get_mut(node);
-        moved.relocate(request.to, dest);
-        if bits == PAGE_BITS {
-            moved.more = place.table;
-        }
-        // Those who gave it are told what happened before, by way of the new holder.
-        let rights = request.rights & entry.rights();
-        let attr = request.attr.max(entry.attr());
-        let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(seen);
-        self.tables.set_shadow(place.table, place.index, node);
-        self.tables.store(place, entry);
-        let moved = Quota { tables: reserve_of(bits), nodes: 1 };
-        let giver = self.account(request.from);
-        giver.used.tables -= moved.tables;
-        giver.used.nodes -= moved.nodes;
-        let taker = self.account(request.to);
-        taker.used.tables += moved.tables;
-        taker.used.nodes += moved.nodes;
-        Ok(())
     }
 }
