@@ -16,7 +16,7 @@ const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 19] = [
+pub const CASES: [Case; 23] = [
     case("syscall.null", [30, 0, 14], "the system call that does nothing")
         .between("bench_null_call", "bench_null_back"),
     case(
@@ -58,6 +58,14 @@ pub const CASES: [Case; 19] = [
         "the same, the frame being a piece of the pager's 2 MiB mapping",
     ),
     case(
+        "fault.roundtrip.64k",
+        [0, 0, 0],
+        "the same, and the pager answers with 64 KiB of its 2 MiB mapping, which become one mapping",
+    )
+    .between("bench_faulter_write", "bench_faulter_back"),
+    case("map.64k", [0, 0, 0], "call another space with an item of 64 KiB, which answers with nothing")
+        .between("bench_giver_call", "bench_giver_back"),
+    case(
         "unmap.page",
         [190, 488, 98],
         "unmap one 4 KiB page that one other space maps, has used, and ran on this CPU",
@@ -70,6 +78,13 @@ pub const CASES: [Case; 19] = [
         [60, 378, 35],
         "what each further mapping adds: (unmap.page.17 - unmap.page) / 16",
     ),
+    case(
+        "unmap.64k",
+        [0, 0, 0],
+        "unmap 64 KiB that one other space maps as one mapping, has written, and ran on this CPU",
+    )
+    .between("bench_unmap_call", "bench_unmap_back"),
+    case("unmap.64k.pages", [0, 0, 0], "the same, mapped there as sixteen pages"),
     case("unmap.nothing", [0, 0, 0], "unmap one 4 KiB page that nobody else maps"),
     case(
         "thread.create-start",

@@ -154,12 +154,20 @@ checks! {
     MapPinned,
     /// No mapping replaces another one.
     MapOccupied,
+    /// No mapping of 64 KiB replaces pages.
+    MapGroupOccupied,
     /// Straight path of single pages: no rights that the source lacks.
     FastMapRights,
     /// Straight path of single pages: not over the kernel's own pages.
     FastMapPinned,
     /// Straight path of single pages: nothing else is there.
     FastMapOccupied,
+    /// Straight path of 64 KiB: no rights that the source lacks.
+    FastGroupRights,
+    /// Straight path of 64 KiB: not over the kernel's own pages.
+    FastGroupPinned,
+    /// Straight path of 64 KiB: nothing else is there.
+    FastGroupOccupied,
 }
 
 /// Whether `allowed`; or true, in a test that has removed this check.

@@ -18,11 +18,12 @@ use crate::space::Space;
 use crate::syscall::status_word;
 use crate::thread::{Kind, Operation, State, Tcb};
 use core::ptr::null_mut;
+use skerry_abi::fpage::PAGE_BITS;
 use skerry_abi::item::Guard;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
 use skerry_abi::{Counter, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::Tlb;
+use skerry_mapping_db::{Tlb, pages};
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
 #[repr(C)]
@@ -160,7 +161,7 @@ impl<H: Hal> Kernel<'_, H> {
         Some((me, to))
     }
 
-    /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page to map, guarded or not, and an open receive.
+    /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page (or 64 KiB) to map, guarded or not, and an open receive.
     /// Returns the same as [`Kernel::fast_ipc`].
     pub fn fast_answer(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
@@ -195,11 +196,13 @@ impl<H: Hal> Kernel<'_, H> {
         if !(owed && urgent && fresh && alone) {
             return None;
         }
-        let page = Fpage::decode_page(page)?;
-        self.db.map_page(me.space, page, to.space, at)?;
+        let pages = match Fpage::decode_page(page) {
+            Some(page) => self.db.map_page(me.space, page, to.space, at).map(|()| 1)?,
+            None => self.db.map_group(me.space, Fpage::decode(page)?, to.space, at)?,
+        };
         self.hal.publish();
         // part: count
-        self.counters.count(Counter::Maps);
+        self.counters.add(Counter::Maps, pages.into());
         self.counters.count(Counter::Ipcs);
         // part: bookkeeping
         (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, to.id, ThreadId::ANY);
@@ -235,6 +238,30 @@ impl<H: Hal> Kernel<'_, H> {
         counters.add(Counter::Unmaps, status.touched.into());
         done.then(|| status_word(page, status))
     }
+
+    /// The same as [`Kernel::map_one`] for 64 KiB.
+    pub fn map_group(&mut self, from: u16, item: u64, to: u16, dest: u64) -> bool {
+        let mapped = Fpage::decode(item).and_then(|group| self.db.map_group(from, group, to, dest));
+        if let Some(pages) = mapped {
+            self.hal.publish();
+            self.counters.add(Counter::Maps, pages.into());
+            self.counters.count(Counter::Ipcs);
+        }
+        mapped.is_some()
+    }
+
+    /// The same as [`Kernel::fast_unmap`] for 64 KiB.
+    pub fn unmap_group(&mut self, space: u16, fpage: u64) -> Option<u64> {
+        let whole = |group: &Fpage| {
+            group.bits() == 16 && passes(Check::FastUnmapAll, group.rights().contains(Rights::R))
+        };
+        let group = Fpage::decode(fpage).filter(whole)?;
+        let counters = self.counters.here;
+        let mut tlb = OnlyTlb { hal: &mut self.hal, counters };
+        let status = self.db.unmap_group(&mut tlb, space, group.base())?;
+        counters.add(Counter::Unmaps, status.touched.into());
+        Some(status_word(group, status))
+    }
 }
 
 /// The TLB of the only CPU of a cluster.
@@ -248,9 +275,12 @@ impl<H: Hal> Tlb for OnlyTlb<'_, H> {
         self.hal.publish();
     }
     #[inline(always)]
-    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
-        self.counters.add(Counter::TlbLocal, 1);
-        self.hal.invalidate_page(Space::asid(space), va, false);
+    fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
+        let pages = u64::from(pages(bits));
+        self.counters.add(Counter::TlbLocal, pages);
+        for page in 0..pages {
+            self.hal.invalidate_page(Space::asid(space), va + (page << PAGE_BITS), false);
+        }
     }
     fn invalidate_space(&mut self, space: u16) {
         self.counters.add(Counter::TlbLocal, 1);

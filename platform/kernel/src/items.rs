@@ -102,16 +102,18 @@ impl<H: Hal> Kernel<'_, H> {
         let (from, to) = (items.from, items.to);
         let mut budget = self.budget;
         let (db, mut tlb) = self.db_and_tlb();
-        let (pages, outcome) = match items.list() {
+        let simple = match items.list() {
             [] => return Ok(Mapping::Done),
-            &[Transfer { src, dest, attr: Attr::Normal, grant: false }]
-                if db.map_page(from, src, to, dest).is_some() =>
-            {
+            &[Transfer { src, dest, attr: Attr::Normal, grant: false }] => db.map_simple(from, src, to, dest),
+            _ => None,
+        };
+        let (pages, outcome) = match simple {
+            Some(pages) => {
                 self.hal.publish();
-                self.counters.count(Counter::Maps);
-                (1, None)
+                self.counters.add(Counter::Maps, pages.into());
+                (pages, None)
             }
-            list => match db.plan_items(&mut tlb, from, to, list, &mut budget) {
+            None => match db.plan_items(&mut tlb, from, to, items.list(), &mut budget) {
                 Outcome::Planned => (0, Some(db.commit_items(&mut tlb, &mut budget))),
                 Outcome::Failed(error) => {
                     self.budget = budget;

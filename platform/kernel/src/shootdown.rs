@@ -9,7 +9,7 @@
 //!   interrupt: the entries of an ASID that is not in TTBR0 are never used.
 //!
 //! Beyond [`MANY_PAGES`] pages of one space in one operation, however many steps it takes, the whole ASID goes instead (once a step), and the CPUs that do not run the space
-//! leave its set.
+//! leave its set. A mapping of 64 KiB counts as its sixteen pages, which a TLB may hold one by one.
 //!
 //! All of this happens under the cluster lock, so there is one initiator at a time; how targets answer although they may be
 //! waiting for that very lock is told in `arch/aarch64/shootdown.rs`.
@@ -20,8 +20,9 @@ use crate::kernel::Kernel;
 use crate::runqueue::RunQueue;
 use crate::space::Space;
 use crate::thread::Tcb;
+use skerry_abi::fpage::PAGE_BITS;
 use skerry_abi::{Counter, CpuId};
-use skerry_mapping_db::{MappingDb, Tlb};
+use skerry_mapping_db::{MappingDb, Tlb, pages};
 
 /// From this many pages of one space on, invalidating its whole ASID is cheaper than page by page: refilling a TLB costs a
 /// walk per page that is used again, an invalidation costs its share of the barrier and, by interrupt, of the other CPU's time.
@@ -232,21 +233,30 @@ impl<H: Hal> Shootdown<'_, '_, H> {
         self.hal.shoot(cpus, &self.pending.batch[..count]);
     }
 
+    /// Invalidates pages side by side in this CPU's TLB, or in all of the machine.
+    fn invalidate_pages(&mut self, asid: u16, va: u64, pages: u32, broadcast: bool) {
+        let counter = if broadcast { Counter::TlbBroadcast } else { Counter::TlbLocal };
+        self.counters.add(counter, pages.into());
+        for page in 0..u64::from(pages) {
+            self.hal.invalidate_page(asid, va + (page << PAGE_BITS), broadcast);
+        }
+    }
+
     #[cold]
-    fn invalidate_elsewhere(&mut self, space: u16, va: u64, others: CpuSet) {
+    fn invalidate_elsewhere(&mut self, space: u16, va: u64, pages: u32, others: CpuSet) {
         let asid = Space::asid(space);
         if self.mode == TlbMode::Broadcast {
-            self.counters.count(Counter::TlbBroadcast);
             self.pending.broadcast = true;
-            return self.hal.invalidate_page(asid, va, true);
+            return self.invalidate_pages(asid, va, pages, true);
         }
         let running = self.running(space, others);
         if !running.is_empty() {
-            self.ask(running, Invalidation { asid, va: Some(va) });
+            for page in 0..u64::from(pages) {
+                self.ask(running, Invalidation { asid, va: Some(va + (page << PAGE_BITS)) });
+            }
         }
         if self.spaces[usize::from(space)].ran_on.contains(self.here()) {
-            self.counters.count(Counter::TlbLocal);
-            self.hal.invalidate_page(asid, va, false);
+            self.invalidate_pages(asid, va, pages, false);
         }
     }
 
@@ -301,10 +311,9 @@ impl<H: Hal> Tlb for Shootdown<'_, '_, H> {
     #[inline(always)]
     fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
         if self.is_alone() {
-            self.counters.count(Counter::TlbLocal);
-            return self.hal.invalidate_page(Space::asid(space), va, false);
+            return self.invalidate_pages(Space::asid(space), va, pages(bits), false);
         }
-        self.invalidate_shared(space, va, bits);
+        self.invalidate_shared(space, va, pages(bits));
     }
 
     fn invalidate_space(&mut self, space: u16) {
@@ -326,26 +335,25 @@ impl<H: Hal> Tlb for Shootdown<'_, '_, H> {
 }
 
 impl<H: Hal> Shootdown<'_, '_, H> {
-    /// One page, in a cluster of several CPUs.
-    fn invalidate_shared(&mut self, space: u16, va: u64, _bits: u32) {
+    /// Pages side by side, in a cluster of several CPUs.
+    fn invalidate_shared(&mut self, space: u16, va: u64, pages: u32) {
         if self.pending.space != space {
             self.finish_run();
             self.pending.space = space;
             let (of, before) = self.pending.streak;
             self.pending.pages = if of == space { before } else { 0 };
         }
-        self.pending.pages += 1;
+        self.pending.pages += pages;
         if self.pending.pages > MANY_PAGES {
             return;
         }
         let others = self.others(space);
         if others.is_empty() {
             if self.spaces[usize::from(space)].ran_on.contains(self.here()) {
-                self.counters.count(Counter::TlbLocal);
-                self.hal.invalidate_page(Space::asid(space), va, false);
+                self.invalidate_pages(Space::asid(space), va, pages, false);
             }
         } else {
-            self.invalidate_elsewhere(space, va, others);
+            self.invalidate_elsewhere(space, va, pages, others);
         }
     }
 }

@@ -7,7 +7,7 @@ use skerry_abi::{Error, Rights};
 use crate::arena::{ENTRIES, NIL, Need, Slot};
 use crate::budget::{Budget, MAPPING, PIECE, SCAN, SPLIT, TABLE};
 use crate::descriptor::Entry;
-use crate::walk::{PAGE_BITS, TOP_BITS};
+use crate::walk::{GROUP_BITS, PAGE_BITS, TOP_BITS};
 use crate::{MappingDb, Status, Tlb};
 
 /// An entry: its slot, and the space and address it translates.
@@ -36,8 +36,23 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// What becomes of an entry. `whole` says that the operation concerns all of it.
+    #[inline]
+    pub(crate) fn on(self, entry: Entry, whole: bool) -> Entry {
+        match self {
+            Self::Remove => Entry::INVALID,
+            Self::Restrict(rights) if (entry.rights() & rights).is_empty() => entry,
+            Self::Restrict(rights) => entry.with_rights(entry.rights().without(rights)).reset(),
+            Self::Reset if whole => entry.reset(),
+            Self::Reset => entry,
+            Self::Widen(rights) => entry.with_rights(entry.rights() | rights),
+            Self::Note(add) => entry.with_history(add),
+            Self::Told(add, true) => entry.without_history().told(add),
+            Self::Told(add, false) => entry.told(add),
+        }
+    }
     /// Whether an entry that reaches beyond the range must be split for it.
-    fn splits(self, has: Rights) -> bool {
+    pub(crate) fn splits(self, has: Rights) -> bool {
         match self {
             Self::Remove => true,
             Self::Restrict(rights) => !(has & rights).is_empty(),
@@ -65,6 +80,9 @@ impl MappingDb<'_> {
             let node = self.nodes.get(node);
             (node.space(), node.va(), node.bits())
         };
+        if bits == GROUP_BITS {
+            return self.apply_to_group(tlb, node, range, op, status, budget);
+        }
         let slot = self.slot_of(node);
         let at = At { slot, space, va };
         let entry = self.tables.load(slot.table, slot.index);
@@ -190,17 +208,7 @@ impl MappingDb<'_> {
         status: &mut Status,
     ) {
         let At { slot, space, va } = at;
-        let change = |entry: Entry| match op {
-            Op::Remove => Entry::INVALID,
-            Op::Restrict(rights) if (entry.rights() & rights).is_empty() => entry,
-            Op::Restrict(rights) => entry.with_rights(entry.rights().without(rights)).reset(),
-            Op::Reset if whole => entry.reset(),
-            Op::Reset => entry,
-            Op::Widen(rights) => entry.with_rights(entry.rights() | rights),
-            Op::Note(add) => entry.with_history(add),
-            Op::Told(add, true) => entry.without_history().told(add),
-            Op::Told(add, false) => entry.told(add),
-        };
+        let change = |entry: Entry| op.on(entry, whole);
         let old = if let Op::Remove = op {
             self.tables.set_shadow(slot.table, slot.index, NIL);
             self.tables.take(slot)
@@ -292,7 +300,7 @@ impl MappingDb<'_> {
     pub(crate) fn release(&mut self, node: u32) {
         self.nodes.unlink(&mut self.tables, node);
         let owner = *self.nodes.get(node);
-        if owner.bits() != PAGE_BITS {
+        if !owner.is_in_last_table() {
             debug_assert!(owner.more == NIL);
             if owner.bucket != NIL {
                 self.free_table(owner.space(), owner.bucket);

@@ -12,11 +12,14 @@ use skerry_abi::Error;
 use crate::descriptor::Entry;
 use crate::node::Node;
 use crate::quick::Quick;
+use crate::walk::GROUP_BITS;
 
 /// "No node", "no table".
 pub(crate) const NIL: u32 = 0;
 /// Entries of a table.
 pub(crate) const ENTRIES: usize = 512;
+/// Pages of a group: entries that the contiguous hint ties together.
+pub(crate) const GROUP_PAGES: usize = 16;
 
 /// A translation table as the MMU reads it; with hardware management of the access flag the MMU also writes it.
 #[repr(C, align(4096))]
@@ -105,7 +108,7 @@ pub(crate) struct Leaf<'t> {
 }
 
 /// Page tables and, beside each, its shadow. The shadow word of an entry is
-/// - for the leaf of an unsplit mapping: its node (NIL for a pinned page);
+/// - for the leaf of an unsplit mapping, and for each page of a group, split or not: its node (NIL for a pinned page);
 /// - for a table descriptor: the split mapping the table belongs to, NIL for an ordinary table;
 /// - for a *piece* of a split mapping: the head of the list of that mapping's children there (see [`crate::node`]).
 pub(crate) struct Tables<'a> {
@@ -189,6 +192,51 @@ impl<'a> Tables<'a> {
     #[inline]
     pub(crate) fn store(&self, slot: Slot, entry: Entry) {
         self.cell(slot.table, slot.index).store(entry.0, Ordering::Release);
+    }
+    /// The sixteen entries of the group that `slot` is of.
+    #[inline]
+    pub(crate) fn group(&self, slot: Slot) -> &'a [AtomicU64; GROUP_PAGES] {
+        &self.hardware[slot.table as usize].0.as_chunks().0[slot.index % ENTRIES / GROUP_PAGES]
+    }
+    /// Their shadow words.
+    #[inline]
+    pub(crate) fn group_shadow(&mut self, slot: Slot) -> &mut [u32; GROUP_PAGES] {
+        &mut self.shadow[slot.table as usize].as_chunks_mut().0[slot.index % ENTRIES / GROUP_PAGES]
+    }
+    /// Whether no entry of a group is used.
+    #[inline]
+    pub(crate) fn is_free(&self, slot: Slot) -> bool {
+        self.group(slot).iter().fold(0, |all, entry| all | entry.load(Ordering::Relaxed)) == 0
+    }
+    /// Makes a leaf of 2^`bits` bytes, of which `entry` is all or the first, and says whose it is.
+    #[inline]
+    pub(crate) fn put(&mut self, slot: Slot, bits: u32, entry: Entry, node: u32) {
+        if bits == GROUP_BITS {
+            *self.group_shadow(slot) = [node; GROUP_PAGES];
+            for (index, cell) in (0..).zip(self.group(slot)) {
+                cell.store(entry.member(index).0, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.set_shadow(slot.table, slot.index, node);
+        self.store(slot, entry);
+    }
+    /// The opposite. What is returned includes what the MMU wrote until then.
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
+        if slot.bits == GROUP_BITS {
+            *self.group_shadow(slot) = [NIL; GROUP_PAGES];
+            return self.take_group(slot);
+        }
+        self.set_shadow(slot.table, slot.index, NIL);
+        self.take(slot)
+    }
+    /// Makes the entries of a group invalid. Returns the first one, with the state of all.
+    #[inline]
+    pub(crate) fn take_group(&self, slot: Slot) -> Entry {
+        let take = |cell: &AtomicU64| Entry(cell.swap(0, Ordering::Relaxed));
+        let [first, others @ ..] = self.group(slot);
+        others.iter().map(take).fold(take(first), Entry::with_use_of)
     }
     /// Fills a table that nothing points to yet: `first`, and then every entry the one before plus `step`.
     pub(crate) fn fill(&self, table: u32, first: u64, step: u64) {

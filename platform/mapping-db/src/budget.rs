@@ -19,6 +19,12 @@ pub(crate) const AT_ONCE: usize = 32;
 pub(crate) const BUCKETS: u32 = 20;
 /// What an operation does to a mapping.
 pub(crate) const MAPPING: u32 = 24;
+/// To a group, more than that.
+pub(crate) const GROUP: u32 = 40;
+/// The entries of a group are read.
+pub(crate) const GROUP_LOOK: u32 = 6;
+/// A group is split, and it is done to some of its pages.
+pub(crate) const GROUP_PARTS: u32 = 140;
 /// To a piece of a split one.
 pub(crate) const PIECE: u32 = 12;
 /// The 512 entries of a table are written.

@@ -3,10 +3,10 @@
 use skerry_abi::{Error, Rights};
 
 use crate::apply::Op;
-use crate::budget::{Budget, CREATE, SCAN, TABLE};
+use crate::budget::{Budget, CREATE, GROUP, SCAN, TABLE};
 use crate::items::Stage;
 use crate::map::{Next, Request, Step, Target, reserve_of};
-use crate::walk::PAGE_BITS;
+use crate::walk::GROUP_BITS;
 use crate::{MappingDb, Status, Tlb};
 
 /// What is left of a step that takes long.
@@ -124,7 +124,11 @@ impl MappingDb<'_> {
             };
             part = Part::Move(found);
         }
-        let cost = if let Target::EmptyTable(_) = step.target { CREATE + SCAN } else { CREATE };
+        let cost = match step.target {
+            Target::EmptyTable(_) => CREATE + SCAN,
+            _ if step.bits == GROUP_BITS => CREATE + GROUP,
+            _ => CREATE,
+        };
         if !budget.take(cost + TABLE) {
             return Ok(Some(part));
         }
@@ -138,6 +142,6 @@ impl MappingDb<'_> {
             return Ok(None);
         }
         let node = self.create(request, step, slot)?;
-        Ok((step.bits != PAGE_BITS).then(|| Part::Reserve(node, reserve_of(step.bits))))
+        Ok((step.bits > GROUP_BITS).then(|| Part::Reserve(node, reserve_of(step.bits))))
     }
 }

@@ -4,7 +4,7 @@
 //! descriptor formats" (D8.3), "Memory access control" (D8.4), "Hardware updates to the translation tables" (D8.5),
 //! and "Memory region attributes" (D8.6).
 //!
-//! Bits that the architecture leaves to software (58:55, and 60:59 as long as TCR_EL1.HWU is 0) carry what the database must know per entry and
+//! Bits that the architecture leaves to software (58:55, and 61:59 as long as TCR_EL1.HWU is 0) carry what the database must know per entry and
 //! not per mapping, because a split mapping can have different rights in each of its pieces:
 //!
 //! | bit | in a leaf | in a table descriptor |
@@ -13,14 +13,17 @@
 //! | 56 | *piece*: belongs to the split mapping that owns this table | the table splits such a piece further |
 //! | 57 | written by a mapping below that is gone, and not reported yet | - |
 //! | 58 | accessed by a mapping below that is gone, and not reported yet | - |
-//! | 59 | written below, as was reported to this space, but not to those above | - |
-//! | 60 | accessed below, as was reported to this space, but not to those above | - |
+//! | 59 | *group*: one of the sixteen pages of a 64 KiB mapping, see [`crate::group`] | - |
+//! | 60 | written below, as was reported to this space, but not to those above | - |
+//! | 61 | accessed below, as was reported to this space, but not to those above | - |
 //!
 //! *Use*, what has happened through a mapping, is said with [`Rights`] here: R accessed, W written.
 //!
-//! Bit 52 (contiguous) is never set here; 64 KiB mappings will need nothing else.
+//! Bit 52, the contiguous hint, is set in the sixteen entries of a 64 KiB mapping as long as it is whole.
 
 use skerry_abi::Rights;
+
+use crate::walk::{GROUP_BITS, PAGE_BITS};
 
 const VALID: u64 = 1;
 /// Bit 1: at levels 1 and 2 "table, not block"; at level 3 it must be set.
@@ -36,14 +39,17 @@ const NOT_GLOBAL: u64 = 1 << 11;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// Dirty bit modifier: with hardware dirty state a writable entry has it, and is clean while AP[2] is set.
 const DBM: u64 = 1 << 51;
+/// One of 16 aligned entries that translate 64 KiB alike.
+const CONTIGUOUS: u64 = 1 << 52;
 const PXN: u64 = 1 << 53;
 const UXN: u64 = 1 << 54;
 const MAY_EXECUTE: u64 = 1 << 55;
 const PIECE: u64 = 1 << 56;
+const GROUP: u64 = 1 << 59;
 /// [`Rights::RW`] shifted by this: what is gone and not reported.
 const WAS_SHIFT: u32 = 56;
 /// The same: what was told.
-const TOLD_SHIFT: u32 = 58;
+const TOLD_SHIFT: u32 = 59;
 const WAS: u64 = Rights::RW.bits() << WAS_SHIFT;
 const TOLD: u64 = Rights::RW.bits() << TOLD_SHIFT;
 
@@ -91,7 +97,7 @@ impl Entry {
     /// Whether it is a table descriptor, if found in a slot that translates 2^`bits` bytes.
     #[inline]
     pub(crate) const fn is_table(self, bits: u32) -> bool {
-        bits != 12 && self.0 & (TABLE_OR_PAGE | VALID) == TABLE_OR_PAGE | VALID
+        bits > GROUP_BITS && self.0 & (TABLE_OR_PAGE | VALID) == TABLE_OR_PAGE | VALID
     }
     #[inline]
     pub(crate) const fn is_leaf(self, bits: u32) -> bool {
@@ -100,6 +106,16 @@ impl Entry {
     #[inline]
     pub(crate) const fn is_piece(self) -> bool {
         self.0 & PIECE != 0
+    }
+    /// Whether it is one of the entries of a 64 KiB mapping that is whole.
+    #[inline]
+    pub(crate) const fn is_contiguous(self) -> bool {
+        self.0 & CONTIGUOUS != 0
+    }
+    /// Whether it is the leaf of a mapping that is not split and no group, and nothing below is unreported.
+    #[inline(always)]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & (PIECE | WAS | GROUP) == 0
     }
     /// Address of the frame or of the next table.
     #[inline]
@@ -137,7 +153,7 @@ impl Entry {
     }
     /// The `index`th piece, of 2^`bits` bytes, of this leaf. It inherits all state: conservative for accessed and dirty.
     pub(crate) const fn piece(self, bits: u32, index: u64) -> Self {
-        let kind = if bits == 12 { TABLE_OR_PAGE } else { 0 };
+        let kind = if bits == PAGE_BITS { TABLE_OR_PAGE } else { 0 };
         Self((self.0 & !TABLE_OR_PAGE) | kind | (index << bits) | PIECE)
     }
 }
@@ -150,9 +166,13 @@ impl Entry {
 ///
 /// The execute permission is only installed for entries without write right (W^X), never for Device memory.
 impl Entry {
-    /// A leaf of 2^`bits` bytes for EL0.
+    /// A leaf of 2^`bits` bytes for EL0. Of a group: its first entry.
     pub(crate) const fn leaf(pa: u64, bits: u32, rights: Rights, attr: Attr) -> Self {
-        let kind = if bits == 12 { TABLE_OR_PAGE } else { 0 };
+        let kind = match bits {
+            PAGE_BITS => TABLE_OR_PAGE,
+            GROUP_BITS => TABLE_OR_PAGE | CONTIGUOUS | GROUP,
+            _ => 0,
+        };
         let fixed = VALID | AP_EL0 | AP_READ_ONLY | SH_INNER | NOT_GLOBAL | PXN | UXN;
         Self(pa | kind | fixed | attr.index() << ATTR_SHIFT).with_rights(rights)
     }
@@ -213,6 +233,27 @@ impl Entry {
     pub(crate) const fn reset(self) -> Self {
         Self((self.0 & !(WAS | TOLD | ACCESS_FLAG)) | AP_READ_ONLY)
     }
+    /// This page as the first of a group.
+    #[inline]
+    pub(crate) const fn tied(self) -> Self {
+        Self(self.0 | CONTIGUOUS | GROUP)
+    }
+    /// The entry of a group's page `index`, of which this is the first. What mappings below did is noted in the first only.
+    #[inline]
+    pub(crate) const fn member(self, index: u64) -> Self {
+        let mask = if index == 0 { !0 } else { !(WAS | TOLD) };
+        Self((self.0 & mask) + (index << PAGE_BITS))
+    }
+    /// The same of a group that is split: the page's own entry, with all of the group's state.
+    #[inline]
+    pub(crate) const fn alone(self, index: u64) -> Self {
+        Self((self.0 & !CONTIGUOUS) + (index << PAGE_BITS))
+    }
+    /// This leaf, used as much as it and the other one were.
+    #[inline]
+    pub(crate) const fn with_use_of(self, other: Self) -> Self {
+        Self((self.0 | other.0 & (WAS | TOLD | ACCESS_FLAG)) & (other.0 | !AP_READ_ONLY))
+    }
     /// Whether the leaf allows the access at EL0, if need be after [`Entry::touched`].
     #[inline]
     pub(crate) const fn allows(self, access: Rights) -> bool {
@@ -236,7 +277,7 @@ mod tests {
 
     #[test]
     fn rights_survive_and_write_excludes_execute() {
-        for (attr, bits) in ATTRS.into_iter().flat_map(|a| [12, 21, 30].map(|b| (a, b))) {
+        for (attr, bits) in ATTRS.into_iter().flat_map(|a| [12, 16, 21, 30].map(|b| (a, b))) {
             for rights in RIGHTS {
                 let entry = Entry::leaf(1 << 30, bits, rights, attr);
                 assert!(entry.is_leaf(bits));
@@ -257,6 +298,7 @@ mod tests {
     #[test]
     fn words_are_the_manuals() {
         assert_eq!(Entry::leaf(0x4020_0000, 21, Rights::RW, Attr::Normal).0, 0x0068_0000_4020_0bc1);
+        assert_eq!(Entry::leaf(0x4001_0000, 16, Rights::RW, Attr::Normal).0, 0x0878_0000_4001_0bc3);
         assert_eq!(Entry::leaf(0x4000_1000, 12, Rights::RX, Attr::Normal).0, 0x00a0_0000_4000_1bc3);
         assert_eq!(Entry::leaf(0x0900_0000, 12, Rights::RW, Attr::Device).0, 0x0068_0000_0900_0bc7);
         assert_eq!(Entry::pinned(0x1000, true).0, 0x0068_0000_0000_1f43);

@@ -37,6 +37,7 @@ impl Dump<'_, '_> {
         }
         let size = match node.bits() {
             12 => "4K",
+            16 => "64K",
             21 => "2M",
             _ => "1G",
         };

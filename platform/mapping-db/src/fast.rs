@@ -98,7 +98,7 @@ impl MappingDb<'_> {
     ) -> Option<(bool, Status)> {
         let mut tables = self.tables.quick()?;
         let (nodes, spaces) = (&mut *self.nodes.nodes, &mut *self.spaces);
-        if leaf.entry.is_piece() || !leaf.entry.history().is_empty() {
+        if !leaf.entry.is_plain() {
             return None;
         }
         // (A pinned page has no node; the one that stands for none has no children.)
@@ -107,7 +107,7 @@ impl MappingDb<'_> {
         let bucket = node.bucket;
         let head = match OF_PAGE {
             true => &mut node.child,
-            false if node.child != NIL || bucket == NIL => return None,
+            false if node.child != NIL || bucket == NIL || node.has_groups(va) => return None,
             false => tables.shadow(bucket as usize, (va >> PAGE_BITS) as usize)?,
         };
         let first = *head;
@@ -157,7 +157,7 @@ impl MappingDb<'_> {
         let in_bucket = (va >> PAGE_BITS) as usize;
         let top = *tables.shadow(source.table as usize, source.index)?;
         // (A pinned page has no node; the one that stands for none has no children.)
-        if leaf.entry.is_piece() || !leaf.entry.history().is_empty() {
+        if !leaf.entry.is_plain() {
             return None;
         }
         let node = nodes.get(top as usize)?;

@@ -5,12 +5,12 @@
 use skerry_abi::{Error, Rights};
 
 use crate::apply::Op;
-use crate::arena::{NIL, Quota, Slot};
+use crate::arena::{Quota, Slot};
 use crate::budget::Budget;
 use crate::commit::Part;
 use crate::descriptor::Entry;
 use crate::map::{Request, Step, reserve_of};
-use crate::walk::PAGE_BITS;
+use crate::walk::GROUP_BITS;
 use crate::{MappingDb, Tlb};
 
 impl MappingDb<'_> {
@@ -51,23 +51,21 @@ impl MappingDb<'_> {
     ) -> Result<(), Error> {
         let (node, bits, old) = (step.source.node, step.bits, step.source.slot);
         let (va, dest) = (request.src.base() + step.at, request.dest + step.at);
-        self.tables.set_shadow(old.table, old.index, NIL);
-        let entry = self.tables.take(old);
+        let entry = self.tables.remove(old);
         tlb.invalidate(request.from, va, bits);
         tlb.sync();
         let seen = found | entry.usage();
         let place = self.hang_tables(request.to, slot, bits, dest)?;
         let moved = self.nodes.get_mut(node);
         moved.relocate(request.to, dest);
-        if bits == PAGE_BITS {
+        if bits <= GROUP_BITS {
             moved.more = place.table;
         }
         // Those who gave it are told what happened before, by way of the new holder.
         let rights = request.rights & entry.rights();
         let attr = request.attr.max(entry.attr());
         let entry = Entry::leaf(entry.pa(), bits, rights, attr).with_history(seen);
-        self.tables.set_shadow(place.table, place.index, node);
-        self.tables.store(place, entry);
+        self.tables.put(place, bits, entry, node);
         let moved = Quota { tables: reserve_of(bits), nodes: 1 };
         let giver = self.account(request.from);
         giver.used.tables -= moved.tables;

@@ -2,16 +2,16 @@
 //!
 //! For every frame the database knows the tree of spaces it was mapped to: `map` delegates from one space to another, `unmap`
 //! revokes the whole subtree. Tables have three levels (39-bit addresses, 4 KiB granule) with leaves of 4 KiB, 2 MiB and
-//! 1 GiB. Everything lives in arenas that are handed in once; a page table and a map node are charged to
+//! 1 GiB, and groups of sixteen pages with the contiguous hint: 64 KiB. Everything lives in arenas that are handed in once; a page table and a map node are charged to
 //! the space they are made for. All calls run under the cluster's lock.
 //!
 //! The guarantees, each tested against a naive model in `tests/database/`:
 //! - **Unmap never allocates and never fails.** A large mapping reserves the tables to split it when it is made:
-//!   one for 2 MiB, 513 for 1 GiB (what the same memory in 2 MiB mappings would reserve). Roots do not split.
+//!   none for 64 KiB, one for 2 MiB, 513 for 1 GiB (what the same memory in 2 MiB mappings would reserve). Roots do not split.
 //! - **Everything ends in bounded steps** ([`Budget`]): what can take long stops in between, and whoever comes then helps.
 //! - **Map does all or nothing**, and takes from no account but the two spaces'.
 //! - **W^X**: a mapping with W and X can be delegated, but is installed as RW; if W is revoked, X comes into effect.
-//! - **Break before make**: an entry's frame, size or cacheability never changes without invalidation in between. Rights
+//! - **Break before make**: an entry's frame, size, hint or cacheability never changes without invalidation in between. Rights
 //!   change in place, as the architecture allows, so that no access or dirty state of the hardware is lost.
 //!
 //! ```
@@ -53,7 +53,9 @@ mod commit;
 mod descriptor;
 mod dump;
 mod fast;
+mod fast_group;
 mod grant;
+mod group;
 mod held;
 mod items;
 mod map;
@@ -78,12 +80,18 @@ use arena::{NIL, Nodes, Tables};
 use held::Progress;
 use skerry_abi::{Error, Rights};
 
+/// How many addresses, a page apart, [`Tlb::invalidate`] is about: a TLB may hold the pages of a group one by one.
+#[inline(always)]
+pub const fn pages(bits: u32) -> u32 {
+    if bits == walk::GROUP_BITS { arena::GROUP_PAGES as u32 } else { 1 }
+}
+
 /// The TLBs of all CPUs that use these tables.
 pub trait Tlb {
     /// Entries went from invalid to valid: DSB ISHST, ISB.
     fn publish(&mut self);
     /// One entry, of 2^`bits` bytes at `va`, was removed or restricted: a leaf, or the descriptor of a table that is
-    /// gone. So a last-level-only form (`TLBI VALE1`) is not enough.
+    /// gone. So a last-level-only form (`TLBI VALE1`) is not enough. Of a group, each of the [`pages`] is to be invalidated.
     fn invalidate(&mut self, space: u16, va: u64, bits: u32);
     /// All entries of a space are gone.
     fn invalidate_space(&mut self, space: u16);

@@ -1,16 +1,16 @@
 //! Delegation: `map` makes child mappings.
 //!
 //! The fpage is taken in *steps*, each of which one entry at the destination fulfils. The steps are counted before the first
-//! is taken: see [`crate::items`]. A page to a hole, the common request, takes a shorter way: see [`crate::fast`].
+//! is taken: see [`crate::items`]. A page or 64 KiB to a hole, the common requests, take a shorter way: see [`crate::fast`].
 
 use skerry_abi::{Error, Fpage, Rights};
 use skerry_checks::{Check, passes};
 
 use crate::arena::{ENTRIES, NIL, Need, Slot};
-use crate::budget::{Budget, SCAN, STEP, TABLE};
+use crate::budget::{Budget, GROUP_LOOK, SCAN, STEP, TABLE};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
-use crate::walk::{PAGE_BITS, Place, TOP_BITS};
+use crate::walk::{BLOCK_BITS, GROUP_BITS, PAGE_BITS, Place, TOP_BITS, smaller};
 use crate::{MappingDb, Tlb, Transfer};
 
 /// What [`MappingDb::map`] did.
@@ -23,9 +23,9 @@ pub struct Mapped {
 /// Tables that a large mapping reserves when it is made, so that it can be split at any time.
 pub(crate) const fn reserve_of(bits: u32) -> u32 {
     match bits {
-        PAGE_BITS => 0,
         TOP_BITS => 1 + ENTRIES as u32,
-        _ => 1,
+        BLOCK_BITS => 1,
+        _ => 0,
     }
 }
 
@@ -117,9 +117,10 @@ impl MappingDb<'_> {
         dest: u64,
         attr: Attr,
     ) -> Result<Mapped, Error> {
-        if attr == Attr::Normal && self.map_page(from, src, to, dest).is_some() {
+        let simple = if attr == Attr::Normal { self.map_simple(from, src, to, dest) } else { None };
+        if let Some(pages) = simple {
             tlb.publish();
-            return Ok(Mapped { pages: 1 });
+            return Ok(Mapped { pages });
         }
         self.map_any(tlb, from, src, to, dest, attr)
     }
@@ -164,7 +165,7 @@ impl MappingDb<'_> {
     /// Whether anything was derived from the leaf of an unsplit mapping.
     fn has_children(&self, node: u32, budget: &mut Budget) -> bool {
         let node = self.nodes.get(node);
-        let smaller = node.bits() != PAGE_BITS && node.bucket != NIL && {
+        let smaller = node.bucket != NIL && {
             budget.reduce(SCAN);
             self.tables.has_heads(node.bucket)
         };
@@ -183,11 +184,21 @@ impl MappingDb<'_> {
             }
         }
         while bits > request.src.bits() || at & ((1 << bits) - 1) != 0 {
-            bits -= 9;
+            bits = smaller(bits);
         }
         loop {
             let place = self.descend(request.to_root, request.dest + at, bits);
-            let target = if !place.entry.is_valid() {
+            let target = if bits == GROUP_BITS && place.slot.bits == PAGE_BITS {
+                budget.reduce(GROUP_LOOK);
+                if !passes(Check::MapGroupOccupied, self.tables.is_free(place.slot)) {
+                    if request.grant {
+                        return Err(Error::AlreadyMapped);
+                    }
+                    bits = smaller(bits); // pages there, as below
+                    continue;
+                }
+                Target::Free(place.slot)
+            } else if !place.entry.is_valid() {
                 Target::Free(place.slot)
             } else if place.entry.is_table(place.slot.bits) {
                 let empty = place.node == NIL && {
@@ -198,7 +209,7 @@ impl MappingDb<'_> {
                     if request.grant {
                         return Err(Error::AlreadyMapped);
                     }
-                    bits -= 9; // smaller mappings there: they may be the same ones, or leave holes
+                    bits = smaller(bits); // smaller mappings there: they may be the same ones, or leave holes
                     continue;
                 }
                 Target::EmptyTable(place.slot)
@@ -261,7 +272,8 @@ impl MappingDb<'_> {
         plan.to.nodes += 1;
         plan.to.tables += reserve_of(step.bits);
         let source = self.nodes.get(step.source.node);
-        if source.bits() != step.bits && source.bucket == NIL && plan.last_bucket != step.source.node {
+        let bucket = source.bits() > GROUP_BITS && source.bits() != step.bits && source.bucket == NIL;
+        if bucket && plan.last_bucket != step.source.node {
             plan.last_bucket = step.source.node;
             plan.from.tables += 1;
         }
@@ -272,7 +284,7 @@ impl MappingDb<'_> {
     pub(crate) fn create(&mut self, request: &Request, step: &Step, slot: Slot) -> Result<u32, Error> {
         let (src, dest) = (request.src.base() + step.at, request.dest + step.at);
         let parent = *self.nodes.get(step.source.node);
-        if parent.bits() != step.bits && parent.bucket == NIL {
+        if parent.bits() > GROUP_BITS && parent.bits() != step.bits && parent.bucket == NIL {
             self.nodes.get_mut(step.source.node).bucket = self.new_table(request.from)?;
         }
         let inside = (src & ((1 << step.source.slot.bits) - 1)) & !((1 << step.bits) - 1);
@@ -300,11 +312,10 @@ impl MappingDb<'_> {
         node: Node,
     ) -> Result<u32, Error> {
         let slot = self.hang_tables(space, slot, bits, va)?;
-        let more = if bits == PAGE_BITS { slot.table } else { NIL };
+        let more = if bits <= GROUP_BITS { slot.table } else { NIL };
         let node = self.nodes.alloc(Node { more, ..node }).ok_or(Error::OutOfKernelMemory)?;
         self.account(space).used.nodes += 1;
-        self.tables.set_shadow(slot.table, slot.index, node);
-        self.tables.store(slot, entry);
+        self.tables.put(slot, bits, entry, node);
         Ok(node)
     }
 

@@ -1,7 +1,7 @@
 //! Map nodes: one per mapping, linked into the tree of the mapping it was derived from.
 //!
 //! A node says *who got what from whom*; what is really there (frame, rights, state) is said by the page-table
-//! entries alone. A node covers one leaf of 4 KiB, 2 MiB or 1 GiB as it was mapped. If part of that is taken away later,
+//! entries alone. A node covers one leaf of 4 KiB, 2 MiB or 1 GiB, or a group of 64 KiB, as it was mapped. If part of that is taken away later,
 //! the leaf is split in the page table but the node stays one: the hole is simply not there any more. So splitting touches
 //! no other mapping, and a hole can be used for another mapping.
 //!
@@ -9,12 +9,20 @@
 //! head for each 1/512 of the parent, so that taking 4 KiB out of 2 MiB need not look at the rest. The bucket
 //! table is the shadow of the table that is reserved for splitting the parent: one table serves both purposes.
 //! (Rejected: a node per piece of a split mapping. 513 times the nodes would have to be reserved.)
+//!
+//! A *group* of 64 KiB below a block is in the bucket of its first page, and a bit of the block's node says that there is one, for
+//! those who look for what was derived from another page of it. A bucket lives as long as its piece, so a group that loses its first
+//! page becomes *loose* and moves to the list `child`, before the block can lose that piece. What was derived from a group, of
+//! whatever size, is in its list `child`: sixteen times as much as below a page at most.
 
-use crate::arena::{NIL, Nodes, Tables};
+use crate::arena::{GROUP_PAGES, NIL, Nodes, Tables};
+use crate::walk::{BLOCK_BITS, GROUP_BITS, PAGE_BITS, TOP_BITS};
 
-const PAGE_BITS: u32 = 12;
 /// log2 of the leaf sizes by size code.
-const SIZES: [u32; 4] = [12, 21, 30, 30];
+const SIZES: [u32; 4] = [PAGE_BITS, BLOCK_BITS, TOP_BITS, GROUP_BITS];
+const GROUP_CODE: u64 = 3;
+/// In the key of a group: it is in its parent's list `child`, though it is smaller.
+const LOOSE: u64 = 1 << 63;
 
 /// A node of the mapping tree: 32 bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,19 +30,19 @@ const SIZES: [u32; 4] = [12, 21, 30, 30];
 pub struct Node {
     /// What it was derived from; NIL for a root.
     pub(crate) parent: u32,
-    /// First child of the same size.
+    /// First child of the same size, or loose; of a group: first child.
     pub(crate) child: u32,
     /// Next in the list of the parent that it is in. In a free node: the next free one.
     pub(crate) next: u32,
     /// Previous in that list; NIL: it is the head.
     pub(crate) prev: u32,
     /// Reserved split table, whose shadow heads the lists of smaller children. Roots never split and get it with the first
-    /// smaller child; 4 KiB mappings have none.
+    /// smaller child; 4 KiB mappings and groups have none.
     pub(crate) bucket: u32,
-    /// 4 KiB: the table with its entry (which stays there as long as the entry). 1 GiB: list of 512 tables to split its
-    /// 2 MiB pieces with, linked through shadow word 0.
+    /// 4 KiB, groups: the table with its entries (which stays there as long as they do). 2 MiB: a bit for each 64 KiB whose first bucket
+    /// can have groups in it. 1 GiB: list of 512 tables to split its 2 MiB pieces with, linked through shadow word 0.
     pub(crate) more: u32,
-    /// Page number (27 bits), size code (2), offset in the parent in pages (18), space (16).
+    /// Page number (27 bits), size code (2), offset in the parent in pages (18), space (16), [`LOOSE`].
     pub(crate) key: u64,
 }
 
@@ -42,7 +50,7 @@ const _: () = assert!(size_of::<Node>() == 32);
 
 impl Node {
     pub(crate) fn new(space: u16, va: u64, bits: u32, parent: u32, offset: u64) -> Self {
-        let size = u64::from((bits - PAGE_BITS) / 9);
+        let size = if bits == GROUP_BITS { GROUP_CODE } else { u64::from((bits - PAGE_BITS) / 9) };
         let key = (va >> PAGE_BITS) & 0x7ff_ffff
             | size << 27
             | ((offset >> PAGE_BITS) & 0x3_ffff) << 29
@@ -63,6 +71,40 @@ impl Node {
     #[inline(always)]
     pub(crate) const fn is_page(&self) -> bool {
         self.key & 3 << 27 == 0
+    }
+    #[inline]
+    pub(crate) const fn is_group(&self) -> bool {
+        self.key >> 27 & 3 == GROUP_CODE
+    }
+    /// Whether `more` is the table with its entries.
+    #[inline]
+    pub(crate) const fn is_in_last_table(&self) -> bool {
+        self.is_page() || self.is_group()
+    }
+    /// Whether it is a group without its first page, below a block.
+    #[inline]
+    pub(crate) const fn is_loose(&self) -> bool {
+        self.key & LOOSE != 0
+    }
+    /// The bucket that `child` is in; `None`: it is in the list `child`.
+    #[inline]
+    pub(crate) const fn bucket_with(&self, child: &Self) -> Option<usize> {
+        if child.bits() == self.bits() || self.is_group() || child.is_loose() {
+            return None;
+        }
+        Some(bucket_of(self.bits(), child.offset()))
+    }
+    /// The first bucket that can have children at offset `low` or behind.
+    #[inline]
+    pub(crate) const fn first_bucket(&self, low: u64) -> usize {
+        let bucket = bucket_of(self.bits(), low);
+        let first = bucket / GROUP_PAGES * GROUP_PAGES;
+        if self.bits() == BLOCK_BITS && self.has_groups(low) { first } else { bucket }
+    }
+    /// Of a block: whether groups can cover the page at this offset (or address).
+    #[inline(always)]
+    pub(crate) const fn has_groups(&self, offset: u64) -> bool {
+        self.more >> (offset >> GROUP_BITS & 31) & 1 != 0
     }
     #[inline]
     pub(crate) const fn va(&self) -> u64 {
@@ -124,16 +166,20 @@ impl Nodes<'_> {
     /// Makes `index` a child of its parent, which has a bucket table if it is larger.
     pub(crate) fn link(&mut self, tables: &mut Tables<'_>, index: u32) {
         let node = *self.get(index);
-        let parent = *self.get(node.parent);
-        let next = if parent.bits() == node.bits() {
-            core::mem::replace(&mut self.get_mut(node.parent).child, index)
-        } else {
-            let bucket = bucket_of(parent.bits(), node.offset());
-            let head = tables.shadow(parent.bucket, bucket);
-            tables.set_shadow(parent.bucket, bucket, index);
-            head
+        let parent = self.get_mut(node.parent);
+        let next = match parent.bucket_with(&node) {
+            None => core::mem::replace(&mut parent.child, index),
+            Some(bucket) => {
+                if node.is_group() && parent.bits() == BLOCK_BITS {
+                    parent.more |= 1 << (bucket / GROUP_PAGES);
+                }
+                let head = tables.shadow(parent.bucket, bucket);
+                tables.set_shadow(parent.bucket, bucket, index);
+                head
+            }
         };
-        self.get_mut(index).next = next;
+        let node = self.get_mut(index);
+        (node.next, node.prev) = (next, NIL);
         if next != NIL {
             self.get_mut(next).prev = index;
         }
@@ -151,38 +197,43 @@ impl Nodes<'_> {
             self.get_mut(node.prev).next = node.next;
             return;
         }
-        let parent = *self.get(node.parent);
-        if parent.bits() == node.bits() {
-            self.get_mut(node.parent).child = node.next;
-        } else {
-            tables.set_shadow(parent.bucket, bucket_of(parent.bits(), node.offset()), node.next);
+        let parent = self.get_mut(node.parent);
+        match parent.bucket_with(&node) {
+            None => parent.child = node.next,
+            Some(bucket) => {
+                if parent.bits() == BLOCK_BITS && node.next == NIL && bucket % GROUP_PAGES == 0 {
+                    parent.more &= !(1 << (bucket / GROUP_PAGES));
+                }
+                tables.set_shadow(parent.bucket, bucket, node.next);
+            }
+        }
+    }
+    /// A group is about to lose its first page.
+    pub(crate) fn loosen(&mut self, tables: &mut Tables<'_>, index: u32) {
+        let node = *self.get(index);
+        if self.get(node.parent).bits() == BLOCK_BITS && !node.is_loose() {
+            self.unlink(tables, index);
+            self.get_mut(index).key |= LOOSE;
+            self.link(tables, index);
         }
     }
     /// The first child of `parent` that overlaps the offsets `low..high` of it, or NIL.
     #[inline]
     pub(crate) fn first_child(&self, tables: &Tables<'_>, parent: u32, low: u64, high: u64) -> u32 {
         let node = self.get(parent);
-        if node.child != NIL {
-            return node.child; // as large as the parent: it always overlaps
-        }
-        self.in_buckets(tables, node, None, low, high)
+        let listed = self.overlapping(node.child, low, high);
+        if listed != NIL { listed } else { self.in_buckets(tables, node, None, low, high) }
     }
     /// The child of the same parent that follows `child` and overlaps `low..high`, or NIL.
     #[inline]
     pub(crate) fn next_child(&self, tables: &Tables<'_>, child: u32, low: u64, high: u64) -> u32 {
         let node = self.get(child);
         let parent = self.get(node.parent);
-        if node.bits() != parent.bits() {
-            let next = self.overlapping(node.next, low, high);
-            if next != NIL {
-                return next;
-            }
-            return self.in_buckets(tables, parent, Some(bucket_of(parent.bits(), node.offset())), low, high);
+        let next = self.overlapping(node.next, low, high);
+        if next != NIL {
+            return next;
         }
-        if node.next != NIL {
-            return node.next;
-        }
-        self.in_buckets(tables, parent, None, low, high)
+        self.in_buckets(tables, parent, parent.bucket_with(node), low, high)
     }
     /// The first overlapping child in a bucket behind `after`.
     fn in_buckets(
@@ -196,7 +247,7 @@ impl Nodes<'_> {
         if parent.bucket == NIL || low >= high {
             return NIL;
         }
-        let first = after.map_or(0, |bucket| bucket + 1).max(bucket_of(parent.bits(), low));
+        let first = after.map_or(0, |bucket| bucket + 1).max(parent.first_bucket(low));
         for bucket in first..=bucket_of(parent.bits(), high - 1) {
             let child = self.overlapping(tables.head(parent, bucket), low, high);
             if child != NIL {

@@ -127,9 +127,9 @@ impl MappingDb<'_> {
                     r.node = here.parent;
                     r.base -= here.offset();
                     let parent = self.nodes.get(r.node);
-                    let bucket = match parent.bits() == here.bits() {
-                        true => bucket_of(parent.bits(), r.within(r.base, parent.size()).start),
-                        false => bucket_of(parent.bits(), here.offset()) + 1,
+                    let bucket = match parent.bucket_with(&here) {
+                        None => parent.first_bucket(r.within(r.base, parent.size()).start),
+                        Some(bucket) => bucket + 1,
                     };
                     r.stage = Stage::Look { next: here.next, bucket };
                 }
@@ -173,7 +173,7 @@ impl MappingDb<'_> {
 
     fn first_look(&self, node: u32, from: u64) -> Stage {
         let node = self.nodes.get(node);
-        let bucket = if node.bucket == NIL { 0 } else { bucket_of(node.bits(), from) };
+        let bucket = if node.bucket == NIL { 0 } else { node.first_bucket(from) };
         Stage::Look { next: node.child, bucket }
     }
 

@@ -11,9 +11,9 @@
 use skerry_abi::{Fpage, Rights};
 
 use crate::apply::Op;
-use crate::budget::{Budget, LOOK, MAPPING};
+use crate::budget::{Budget, GROUP, LOOK, MAPPING};
 use crate::held::Held;
-use crate::walk::PAGE_BITS;
+use crate::walk::{GROUP_BITS, PAGE_BITS};
 use crate::{MappingDb, Status, Tlb};
 
 /// Leaves it to the caller to wait for invalidations: many pages of one space may follow each other.
@@ -105,7 +105,17 @@ impl MappingDb<'_> {
                 return false;
             }
             if place.is_mapping() {
-                let page = end - va == 1 << PAGE_BITS && !flush && matches!(op, Op::Remove);
+                let from_others = !flush && matches!(op, Op::Remove);
+                if from_others
+                    && end - va == 1 << GROUP_BITS
+                    && let Some(found) = self.unmap_group(tlb, slot, va)
+                {
+                    budget.charge(GROUP);
+                    status.add(found);
+                    *at = end;
+                    continue;
+                }
+                let page = end - va == 1 << PAGE_BITS && from_others;
                 match if page { self.unmap_page(tlb, slot, va) } else { None } {
                     Some((true, found)) => {
                         budget.charge(found.touched * LOOK);

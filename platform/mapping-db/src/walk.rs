@@ -1,10 +1,10 @@
 //! Table walks: from an address to the entry that translates it, and to the mapping the entry belongs to.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use skerry_abi::{Rights, layout::USER_END};
 
-use crate::arena::{ENTRIES, Leaf, NIL, Slot};
+use crate::arena::{ENTRIES, NIL, Slot};
 use crate::budget::{Budget, LOOK, SCAN};
 use crate::descriptor::{Attr, Entry};
 use crate::{MappingDb, Tlb};
@@ -13,13 +13,24 @@ use crate::{MappingDb, Tlb};
 pub(crate) const TOP_BITS: u32 = 30;
 /// log2 of what an entry of the middle table translates.
 pub(crate) const BLOCK_BITS: u32 = 21;
+/// log2 of what sixteen entries of a last table translate that are alike.
+pub(crate) const GROUP_BITS: u32 = 16;
 pub(crate) const PAGE_BITS: u32 = 12;
+
+/// The next smaller size of a leaf.
+pub(crate) const fn smaller(bits: u32) -> u32 {
+    match bits {
+        TOP_BITS => BLOCK_BITS,
+        BLOCK_BITS => GROUP_BITS,
+        _ => PAGE_BITS,
+    }
+}
 
 /// Does what the MMU does on an access that the leaf allows, if it does.
 #[cold]
-fn touch(leaf: Leaf<'_>, access: Rights) -> bool {
+fn touch(leaf: &AtomicU64, access: Rights) -> bool {
     let step = |word| Entry(word).allows(access).then(|| Entry(word).touched(access).0);
-    leaf.cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
+    leaf.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
 }
 
 /// Where a walk ended.
@@ -58,7 +69,8 @@ pub struct Translation {
 }
 
 impl MappingDb<'_> {
-    /// Walks the tables of the space with root table `root` down to a leaf, a hole, or a slot of 2^`stop` bytes.
+    /// Walks the tables of the space with root table `root` down to a leaf, a hole, or a slot of 2^`stop` bytes. Where a group is
+    /// whole, its first entry stands for it.
     #[inline]
     pub(crate) fn descend(&self, root: u32, va: u64, stop: u32) -> Place {
         let (mut table, mut bits, mut node) = (root, TOP_BITS, NIL);
@@ -69,6 +81,9 @@ impl MappingDb<'_> {
                 node = self.tables.shadow(table, index);
             }
             if bits == stop || !entry.is_table(bits) {
+                if entry.is_contiguous() {
+                    return self.group_at(table, index, node);
+                }
                 return Place { slot: Slot { table, index, bits }, entry, node };
             }
             table = self.tables.index(entry);
@@ -80,9 +95,9 @@ impl MappingDb<'_> {
     #[inline]
     pub(crate) fn slot_of(&self, node: u32) -> Slot {
         let node = self.nodes.get(node);
-        if node.is_page() {
+        if node.is_in_last_table() {
             let index = (node.va() >> PAGE_BITS) as usize % ENTRIES;
-            return Slot { table: node.more, index, bits: PAGE_BITS };
+            return Slot { table: node.more, index, bits: node.bits() };
         }
         self.descend(self.root(node.space()), node.va(), node.bits()).slot
     }
@@ -106,7 +121,11 @@ impl MappingDb<'_> {
     pub fn check(&mut self, slot: u16, va: u64, access: Rights) -> bool {
         let Some(space) = self.spaces.get_mut(usize::from(slot)) else { return false };
         match self.tables.glance().leaf(space, va) {
-            Some(leaf) => va < USER_END && touch(leaf, access),
+            Some(_) if va >= USER_END => false,
+            Some(leaf) if leaf.entry.is_contiguous() => {
+                self.tables.group(leaf.slot).iter().all(|leaf| touch(leaf, access))
+            }
+            Some(leaf) => touch(leaf.cell, access),
             None => false,
         }
     }

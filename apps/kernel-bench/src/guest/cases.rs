@@ -7,7 +7,7 @@ use skerry_abi::{Error, Fpage, Rights, Tag, ThreadId};
 use super::loops::{self, Loop};
 use super::service;
 use super::shared::{self, Params, RUN};
-use super::world::{Space, Trouble, World, failed, settle};
+use super::world::{GROUP_BLOCKS, Space, Trouble, World, failed, settle};
 use skerry_rt::sys;
 
 /// The samples of a case, empty measurement not yet subtracted.
@@ -16,6 +16,8 @@ pub(crate) type Samples = [u64; SAMPLES];
 /// How many spaces share the pages of `unmap.page.17`.
 const SHARERS: usize = 17;
 const PAGE: u64 = 1 << PAGE_BITS;
+/// Sixteen pages.
+const GROUP: u64 = 16 * PAGE;
 /// Every message register that travels in a CPU register.
 const EIGHT: Tag = Tag::new(1, 8, 0);
 const SIXTY: Tag = Tag::new(1, 60, 0);
@@ -34,8 +36,12 @@ pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Troub
         "notify.roundtrip" => notify(world),
         "fault.roundtrip" => fault(world, world.frames.pages.base),
         "fault.roundtrip.from-block" => fault(world, world.frames.blocks.base),
+        "fault.roundtrip.64k" => fault_groups(world),
+        "map.64k" => map_groups(world),
         "unmap.page" => unmap(world, 1, WRITTEN),
         "unmap.page.17" => unmap(world, SHARERS, WRITTEN),
+        "unmap.64k" => unmap_groups(world, GROUP),
+        "unmap.64k.pages" => unmap_groups(world, PAGE),
         "unmap.nothing" => unmap(world, 0, 0),
         "thread.create-start" => create_start(world, 1),
         "thread.create-start.new-utcb-page" => create_start(world, 4),
@@ -148,8 +154,8 @@ fn fault(world: &mut World, frames: u64) -> Result<Samples, Trouble> {
 
 /// Lets `client` map the `RUN` pages from `frames` on that `pager` has, by writing to fresh addresses.
 fn share(world: &mut World, pager: &mut Space, client: &mut Space, frames: u64) -> Result<Samples, Trouble> {
-    let thread =
-        world.serve(pager, Loop::Pager, Params { dest: fpage(frames, Rights::RW), ..Params::default() })?;
+    let answers = Params { dest: fpage(frames, PAGE, Rights::RW), step: PAGE, ..Params::default() };
+    let thread = world.serve(pager, Loop::Pager, answers)?;
     settle();
     let params = Params { address: world.region(), count: RUN, step: PAGE, ..Params::default() };
     world.run_paged("faulting", client, thread, Loop::Faulter, params)?;
@@ -164,7 +170,13 @@ fn unmap(world: &mut World, sharers: usize, status: u64) -> Result<Samples, Trou
         let mut client = world.space()?;
         share(world, &mut pager, &mut client, frames)?;
     }
-    let params = Params { dest: fpage(frames, Rights::RWX), tag: status, count: RUN, ..Params::default() };
+    let params = Params {
+        dest: fpage(frames, PAGE, Rights::RWX),
+        tag: status,
+        count: RUN,
+        step: PAGE,
+        ..Params::default()
+    };
     world.run("unmapping", &mut pager, Loop::Unmap, params)?;
     Ok(shared::samples())
 }
@@ -182,7 +194,8 @@ fn unmap_running(world: &mut World, cpus: usize) -> Result<Samples, Trouble> {
         *thread = world.serve_on(cpu, &mut client, Loop::Rest, Params::default())?;
     }
     settle();
-    let params = Params { dest: fpage(frames, Rights::RWX), tag: WRITTEN, count: RUN, ..Params::default() };
+    let dest = fpage(frames, PAGE, Rights::RWX);
+    let params = Params { dest, tag: WRITTEN, count: RUN, step: PAGE, ..Params::default() };
     world.run("unmapping", &mut pager, Loop::Unmap, params)?;
     for thread in resting.into_iter().filter(|thread| !thread.is_nil()) {
         sys::thread_delete(thread).map_err(failed("deleting a thread that rests"))?;
@@ -191,8 +204,54 @@ fn unmap_running(world: &mut World, cpus: usize) -> Result<Samples, Trouble> {
     Ok(shared::samples())
 }
 
-fn fpage(base: u64, rights: Rights) -> u64 {
-    Fpage::new(base, PAGE_BITS, rights).map_or(0, Fpage::word)
+/// A pager with 2 MiB mappings, and a client that has `RUN` times 64 KiB of it, in mappings of the size `step`, by touching them with
+/// this loop. Returns the pager's space.
+fn share_groups(world: &mut World, what: Loop, step: u64) -> Result<Space, Trouble> {
+    let (mut pager, mut client) = (world.space()?, world.space()?);
+    let frames = world.frames.groups;
+    world.touch(&mut pager, frames.base, GROUP_BLOCKS as usize, frames.size / GROUP_BLOCKS)?;
+    let address = world.region_for_groups(&mut client)?;
+    let answers = Params { dest: fpage(frames.base, step, Rights::RW), step, ..Params::default() };
+    let thread = world.serve(&mut pager, Loop::Pager, answers)?;
+    settle();
+    let count = RUN * (GROUP / step) as usize;
+    let params = Params { address, count, step, ..Params::default() };
+    world.run_paged("faulting", &mut client, thread, what, params)?;
+    Ok(pager)
+}
+
+fn fault_groups(world: &mut World) -> Result<Samples, Trouble> {
+    share_groups(world, Loop::Faulter, GROUP)?;
+    Ok(shared::samples())
+}
+
+/// Unmaps 64 KiB at a time that were mapped in mappings of the size `step`, all of which were written.
+fn unmap_groups(world: &mut World, step: u64) -> Result<Samples, Trouble> {
+    let mut pager = share_groups(world, Loop::Touch, step)?;
+    let dest = fpage(world.frames.groups.base, GROUP, Rights::RWX);
+    let params = Params { dest, tag: WRITTEN, count: RUN, step: GROUP, ..Params::default() };
+    world.run("unmapping", &mut pager, Loop::Unmap, params)?;
+    Ok(shared::samples())
+}
+
+/// `RUN` calls with an item of 64 KiB each.
+fn map_groups(world: &mut World) -> Result<Samples, Trouble> {
+    let (mut giver, mut space) = (world.space()?, world.space()?);
+    let frames = world.frames.groups;
+    world.touch(&mut giver, frames.base, GROUP_BLOCKS as usize, frames.size / GROUP_BLOCKS)?;
+    let address = world.region_for_groups(&mut space)?;
+    let window = Params { dest: Fpage::COMPLETE.word(), ..Params::default() };
+    let taker = world.serve(&mut space, Loop::Taker, window)?;
+    settle();
+    sys::grant_partner(giver.id, taker).map_err(failed("granting a partner"))?;
+    let dest = fpage(frames.base, GROUP, Rights::RW);
+    let params = Params { dest, tag: taker.0, address, step: GROUP, count: RUN };
+    world.run("mapping", &mut giver, Loop::Giver, params)?;
+    Ok(shared::samples())
+}
+
+fn fpage(base: u64, size: u64, rights: Rights) -> u64 {
+    Fpage::new(base, size.trailing_zeros(), rights).map_or(0, Fpage::word)
 }
 
 /// `slot`: a UTCB slot in a space that has slot 0.

@@ -203,11 +203,12 @@ bench_faulter_back:
     // Answers every fault with the next frame: x27 is the fpage, writable.
 bench_pager:
     load_params
+    ldr     x21, [x28, #{step}]
     mov     x0, xzr
     b       2f
 1:  and     x4, x3, #~0xfff
     mov     x3, x27
-    add     x27, x27, #4096
+    add     x27, x27, x21
     mov     x2, #{item}
 2:  mov     x1, #-1
     mov     x11, xzr
@@ -219,6 +220,7 @@ bench_pager:
     // Unmaps an fpage, and on to the next one. TAG is the status that each has to have: 4 accessed, 2 written.
 bench_unmap:
     load_params
+    ldr     x21, [x28, #{step}]
 1:  mov     x0, #1 << 8
     mov     x1, x27
     .global bench_unmap_call
@@ -233,10 +235,51 @@ bench_unmap_back:
     cmp     x1, x26
     ccmp    x0, #0, #0, eq
     check
-    add     x27, x27, #4096
+    add     x27, x27, x21
     subs    x24, x24, #1
     b.ne    1b
     b       done
+
+    // Calls the server TAG with an item: the fpage DEST to the address ADDRESS. The next time STEP further on.
+bench_giver:
+    load_params
+    ldr     x21, [x28, #{step}]
+1:  mov     x0, x26
+    mov     x1, x26
+    mov     x2, #{item}
+    mov     x3, x27
+    mov     x4, x23
+    mov     x11, #-1
+    mov     x12, #-1
+    mov     x13, xzr
+    .global bench_giver_call
+bench_giver_call:
+    begin
+    svc     #{ipc}
+    .global bench_giver_back
+bench_giver_back:
+    end
+    sample
+    cmp     x2, xzr
+    ccmp    x0, x26, #0, eq
+    check
+    add     x27, x27, x21
+    add     x23, x23, x21
+    subs    x24, x24, #1
+    b.ne    1b
+    b       done
+
+    // Takes what is mapped to it anywhere (the fpage DEST), and answers with nothing.
+bench_taker:
+    load_params
+    mov     x0, xzr
+1:  mov     x1, #-1
+    mov     x2, xzr
+    mov     x11, xzr
+    mov     x12, #-1
+    mov     x13, x27
+    svc     #{ipc}
+    b       1b
 
     // Called, with a stack: creates a thread in the space DEST on the CPU TAG with UTCB slot ADDRESS, starts it, deletes it. The new
     // thread is more urgent and stores the counter where its argument says. Returns the errors.
@@ -463,6 +506,10 @@ loops! {
     Pager = bench_pager;
     /// Runs without doing anything.
     Rest = bench_rest;
+    /// Calls with an item.
+    Giver = bench_giver;
+    /// Takes items.
+    Taker = bench_taker;
     /// Is moved to another cluster.
     Migrant = bench_migrant;
     /// Unmaps pages.

@@ -15,6 +15,10 @@ use super::shared::{self, Params};
 
 /// log2 of a block.
 pub(crate) const BLOCK_BITS: u32 = 21;
+/// Blocks of [`Frames::groups`]: 128 times 64 KiB.
+pub(crate) const GROUP_BLOCKS: u64 = 4;
+/// Where regions begin.
+const FIRST_REGION: u64 = 0x10_0000_0000;
 /// Priority of the measured threads. The main thread is more urgent: it sleeps while they run.
 const PRIORITY: u8 = 100;
 /// Priority of servers and pagers: they wait already when the first message comes.
@@ -45,7 +49,7 @@ impl fmt::Display for Trouble {
             Self::Message(from, label, words) => {
                 write!(f, "unexpected message {label:#x} of {from:?}: {words:x?}")
             }
-            Self::NoRoom => f.write_str("no 8 MiB of contiguous free memory on the cluster's node"),
+            Self::NoRoom => f.write_str("no 16 MiB of contiguous free memory on the cluster's node"),
             Self::FewCpus => f.write_str("the case needs a cluster of several CPUs: see bench smp"),
             Self::Alone => f.write_str("the case needs two clusters: boot a machine with two nodes"),
         }
@@ -65,11 +69,12 @@ pub(crate) struct Space {
 }
 
 /// Frames that belong to no kernel and no program, mapped here at their own address: some to be handed on page by page, and some
-/// as blocks.
+/// as blocks, of which some for what is mapped on as 64 KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frames {
     pub(crate) pages: Range,
     pub(crate) blocks: Range,
+    pub(crate) groups: Range,
 }
 
 impl Frames {
@@ -77,10 +82,11 @@ impl Frames {
         let block = 1 << BLOCK_BITS;
         let base = boot.pools().iter().filter(|pool| pool.cluster == cluster).find_map(|pool| {
             let base = pool.range.base.next_multiple_of(block);
-            (base + 4 * block <= pool.range.end()).then_some(base)
+            (base + 8 * block <= pool.range.end()).then_some(base)
         })?;
         let blocks = Range { base: base + 2 * block, size: 2 * block };
-        Some(Self { pages: Range { base, size: 2 * block }, blocks })
+        let groups = Range { base: base + 4 * block, size: GROUP_BLOCKS * block };
+        Some(Self { pages: Range { base, size: 2 * block }, blocks, groups })
     }
 }
 
@@ -108,7 +114,7 @@ impl World {
             first_cpu_of_next: boot.clusters().get(1).map_or(0, |cluster| cluster.first_cpu),
             next_domain: domain::FIRST_TASK,
             next_block: 0,
-            next_region: 0x10_0000_0000,
+            next_region: FIRST_REGION,
         })
     }
 
@@ -120,9 +126,22 @@ impl World {
 
     /// 2 MiB of addresses at which no space has anything.
     pub(crate) fn region(&mut self) -> u64 {
+        self.regions(1)
+    }
+
+    fn regions(&mut self, blocks: u64) -> u64 {
         let region = self.next_region;
-        self.next_region += 1 << BLOCK_BITS;
+        self.next_region += blocks << BLOCK_BITS;
         region
+    }
+
+    /// Addresses for [`Frames::groups`], at which a space has nothing but the tables for it.
+    pub(crate) fn region_for_groups(&mut self, space: &mut Space) -> Result<u64, Trouble> {
+        let region = self.regions(GROUP_BLOCKS);
+        self.touch(space, region, GROUP_BLOCKS as usize, 1 << BLOCK_BITS)?;
+        let spare = Fpage::new(self.frames.pages.base, PAGE_BITS, Rights::RWX);
+        sys::unmap(&mut [spare.unwrap_or(Fpage::NIL)], false).map_err(failed("unmapping a page"))?;
+        Ok(region)
     }
 
     /// A new space of a domain of its own, without privileges, that has code and shared memory mapped.
@@ -275,12 +294,17 @@ impl World {
         }
     }
 
-    /// What a space that touched `address` gets: the same address of this space.
+    /// What a space that touched `address` gets: the same address of this space; in a region, a page that is taken back soon.
     pub(crate) fn item(&self, address: u64) -> Option<MapItem> {
         let program = Range { base: PROGRAM_BASE, size: UTCB_BASE - PROGRAM_BASE };
+        let region = Range { base: FIRST_REGION, size: self.next_region - FIRST_REGION };
         let bits = match address {
+            a if region.contains(a) => {
+                let fpage = Fpage::new(self.frames.pages.base, PAGE_BITS, Rights::RW)?;
+                return Some(MapItem { fpage, dest: a & !((1 << PAGE_BITS) - 1) });
+            }
             a if program.contains(a) || self.frames.pages.contains(a) => PAGE_BITS,
-            a if self.frames.blocks.contains(a) => BLOCK_BITS,
+            a if self.frames.blocks.contains(a) || self.frames.groups.contains(a) => BLOCK_BITS,
             _ => return None,
         };
         let base = address & !((1 << bits) - 1);

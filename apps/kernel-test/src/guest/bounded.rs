@@ -160,7 +160,8 @@ fn split_blocks(world: &mut World) -> Outcome {
     destroy(space)
 }
 
-/// Answers to faults that map 511 pages each, in a table that has one already; then they are taken back, and given again.
+/// Answers to faults that map 511 pages each, 496 of them as 64 KiB, in a table that has one already; then a page of each of these is taken
+/// back, and then all.
 fn map_many(world: &mut World) -> Outcome {
     (world.blocks, world.first_alone) = (true, true);
     let base = world.frames.base;
@@ -171,6 +172,10 @@ fn map_many(world: &mut World) -> Outcome {
     ensure!(world.faults - faults < items + 64, "{} faults for {items} items", world.faults - faults);
     let pages = info::total(Counter::Maps) - maps;
     ensure!(pages >= 2 * PAGES, "{pages} pages were mapped");
+    for group in 1..32 {
+        let page = base + ((16 * group + group % 16) << PAGE_BITS);
+        call("splitting", sys::unmap(&mut [fpage(page, PAGE_BITS)?], false))?;
+    }
     let mut both = [fpage(base, BLOCK_BITS)?, fpage(base + (1 << BLOCK_BITS), BLOCK_BITS)?];
     call("unmapping", sys::unmap(&mut both, false))?;
     let written = both.iter().all(|fpage| fpage.rights() == Rights::RW);

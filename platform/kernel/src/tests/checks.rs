@@ -20,6 +20,7 @@ use std::vec;
 
 /// Somewhere in user space.
 const HERE: u64 = 0x4000_0000;
+const GROUP: u64 = 1 << 16;
 
 #[test]
 fn every_check_stops_somebody() {
@@ -485,6 +486,15 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         },
         Check::FastMapOccupied => |run| occupies(Attr::Normal, run),
         Check::MapOccupied => |run| occupies(Attr::NonCacheable, run),
+        Check::MapGroupOccupied => |run| maps_group(Rights::RW, HERE, Attr::NonCacheable, run, |_, _| true),
+        Check::FastGroupOccupied => |run| maps_group(Rights::RW, HERE, Attr::Normal, run, |_, _| true),
+        Check::FastGroupPinned => {
+            |run| maps_group(Rights::RW, layout::UTCB_BASE + GROUP, Attr::Normal, run, |_, _| true)
+        }
+        Check::FastGroupRights => |run| {
+            let writes = |k: &mut TestKernel, space| k.db.check(space, HERE + GROUP, Rights::W);
+            maps_group(Rights::R, HERE + GROUP, Attr::Normal, run, writes)
+        },
         Check::MapPinned => {
             |run| maps(Rights::RW, layout::UTCB_BASE + 4096, Attr::NonCacheable, run, |_, _| true)
         }
@@ -579,6 +589,28 @@ fn maps(
     run(&mut || {
         let (db, mut tlb) = k.db_and_tlb();
         let fpage = Fpage::new(HERE, 12, Rights::RW).unwrap();
+        db.map(&mut tlb, from, fpage, to, dest, attr).is_ok() && worked(k, to)
+    })
+}
+
+/// Maps 64 KiB of a block that the source has with `rights` to `dest` with all rights. In the midst of what is at [`HERE`] there is a page
+/// already, so there are tables.
+fn maps_group(
+    rights: Rights,
+    dest: u64,
+    attr: Attr,
+    run: Run<'_>,
+    worked: fn(&mut TestKernel, u16) -> bool,
+) -> bool {
+    let k = &mut world(1, 1)[0];
+    let (from, to) = (program(k, 20).0.slot(), program(k, 20).0.slot());
+    k.db.map_root(from, HERE, HERE, 21, rights, Attr::Normal).expect("room");
+    let (db, mut tlb) = k.db_and_tlb();
+    let page = Fpage::new(HERE + (1 << 20), 12, Rights::RW).unwrap();
+    db.map(&mut tlb, from, page, to, HERE + 0x5000, Attr::Normal).expect("room");
+    run(&mut || {
+        let (db, mut tlb) = k.db_and_tlb();
+        let fpage = Fpage::new(HERE, 16, Rights::RW).unwrap();
         db.map(&mut tlb, from, fpage, to, dest, attr).is_ok() && worked(k, to)
     })
 }

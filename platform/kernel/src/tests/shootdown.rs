@@ -28,6 +28,13 @@ fn map(k: &mut TestKernel, from: SpaceId, to: SpaceId, page: u64) {
     db.map(&mut tlb, from.slot(), fpage, to.slot(), PAGES + (page << 12), Attr::Normal).unwrap();
 }
 
+/// Maps 64 KiB, if nothing is there, or pages that are the same.
+fn map_group(k: &mut TestKernel, from: SpaceId, to: SpaceId, page: u64) {
+    let fpage = Fpage::new(FRAMES + (page << 12), 16, Rights::RW).unwrap();
+    let (db, mut tlb) = k.db_and_tlb();
+    db.map(&mut tlb, from.slot(), fpage, to.slot(), PAGES + (page << 12), Attr::Normal).unwrap();
+}
+
 fn unmap(k: &mut TestKernel, from: SpaceId, page: u64, bits: u32) {
     let fpage = Fpage::new(FRAMES + (page << 12), bits, Rights::RWX).unwrap();
     let (db, mut tlb) = k.db_and_tlb();
@@ -83,6 +90,30 @@ fn two_run_a_third_unmaps(mode: TlbMode) -> ([u64; 4], Vec<CpuId>) {
 fn other_cpus_are_reached_by_one_broadcast_or_one_interrupt_each() {
     assert_eq!(two_run_a_third_unmaps(TlbMode::Broadcast), ([0, 1, 0, 0], Vec::new()));
     assert_eq!(two_run_a_third_unmaps(TlbMode::Interrupt), ([0, 0, 2, 0], Vec::from([1, 2])));
+}
+
+#[test]
+fn each_page_of_64_kib_is_invalidated() {
+    for (mode, counted) in [(TlbMode::Broadcast, [0, 16, 0, 0]), (TlbMode::Interrupt, [0, 0, 2, 0])] {
+        let mut w = world(1, 3);
+        let k = &mut w[0];
+        k.tlb_mode = mode;
+        let (pager, client) = mapped(k, 0);
+        map_group(k, pager, client, 16);
+        for cpu in [1, 2] {
+            enter(k, cpu);
+            thread(k, client, cpu, ThreadId::NIL);
+            k.pick();
+            touch(k, cpu, client, 64);
+        }
+        assert_eq!(k.hal.tlbs.len(), 32);
+        enter(k, 0);
+        let before = counts(k);
+        unmap(k, pager, 16, 16);
+        assert!(k.hal.tlbs.is_empty());
+        let after = counts(k);
+        assert_eq!(core::array::from_fn(|i| after[i] - before[i]), counted, "{mode:?}");
+    }
 }
 
 #[test]
@@ -154,6 +185,7 @@ fn no_cpu_ever_uses_a_stale_entry() {
                         map(k, pager, client, page);
                     }
                 }
+                3 if random(2) == 0 => map_group(k, pager, client, random(4) * 16),
                 3 => unmap(k, pager, random(64), 12),
                 4 => unmap(k, pager, random(4) * 16, 16),
                 5 if random(8) == 0 => unmap(k, pager, 0, 18),

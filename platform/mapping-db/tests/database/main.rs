@@ -1,6 +1,7 @@
 //! Tests of the mapping database through its public interface.
 
 mod golden;
+mod groups;
 mod mmu;
 mod naive;
 mod property;

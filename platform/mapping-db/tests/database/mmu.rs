@@ -1,17 +1,23 @@
 //! A software MMU with TLB and walk cache. It reads the tables as hardware does, knows nothing of the database, and fails
-//! the test on what real hardware would punish rarely: a changed entry without break, and an entry or a table
-//! that is still cached after it went away.
+//! the test on what real hardware would punish rarely: a changed entry without break, an entry or a table
+//! that is still cached after it went away, and entries with the contiguous hint that are not alike.
+//!
+//! Of sixteen entries with the hint it caches both what hardware may: one entry for all, and one for the page. It notes accesses and
+//! writes in any of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use skerry_mapping_db::{HwTable, Tlb};
+use skerry_mapping_db::{HwTable, Tlb, pages};
 
 pub(crate) const TABLES_PA: u64 = 0x4000_0000;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 const AF: u64 = 1 << 10;
 const READ_ONLY: u64 = 1 << 7;
 const DBM: u64 = 1 << 51;
+const CONTIGUOUS: u64 = 1 << 52;
+/// What software keeps in an entry.
+const SOFTWARE: u64 = 0x7f << 55;
 const UXN: u64 = 1 << 54;
 
 /// A leaf as a TLB holds it: no software bits, no access flag.
@@ -35,10 +41,13 @@ pub(crate) struct Mmu<'a> {
     tables: &'a [HwTable],
     hardware: bool,
     roots: BTreeMap<u16, u64>,
-    leaves: BTreeMap<(u16, u64), Leaf>,
+    /// By space, address, and log2 of what the TLB entry is for.
+    leaves: BTreeMap<(u16, u64, u32), Leaf>,
     /// Cached table descriptors: (space, address, log2 of what they translate) to the table.
     descriptors: BTreeMap<(u16, u64, u32), usize>,
     pending: Vec<(u16, Option<u64>)>,
+    /// Counts accesses, to choose among the entries of a group.
+    accesses: usize,
 }
 
 const fn base(va: u64, bits: u32) -> u64 {
@@ -48,7 +57,7 @@ const fn base(va: u64, bits: u32) -> u64 {
 impl<'a> Mmu<'a> {
     pub(crate) fn new(tables: &'a [HwTable], hardware: bool) -> Self {
         let (roots, leaves, descriptors) = <_>::default();
-        Self { tables, hardware, roots, leaves, descriptors, pending: Vec::new() }
+        Self { tables, hardware, roots, leaves, descriptors, pending: Vec::new(), accesses: 0 }
     }
     pub(crate) fn add_root(&mut self, space: u16, pa: u64) {
         self.roots.insert(space, pa);
@@ -65,6 +74,9 @@ impl<'a> Mmu<'a> {
             }
             if bits == 12 || word & 2 == 0 {
                 assert_eq!(word & 2 != 0, bits == 12, "reserved encoding {word:#x}");
+                let hint = word & CONTIGUOUS != 0;
+                assert!(!hint || bits == 12, "the hint in a block");
+                let (word, bits) = if hint { (self.group(table, index), 16) } else { (word, bits) };
                 let leaf = Leaf {
                     pa: word & ADDRESS,
                     bits,
@@ -85,6 +97,18 @@ impl<'a> Mmu<'a> {
             }
             bits -= 9;
         }
+    }
+    /// The first of sixteen entries, one of which has the hint: then all have to, and be alike (D8.7).
+    fn group(&self, table: usize, index: usize) -> u64 {
+        let words = self.tables[table].0.as_chunks::<16>().0[index / 16].each_ref();
+        let words = words.map(|word| word.load(Ordering::Relaxed));
+        let state = if self.hardware { SOFTWARE | AF | READ_ONLY } else { SOFTWARE };
+        for (page, word) in (0..).zip(words) {
+            let alike = (word ^ words[0]) & !(ADDRESS | state) == 0;
+            let next = word & ADDRESS == (words[0] & ADDRESS) + (page << 12);
+            assert!(alike && next && words[0] & ADDRESS & 0xffff == 0, "hint misused: {words:x?}");
+        }
+        words.iter().fold(words[0], |all, word| all & (word | !READ_ONLY))
     }
     /// What the tables say now.
     pub(crate) fn translate(&self, space: u16, va: u64) -> Option<Leaf> {
@@ -109,9 +133,14 @@ impl<'a> Mmu<'a> {
         if !self.hardware && (word & AF == 0 || write && word & READ_ONLY != 0) {
             return false;
         }
-        self.leaves.insert((space, base(va, leaf.bits)), leaf);
+        self.leaves.insert((space, base(va, leaf.bits), leaf.bits), leaf);
+        if leaf.bits == 16 {
+            self.leaves.insert((space, base(va, 12), 12), leaf);
+        }
         if self.hardware {
-            let cell = &self.tables[table].0[index];
+            self.accesses += 1;
+            let noted = if leaf.bits == 16 { index / 16 * 16 + self.accesses * 5 % 16 } else { index };
+            let cell = &self.tables[table].0[noted];
             cell.fetch_or(AF, Ordering::Relaxed);
             if write {
                 cell.fetch_and(!READ_ONLY, Ordering::Relaxed);
@@ -121,7 +150,7 @@ impl<'a> Mmu<'a> {
     }
     /// No valid entry may differ from one that is cached in more than rights.
     fn check_break(&self) {
-        for (&(space, va), cached) in &self.leaves {
+        for (&(space, va, _), cached) in &self.leaves {
             if let Some(now) = self.translate(space, va) {
                 let same = (now.pa, now.bits, now.attr) == (cached.pa, cached.bits, cached.attr);
                 assert!(same, "made without break: space {space} {va:#x} {cached:x?} -> {now:x?}");
@@ -136,7 +165,7 @@ impl<'a> Mmu<'a> {
     /// After an operation: nothing is pending, and what is cached is what the tables say.
     pub(crate) fn check_quiet(&self) {
         assert!(self.pending.is_empty(), "returned before invalidation was complete");
-        for (&(space, va), cached) in &self.leaves {
+        for (&(space, va, _), cached) in &self.leaves {
             assert_eq!(self.translate(space, va).as_ref(), Some(cached), "stale: space {space} {va:#x}");
         }
         for (&(space, va, bits), &cached) in &self.descriptors {
@@ -151,9 +180,9 @@ impl Tlb for Mmu<'_> {
     fn publish(&mut self) {
         self.check_break();
     }
-    fn invalidate(&mut self, space: u16, va: u64, _bits: u32) {
+    fn invalidate(&mut self, space: u16, va: u64, bits: u32) {
         self.check_break();
-        self.pending.push((space, Some(va)));
+        self.pending.extend((0..u64::from(pages(bits))).map(|page| (space, Some(va + (page << 12)))));
     }
     fn invalidate_space(&mut self, space: u16) {
         self.pending.push((space, None));
@@ -161,7 +190,7 @@ impl Tlb for Mmu<'_> {
     fn sync(&mut self) {
         for (space, va) in std::mem::take(&mut self.pending) {
             let hit = |s: u16, at: u64, bits: u32| s == space && va.is_none_or(|va| base(va, bits) == at);
-            self.leaves.retain(|&(s, at), leaf| !hit(s, at, leaf.bits));
+            self.leaves.retain(|&(s, at, bits), _| !hit(s, at, bits));
             self.descriptors.retain(|&(s, at, bits), _| !hit(s, at, bits));
             if va.is_none() {
                 self.roots.remove(&space);

@@ -1,8 +1,8 @@
 //! The naive model: a map from (space, page) to what is mapped there. No trees, no tables, no sizes.
 //!
-//! It only follows a grid of pages. Operations on less than 2 MiB begin at pages 0 to 3 of a block, and those on less than
-//! 1 GiB at blocks 0 to 3 of a region; so page 7 stands for all other pages of its block, and block 9 for all
-//! other blocks of its region.
+//! It only follows a grid of pages. Operations on less than 64 KiB begin at pages 0 to 3 of the first or second group of a block, so
+//! page 7 stands for all other pages of a group; those on less than 2 MiB begin at one of these groups, so page 40 stands for all other
+//! groups; and those on less than 1 GiB at blocks 0 to 3 of a region, so block 9 stands for all other blocks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,11 @@ use skerry_mapping_db::Attr;
 
 pub(crate) const REGIONS: [u64; 3] = [1, 2, 3];
 pub(crate) const BLOCKS: [u64; 5] = [0, 1, 2, 3, 9];
-pub(crate) const PAGES: [u64; 5] = [0, 1, 2, 3, 7];
+pub(crate) const PAGES: [u64; 11] = [0, 1, 2, 3, 16, 17, 18, 19, 7, 23, 40];
+/// So many of them are where something can begin.
+pub(crate) const STARTS: usize = 8;
+/// Pages of the grid.
+pub(crate) const SIZE: usize = REGIONS.len() * BLOCKS.len() * PAGES.len();
 
 pub(crate) fn grid() -> impl Iterator<Item = u64> {
     REGIONS.iter().flat_map(|region| {

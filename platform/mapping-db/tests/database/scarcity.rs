@@ -94,7 +94,10 @@ fn mappings_of_each_size_in_all_places() {
     };
     // Two tables on the way, and one for the giver to know where in its gigabyte they are.
     assert_eq!(at(12), [3, 1, 2, 1]);
-    assert_eq!(at(16), [3, 16, 2, 16]);
+    assert_eq!(at(15), [3, 8, 2, 8]);
+    // A group is one mapping, and splits in place.
+    assert_eq!(at(16), [3, 1, 2, 1]);
+    assert_eq!(at(18), [3, 4, 2, 4]);
     // One on the way, one to split it.
     assert_eq!(at(21), [3, 1, 2, 1]);
     assert_eq!(at(24), [10, 8, 9, 8]);

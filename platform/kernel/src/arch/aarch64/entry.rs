@@ -131,7 +131,7 @@ entry_case_null:
     vector  kernel_fault
     .endr
 
-    // One page to unmap, in a cluster of one CPU: no thread switch, so what functions preserve stays in the registers.
+    // One page (or 64 KiB) to unmap, in a cluster of one CPU: no thread switch, so what functions preserve stays in the registers.
 unmap_fast:
 part_entry_2:
     mrs     x14, tpidr_el1

@@ -5,8 +5,8 @@ use super::percpu::{self, PerCpu};
 use super::registers::{read_sysreg, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel};
 use super::{dispatch, fp};
-use skerry_abi::ThreadId;
 use skerry_abi::syscall::IPC;
+use skerry_abi::{Fpage, ThreadId};
 use skerry_kernel::kernel::Event;
 use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::{Context, Tcb};
@@ -64,16 +64,35 @@ pub(super) extern "C" fn abort(esr: u64, far: u64) -> *mut Context {
 
 /// The one item of an answer to a page fault, between the spaces in these slots. Called by the assembly, so the cluster has one CPU.
 pub(super) extern "C" fn map_one(from: u16, item: u64, to: u16, dest: u64) -> bool {
+    // Handed on as they are, the arguments stay in their registers.
+    if Fpage::decode_page(item).is_none() {
+        return map_group(from, item, to, dest);
+    }
     // SAFETY: the exception entry calls this with interrupts masked, once at a time, and only where `FastPath` is set, which is
     // in clusters of one CPU.
     unsafe { KERNEL.alone() }.map_one(from, item, to, dest)
 }
 
-/// `svc #UNMAP` of one page, without flush, by a thread of the space in this slot. Returns x1, or 0 if it was not the simple case.
+#[inline(never)]
+extern "C" fn map_group(from: u16, item: u64, to: u16, dest: u64) -> bool {
+    // SAFETY: as in `map_one`.
+    unsafe { KERNEL.alone() }.map_group(from, item, to, dest)
+}
+
+/// `svc #UNMAP` of one page or 64 KiB, without flush, by a thread of the space in this slot. Returns x1, or 0 if it was not the simple case.
 /// Called by the assembly, so the cluster has one CPU.
 pub(super) extern "C" fn unmap(fpage: u64, space: u16) -> u64 {
+    if Fpage::decode_page(fpage).is_none() {
+        return unmap_group(fpage, space);
+    }
     // SAFETY: as in `map_one`.
     unsafe { KERNEL.alone() }.fast_unmap(space, fpage).unwrap_or(0)
+}
+
+#[inline(never)]
+extern "C" fn unmap_group(fpage: u64, space: u16) -> u64 {
+    // SAFETY: as in `map_one`.
+    unsafe { KERNEL.alone() }.unmap_group(space, fpage).unwrap_or(0)
 }
 
 /// Runs `f` under the lock of a cluster of several CPUs.
