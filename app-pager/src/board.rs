@@ -6,37 +6,25 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_abi::layout::{PINNED_BASE, PINNED_END, PROGRAM_BASE, USER_END, UTCB_SLOTS};
+use skerry_abi::layout::{PINNED_BASE, PINNED_END, PROGRAM_BASE, USER_END};
 use skerry_abi::{Error, Rights};
-use skerry_ipc::pager::{RegionKind, ThreadEnd};
+use skerry_ipc::pager::RegionKind;
+
+use crate::roll::{self, Roll};
 
 /// Bytes of a region at most: its tables are contiguous frames, and work on it is done in one go.
 const MAX_REGION: u64 = 1 << 36;
 /// Regions of a task at most.
 pub const MAX_REGIONS: usize = 256;
-/// Threads of a task at most, ever: UTCB slots are task-wide.
-pub const MAX_THREADS: usize = UTCB_SLOTS as usize;
 
 const REGIONS: usize = 0;
-const NEXT_THREAD: usize = 1;
-const LIVE: usize = 2;
-const DIED: usize = 3;
-const CODE: usize = 4;
-const MASTER: usize = 5;
-/// One bit per cluster where the task has been adopted.
-const ACTIVE: usize = 16;
-const ACTIVE_WORDS: usize = 16;
-const THREADS: usize = ACTIVE + ACTIVE_WORDS;
-const REGION_TABLE: usize = THREADS + MAX_THREADS;
+const REGION_TABLE: usize = 16;
 const REGION_WORDS: usize = 8;
+const ROLL: usize = REGION_TABLE + MAX_REGIONS * REGION_WORDS;
 /// Words of a board.
-pub const WORDS: usize = REGION_TABLE + MAX_REGIONS * REGION_WORDS;
+pub const WORDS: usize = ROLL + roll::WORDS;
 /// Bytes of a board, in whole pages.
 pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
-
-const ALIVE: u64 = 1;
-const EXITED: u64 = 2;
-const DEAD: u64 = 3;
 
 /// A range of a task's address space with one meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,23 +105,9 @@ impl<'a> Board<'a> {
     pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
         (words.len() >= WORDS).then_some(Self(words))
     }
-    /// Prepares a cleared board: the master is the pager of `master`.
-    pub fn init(&self, master: u16) {
-        self.0[MASTER].store(master.into(), Ordering::Release);
-    }
-    /// The cluster of the master pager.
-    pub fn master(&self) -> u16 {
-        self.0[MASTER].load(Ordering::Acquire) as u16
-    }
-    /// The task is known on `cluster` now.
-    pub fn set_active(&self, cluster: u16) {
-        let index = usize::from(cluster / 64) % ACTIVE_WORDS;
-        self.0[ACTIVE + index].fetch_or(1 << (cluster % 64), Ordering::AcqRel);
-    }
-    /// Whether the task is known on `cluster`.
-    pub fn is_active(&self, cluster: u16) -> bool {
-        let index = usize::from(cluster / 64) % ACTIVE_WORDS;
-        self.0[ACTIVE + index].load(Ordering::Acquire) >> (cluster % 64) & 1 != 0
+    /// Its threads, and where they are.
+    pub fn roll(&self) -> Roll<'a> {
+        Roll::of(self.0.split_at(ROLL).1)
     }
 
     /// The region with this number.
@@ -144,7 +118,8 @@ impl<'a> Board<'a> {
         let at = REGION_TABLE + index * REGION_WORDS;
         Region::from_words(core::array::from_fn(|i| self.0[at + i].load(Ordering::Relaxed)))
     }
-    fn regions(&self) -> usize {
+    /// How many regions there are.
+    pub fn regions(&self) -> usize {
         (self.0[REGIONS].load(Ordering::Acquire) as usize).min(MAX_REGIONS)
     }
     /// The region at `address`, and its number.
@@ -190,62 +165,6 @@ impl<'a> Board<'a> {
         }
         self.0[REGIONS].store(index as u64 + 1, Ordering::Release);
         Ok(())
-    }
-
-    /// A number (and UTCB slot) for a new thread, alive from now on.
-    ///
-    /// # Errors
-    /// [`Error::TableFull`] when all were used.
-    pub fn new_thread(&self) -> Result<u32, Error> {
-        let number = self.0[NEXT_THREAD].fetch_add(1, Ordering::AcqRel);
-        if number >= MAX_THREADS as u64 {
-            return Err(Error::TableFull);
-        }
-        self.0[LIVE].fetch_add(1, Ordering::AcqRel);
-        self.0[THREADS + number as usize].store(ALIVE, Ordering::Release);
-        Ok(number as u32)
-    }
-    /// How a thread ended: `Ok(None)` while it lives.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchThread`] for a number that was never given out.
-    pub fn thread_end(&self, number: u32) -> Result<Option<ThreadEnd>, Error> {
-        if number as usize >= MAX_THREADS {
-            return Err(Error::NoSuchThread);
-        }
-        let word = self.0[THREADS + number as usize].load(Ordering::Acquire);
-        match word & 3 {
-            ALIVE => Ok(None),
-            EXITED => Ok(Some(ThreadEnd::Exited(word >> 2))),
-            DEAD => Ok(Some(ThreadEnd::Died)),
-            _ => Err(Error::NoSuchThread),
-        }
-    }
-    /// A thread has ended. Returns whether it was the last one.
-    pub fn end_thread(&self, number: u32, end: ThreadEnd) -> bool {
-        if self.thread_end(number) != Ok(None) {
-            return false;
-        }
-        let word = match end {
-            ThreadEnd::Exited(code) => {
-                self.0[CODE].fetch_max(code, Ordering::AcqRel);
-                code << 2 | EXITED
-            }
-            ThreadEnd::Died => {
-                self.0[DIED].store(1, Ordering::Release);
-                DEAD
-            }
-        };
-        self.0[THREADS + number as usize].store(word, Ordering::Release);
-        self.0[LIVE].fetch_sub(1, Ordering::AcqRel) == 1
-    }
-    /// Whether a thread died of a fault.
-    pub fn any_died(&self) -> bool {
-        self.0[DIED].load(Ordering::Acquire) != 0
-    }
-    /// The largest exit code of a thread.
-    pub fn code(&self) -> u64 {
-        self.0[CODE].load(Ordering::Acquire)
     }
 }
 
@@ -294,19 +213,5 @@ mod tests {
             board.add(region(0x40_0000 + i * 0x10000, 0x1000)).unwrap();
         }
         assert_eq!(board.add(region(0x8000_0000, 0x1000)), Err(Error::TableFull));
-    }
-
-    #[test]
-    fn threads_end_once() {
-        let words = words();
-        let board = Board::new(&words).unwrap();
-        let (a, b) = (board.new_thread().unwrap(), board.new_thread().unwrap());
-        assert_eq!(board.thread_end(a), Ok(None));
-        assert_eq!(board.thread_end(7), Err(Error::NoSuchThread));
-        assert!(!board.end_thread(a, ThreadEnd::Died));
-        assert!(!board.end_thread(a, ThreadEnd::Exited(0)));
-        assert!(board.any_died());
-        assert!(board.end_thread(b, ThreadEnd::Exited(3)));
-        assert_eq!((board.thread_end(b), board.code()), (Ok(Some(ThreadEnd::Exited(3))), 3));
     }
 }

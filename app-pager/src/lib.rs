@@ -10,11 +10,14 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod home;
 pub mod options;
 pub mod page;
 pub mod placement;
 pub mod pool;
+pub mod release;
 pub mod report;
+pub mod roll;
 pub mod seat;
 pub mod space;
 

@@ -4,10 +4,15 @@
 
 #[cfg(target_os = "none")]
 mod guest {
-    mod boot_app;
     mod crash;
     mod fault;
+    mod frames;
+    mod grace;
+    mod launch;
+    mod life;
+    mod limbo;
     mod memory;
+    mod moves;
     mod parked;
     mod place;
     mod serve;

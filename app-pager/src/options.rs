@@ -16,6 +16,26 @@ pub enum TaskSpace {
     One,
 }
 
+/// Where the master of a task is that is started on any CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MasterChoice {
+    /// In the cluster of the thread that starts it.
+    #[default]
+    Creator,
+    /// In one cluster after the other.
+    RoundRobin,
+}
+
+/// When a pager takes over the master table of a task that is new on its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TakeOver {
+    /// Page by page, when threads fault there.
+    #[default]
+    Lazy,
+    /// All of it, before the first thread comes.
+    Eager,
+}
+
 /// The options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -23,6 +43,10 @@ pub struct Options<'a> {
     pub space: TaskSpace,
     /// `placement=first-touch|node0`.
     pub placement: Placement,
+    /// `master=creator|round-robin`.
+    pub master: MasterChoice,
+    /// `takeover=lazy|eager`.
+    pub take_over: TakeOver,
     /// `app=<module>`.
     pub app: &'a str,
 }
@@ -75,11 +99,21 @@ impl<'a> Options<'a> {
             Some("node0") => Placement::Node0,
             Some(other) => return Err(OptionError::Value("placement", other)),
         };
+        let master = match get("master") {
+            None | Some("creator") => MasterChoice::Creator,
+            Some("round-robin") => MasterChoice::RoundRobin,
+            Some(other) => return Err(OptionError::Value("master", other)),
+        };
+        let take_over = match get("takeover") {
+            None | Some("lazy") => TakeOver::Lazy,
+            Some("eager") => TakeOver::Eager,
+            Some(other) => return Err(OptionError::Value("takeover", other)),
+        };
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
             (true, _, Placement::Node0) => Err(OptionError::Node0ManyKernels),
-            _ => Ok(Self { space, placement, app }),
+            _ => Ok(Self { space, placement, master, take_over, app }),
         }
     }
 }
@@ -102,6 +136,10 @@ mod tests {
         assert_eq!(decode("app=x space=one", 2), Err(OptionError::OneSpaceManyKernels));
         assert_eq!(decode("app=x placement=node0", 2), Err(OptionError::Node0ManyKernels));
         assert_eq!(decode("app=x space=two", 1), Err(OptionError::Value("space", "two")));
+        assert_eq!(decode("app=x master=me", 2), Err(OptionError::Value("master", "me")));
+        assert_eq!(decode("app=x takeover=late", 2), Err(OptionError::Value("takeover", "late")));
+        let other = decode("app=x master=round-robin takeover=eager", 2).unwrap();
+        assert_eq!((other.master, other.take_over), (MasterChoice::RoundRobin, TakeOver::Eager));
         assert_eq!(decode("", 1), Err(OptionError::NoApp));
     }
 }

@@ -9,8 +9,10 @@ use skerry_ipc::pager::Stats;
 use crate::board::MAX_REGIONS;
 
 const COUNT_WORDS: usize = 8;
+const LINKS: usize = MAX_REGIONS + MAX_NODES * COUNT_WORDS;
+const LINK_WORDS: usize = 8;
 /// Words of a book.
-pub const WORDS: usize = MAX_REGIONS + MAX_NODES * COUNT_WORDS;
+pub const WORDS: usize = LINKS + LINK_WORDS;
 /// Bytes of a book, in whole pages.
 pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
 
@@ -35,6 +37,10 @@ impl<'a> Book<'a> {
     pub fn set_table(&self, region: usize, table: u64) -> Result<(), u64> {
         let slot = self.0[..MAX_REGIONS].get(region).ok_or(0u64)?;
         slot.compare_exchange(0, table, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    }
+    /// Words for whoever gives the book back when its space is no more.
+    pub fn links(&self) -> &'a [AtomicU64] {
+        &self.0[LINKS..LINKS + LINK_WORDS]
     }
     fn counts(&self, node: u16) -> &[AtomicU64] {
         let at = MAX_REGIONS + usize::from(node) % MAX_NODES * COUNT_WORDS;

@@ -11,7 +11,7 @@ mod guest {
     use skerry_ipc::syscall::{self, Counters, Op, Server};
     use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, level, root};
     use skerry_rt::ipc::{Handler, Kernel, serve, sleep_forever};
-    use skerry_rt::{println, sys};
+    use skerry_rt::{info, println, sys};
     use syscall_server::permissions::{MAX_TASK_PRIORITY, may_create_domain};
     use syscall_server::{Ledger, may_call};
 
@@ -23,6 +23,17 @@ mod guest {
 
     fn permit(op: Op, from: Sender) -> Result<(), Error> {
         if may_call(op, from.domain) { Ok(()) } else { Err(Error::Refused) }
+    }
+
+    /// Whether a thread was made by the system-call server of another cluster.
+    fn is_immigrant(thread: ThreadId) -> bool {
+        u64::from(thread.cluster()) != info::header().cluster
+    }
+
+    /// Refuses threads that no system-call server made. A thread of another cluster can only be here because its server let it go; the
+    /// kernel says whether it is.
+    fn check(thread: ThreadId) -> Result<(), Error> {
+        if is_immigrant(thread) { Ok(()) } else { LEDGER.check_thread(thread) }
     }
 
     impl Server for Loop {
@@ -82,8 +93,29 @@ mod guest {
         }
         fn thread_delete(&mut self, from: Sender, thread: ThreadId) -> Answer<()> {
             permit(Op::ThreadDelete, from)?;
-            LEDGER.check_thread(thread)?;
+            check(thread)?;
+            if is_immigrant(thread) {
+                // Only threads of tasks move to other clusters; a thread of another cluster that is not here may be anybody's.
+                sys::thread_exchange(thread, sys::Exchange::default())?;
+            }
             Ok(sys::thread_delete(thread)?)
+        }
+        fn thread_migrate(
+            &mut self,
+            from: Sender,
+            thread: ThreadId,
+            space: SpaceId,
+            cpu: u16,
+            pager: ThreadId,
+        ) -> Answer<()> {
+            permit(Op::ThreadMigrate, from)?;
+            check(thread)?;
+            Ok(sys::thread_migrate(thread, space, cpu, pager, ThreadId::NIL)?)
+        }
+        fn thread_place(&mut self, from: Sender, thread: ThreadId, cpu: u16) -> Answer<()> {
+            permit(Op::ThreadPlace, from)?;
+            check(thread)?;
+            Ok(sys::schedule(thread, None, None, Some(cpu))?)
         }
     }
 

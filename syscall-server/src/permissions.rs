@@ -15,6 +15,8 @@ pub const TABLE: &[(Op, Domain)] = &[
     (Op::ThreadCreate, domain::APP_PAGER),
     (Op::ThreadStart, domain::APP_PAGER),
     (Op::ThreadDelete, domain::APP_PAGER),
+    (Op::ThreadMigrate, domain::APP_PAGER),
+    (Op::ThreadPlace, domain::APP_PAGER),
 ];
 
 /// Highest priority of a task's thread: below the pagers, which must always be able to run.

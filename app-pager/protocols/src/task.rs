@@ -3,7 +3,7 @@
 //! ```text
 //! create    count the thread (not if the task is dying) ── arrive ── start it
 //! migrate   arrive ── move it ── depart from where it was
-//! end       depart ── do not count it any more; the last one ends the task
+//! end       stop it ── depart ── do not count it any more; the last one ends the task
 //! arrive    node word  absent ─swap→ busy ── make a space ── the node is active ─swap→ a thread more
 //! depart    node word  a thread less; the last one ─swap→ busy ── the node is not active ── hand the master over
 //!                      ── destroy the space ─swap→ absent
@@ -12,6 +12,8 @@
 //! A thread arrives before it departs, so as long as it lives it counts on some node, and a task with threads has active nodes.
 //! Whoever starts or has moved a thread looks *afterwards* whether the task is dying. A killer marks the task, and then visits
 //! the active nodes: it finds the thread where it is, or the thread finds the mark.
+//!
+//! A kernel may refuse to start or to move a thread. Then whoever arrived for it departs again.
 //!
 //! A node that gives the master's role away looks again whether the node that gets it is active still; one that stops being active looks
 //! afterwards whether it is the master. So of two nodes that leave at a time, one notices.
@@ -43,8 +45,10 @@ pub enum Effect {
     MakeSpace(u16),
     /// Destroys the node's space, with everything mapped there; its bit goes from all sharer masks.
     DestroySpace(u16),
-    /// Starts the new thread on this node, or moves the thread there.
+    /// Starts the new thread on this node, or moves the thread there; the answer is 1, or 0 if the kernel refuses.
     Run(u16),
+    /// Ends the thread, which is on this node, in its kernel.
+    Stop(u16),
     /// Wakes the parked jobs of all nodes.
     Wake,
     /// Waits until woken (a wake that came since the machine began counts).
@@ -53,7 +57,8 @@ pub enum Effect {
     Done,
     /// The end: the thread is gone. The task with it, if 1.
     Ended(bool),
-    /// The end: no space could be made, or the task is dying; a new thread does not exist, another one is where it was.
+    /// The end: no space could be made, a kernel refused the thread, or the task is dying; a new thread does not exist, another one is
+    /// where it was.
     Refused,
 }
 
@@ -72,6 +77,7 @@ enum At {
     Woke(Then),
     Run,
     Arrived,
+    Stopped,
     LookAtOld,
     Depart(Place),
     ClearActive,
@@ -123,6 +129,7 @@ impl<const W: usize> Move<W> {
     pub fn step(&mut self, answer: u64) -> Effect {
         match self.at {
             At::Begin if self.from.is_none() => self.load(At::LookAtTask, Word::Task),
+            At::Begin if self.to.is_none() => self.stop(),
             At::Begin => self.arrive(),
             At::LookAtTask => self.count(Task(answer)),
             At::Count(old) if answer == old.0 => self.arrive(),
@@ -150,11 +157,13 @@ impl<const W: usize> Move<W> {
             }
             At::Settle(_, then) => self.settle(Place(answer), then),
             At::Woke(then) => self.settled(then),
+            At::Run if answer == 0 => self.turn_back(),
             At::Run => self.load(At::Arrived, Word::Task),
             At::Arrived => {
                 self.dies = Task(answer).is_dying() && kept(Rule::LookAfterArrival);
                 self.go_on()
             }
+            At::Stopped => self.go_on(),
             At::LookAtOld => self.depart(Place(answer)),
             At::Depart(old) if answer == old.0 => self.left(old),
             At::Depart(_) => self.depart(Place(answer)),
@@ -257,6 +266,17 @@ impl<const W: usize> Move<W> {
         self.then(At::Run, Effect::Run(self.target()))
     }
 
+    /// The kernel refused the thread, which counts on the node where it was to be.
+    fn turn_back(&mut self) -> Effect {
+        self.refused = true;
+        (self.from, self.to) = (self.to, self.from);
+        self.go_on()
+    }
+
+    fn stop(&mut self) -> Effect {
+        self.then(At::Stopped, Effect::Stop(self.source()))
+    }
+
     /// The thread is where it was to be; it counts on the node where it was, too.
     fn go_on(&mut self) -> Effect {
         match self.from {
@@ -269,8 +289,9 @@ impl<const W: usize> Move<W> {
         match self.to {
             Some(to) if self.dies => {
                 (self.from, self.to) = (Some(to), None);
-                self.go_on()
+                self.stop()
             }
+            Some(_) if self.refused => Effect::Refused,
             Some(_) => Effect::Done,
             None => self.load(At::LookAtEnd, Word::Task),
         }

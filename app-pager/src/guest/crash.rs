@@ -9,7 +9,7 @@ use skerry_rt::println;
 use super::memory::Physical;
 use super::place::frame_of;
 use super::state::Context;
-use super::task;
+use super::{moves, task};
 
 /// Reports the exception and ends the thread; the rest of the task goes on.
 pub(super) fn report(context: &Context, from: Sender, words: &[u64]) {
@@ -45,7 +45,11 @@ pub(super) fn report(context: &Context, from: Sender, words: &[u64]) {
     for (depth, address) in addresses[..count].iter().enumerate() {
         println!("  #{depth} {address:#x}");
     }
-    if let Err(error) = task::end_thread(context, from.domain, from.thread, ThreadEnd::Died) {
+    let ended = task::known(context, from.domain).and_then(|task| {
+        let number = task.view.roll().number_of(from.thread)?;
+        moves::end(context, task, number, ThreadEnd::Died)
+    });
+    if let Err(error) = ended {
         println!("  it cannot be ended: {error}");
     }
 }

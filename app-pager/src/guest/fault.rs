@@ -35,8 +35,8 @@ pub(super) enum Decision {
     Collapse,
     /// The task has no business there.
     Reject,
-    /// No frame on this node.
-    OutOfMemory(u16),
+    /// There is no memory for it.
+    NoMemory(Error),
 }
 
 /// What a pager thread has for its faults.
@@ -92,9 +92,15 @@ impl<const W: usize> Faults<W> {
     pub(super) fn decide(&mut self, task: u32, address: u64, access: Rights) -> Decision {
         if !self.recent.covers(task, address) {
             match find(&self.context, task, self.context.node, address) {
-                Ok(found) => self.recent = found,
-                Err(Error::OutOfMemory) => return Decision::OutOfMemory(self.context.node),
-                Err(_) => return Decision::Reject,
+                Ok(found) => {
+                    self.recent = found;
+                    if self.recent.roll.is_some() {
+                        // Its frames are counted, so each is searched for.
+                        self.cursor = Cursor::NONE;
+                    }
+                }
+                Err(Error::NothingMapped) => return Decision::Reject,
+                Err(error) => return Decision::NoMemory(error),
             }
         }
         let Self { context, me, recent: place, cursor } = self;
@@ -125,14 +131,27 @@ fn count(context: &Context, place: &Place, stats: Stats) {
     }
 }
 
-/// A frame where the last one came from was the last one.
+/// A frame where the last one came from was the last one, or for a task with a quota.
 #[cold]
 #[inline(never)]
-fn search(context: &Context, cursor: &mut Cursor, node: u16, record: Record) -> u64 {
+fn search(
+    context: &Context,
+    cursor: &mut Cursor,
+    (place, address): (&Place, u64),
+    node: u16,
+    record: Record,
+) -> u64 {
+    let task = place.task;
+    if let Some(roll) = place.roll {
+        if roll.charge(1).is_err() {
+            return 0;
+        }
+        return context.frame_anywhere(task, node, address, record).unwrap_or(0);
+    }
     *cursor = context.cursor(node).unwrap_or(Cursor::NONE);
-    // Another thread may be faster where there is little left.
+    // Another thread may be faster where there is little left; then there may be something on another node.
     let frame = cursor.take(&Physical, record);
-    frame.or_else(|| context.state().allocate(node, 1)).unwrap_or(0)
+    frame.or_else(|| context.frame_anywhere(task, node, address, record)).unwrap_or(0)
 }
 
 /// Puts the first contents of a page into its frame.
@@ -216,7 +235,10 @@ impl<'a, const W: usize> Run<'a, W> {
                 Effect::Copy(source) => self.copy(source),
                 Effect::GiveBack(frame) => {
                     stats.takeovers = 1;
-                    self.context.state().pools.free(&Physical, frame);
+                    self.context.give_back(frame, PAGE_SIZE);
+                    if let Some(roll) = self.place.roll {
+                        roll.refund(1);
+                    }
                     0
                 }
                 Effect::WakeNode => {
@@ -235,7 +257,7 @@ impl<'a, const W: usize> Run<'a, W> {
                 Effect::Park => return Decision::Park,
                 Effect::Collapse => return Decision::Collapse,
                 Effect::Reject => return Decision::Reject,
-                Effect::OutOfMemory => return Decision::OutOfMemory(self.node()),
+                Effect::OutOfMemory => return Decision::NoMemory(self.shortage()),
             };
             effect = machine.step(answer);
         }
@@ -245,13 +267,21 @@ impl<'a, const W: usize> Run<'a, W> {
     fn node(&self) -> u16 {
         self.context.options.placement.choose(self.context.node)
     }
+    /// Why there was no frame.
+    fn shortage(&self) -> Error {
+        let charged = self.place.roll.map_or(Ok(()), |roll| roll.charge(1).map(|()| roll.refund(1)));
+        charged.err().unwrap_or(Error::OutOfMemory)
+    }
     /// A frame that nobody else knows, 0 if there is none.
     #[inline(always)]
     fn take(&mut self) -> u64 {
         let record = Record::taken(self.context.page_number(self.place.task, self.address), self.me);
         match self.cursor.take(&Physical, record) {
             Some(frame) => frame,
-            None => search(self.context, self.cursor, self.node(), record),
+            None => {
+                let page = (self.place, self.address);
+                search(self.context, self.cursor, page, self.node(), record)
+            }
         }
     }
     /// A frame with the page's first contents, 0 if there is none.

@@ -5,9 +5,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use app_pager::board::Region;
 use app_pager::page::{self, Page};
 use app_pager::protocols::entry::Entry;
+use app_pager::roll::Roll;
 use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_BITS;
 
+use super::grace;
 use super::memory::Physical;
 use super::state::{Context, board_at, book_at};
 
@@ -18,29 +20,24 @@ pub(super) struct Place {
     pub(super) task: u32,
     epoch: u64,
     pub(super) region: Region,
+    /// The task's roll, if it has a quota.
+    pub(super) roll: Option<Roll<'static>>,
     pub(super) book: u64,
     /// Its local table.
     table: u64,
 }
 
-/// Counts the ends of tasks: what was found before is not to be used any more.
-static EPOCH: AtomicU64 = AtomicU64::new(0);
-
-/// A task has ended here.
-pub(super) fn forget_places() {
-    EPOCH.fetch_add(1, Ordering::Release);
-}
-
 impl Place {
     /// Nowhere.
-    pub(super) const NONE: Self = Self { task: 0, epoch: 0, region: Region::NONE, book: 0, table: 0 };
+    pub(super) const NONE: Self =
+        Self { task: 0, epoch: 0, region: Region::NONE, roll: None, book: 0, table: 0 };
 
     /// Whether it is the one for this page.
     #[inline(always)]
     pub(super) fn covers(&self, task: u32, address: u64) -> bool {
         self.task == task
             && address.wrapping_sub(self.region.base) < self.region.size
-            && self.epoch == EPOCH.load(Ordering::Acquire)
+            && self.epoch == grace::epoch()
     }
     /// Whether the pages are the business of all nodes.
     pub(super) const fn is_global(&self) -> bool {
@@ -71,32 +68,47 @@ impl Place {
 /// The region of `task` at `address`, with the book and the local table of a node's space.
 ///
 /// # Errors
-/// [`Error::NothingMapped`] if the task has nothing there, [`Error::OutOfMemory`] if there is no room for the table.
+/// [`Error::NothingMapped`] if the task has nothing there, [`Error::OutOfMemory`] or [`Error::OverQuota`] if there is no room for the table.
 #[inline(never)]
 pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Result<Place, Error> {
-    let epoch = EPOCH.load(Ordering::Acquire);
+    let epoch = grace::epoch();
     let space_index = context.space_index(node);
     let (board, space) = {
         let mut state = context.state();
         let task = state.task(task).map_err(|_| Error::NothingMapped)?;
         (task.board, task.spaces[space_index])
     };
-    let (index, region) = board_at(board)?.find(address).ok_or(Error::NothingMapped)?;
+    let board = board_at(board)?;
+    let (index, region) = board.find(address).ok_or(Error::NothingMapped)?;
     if space.book == 0 {
         return Err(Error::NothingMapped);
     }
-    let table = local_table(context, node, space.book, index, &region)?;
-    Ok(Place { task, epoch, region, book: space.book, table })
+    let table = local_table(context, (task, &board.roll()), node, space.book, index, &region)?;
+    Ok(Place {
+        task,
+        epoch,
+        region,
+        roll: Some(board.roll()).filter(Roll::is_limited),
+        book: space.book,
+        table,
+    })
 }
 
 /// The local table of a region, which is made when it is first looked for.
-fn local_table(context: &Context, node: u16, book: u64, index: usize, region: &Region) -> Result<u64, Error> {
+fn local_table(
+    context: &Context,
+    task: (u32, &Roll<'_>),
+    node: u16,
+    book: u64,
+    index: usize,
+    region: &Region,
+) -> Result<u64, Error> {
     let book = book_at(book)?;
     if let Some(table) = book.table(index) {
         return Ok(table);
     }
     let bytes = page::local_bytes(region.pages());
-    let table = context.cleared(node, bytes)?;
+    let table = context.cleared_for(task, node, region.base, bytes)?;
     match book.set_table(index, table) {
         Ok(()) => Ok(table),
         Err(0) => Err(Error::BadArgument),

@@ -6,18 +6,21 @@ use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
-use skerry_abi::syscall::exit;
-use skerry_abi::{Error, Fpage, Item, Rights, Tag, ThreadId, Timeout};
-use skerry_ipc::pager::{self, Stats, ThreadEnd};
+use skerry_abi::{Error, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
+use skerry_ipc::pager::{self, Birth, Free, MAY_START, Stats, TaskEnd, ThreadEnd};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
-use skerry_rt::{sys, utcb};
+use skerry_rt::{println, sys, utcb};
+
+use app_pager::home::cluster_of;
 
 use super::fault::{Decision, Faults};
+use super::life::{self, Found};
+use super::moves::{self, Begin, Known};
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
-use super::state::{Context, WAKE, board_at};
-use super::{crash, end_run, task};
+use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
+use super::{crash, grace, launch, task};
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 static PEER_COUNTERS: peer::Counters = peer::Counters::new();
@@ -27,17 +30,32 @@ struct Pager<const W: usize> {
     context: Context,
     faults: Faults<W>,
     parked: Parked,
+    /// What the last look for work that was left over found.
+    found: Found,
+}
+
+/// How long it waits for work that cannot be done yet: 50 microseconds.
+const LATER_TICKS: u64 = 3125;
+
+/// How long it waits if there is work.
+#[cold]
+fn haste(found: Found) -> Timeout {
+    match found {
+        Found::Later => Timeout(sys::counter_time() + LATER_TICKS),
+        _ => Timeout::ZERO,
+    }
 }
 
 /// Serves the tasks on this CPU for ever.
 ///
 /// Page faults are taken and answered in registers; what else comes goes through a buffer.
 pub(super) fn page<const W: usize>(context: Context) -> ! {
-    let mut pager = Pager { context, faults: Faults::<W>::new(context), parked: Parked::new() };
+    let mut pager =
+        Pager { context, faults: Faults::<W>::new(context), parked: Parked::new(), found: Found::Nothing };
     let mut message = Message::new();
     let (mut to, mut tag, mut registers) = (ThreadId::NIL, Tag(0), [0; REGISTER_WORDS]);
-    let times = (Timeout::REPLY, Timeout::NEVER);
     loop {
+        let times = (Timeout::REPLY, pager.patience());
         let (from, domain, received) = sys::ipc(to, ThreadId::ANY, tag, &mut registers, times, Fpage::NIL);
         let from = Sender { thread: from, domain };
         if received == FAULT {
@@ -104,10 +122,35 @@ impl<const W: usize> Pager<W> {
             }
             Decision::Collapse | Decision::Map(..) => (from.thread, AGAIN),
             Decision::Reject => (from.thread, REJECT),
-            Decision::OutOfMemory(node) => end_run(
-                exit::OUT_OF_MEMORY,
-                format_args!("node {node}: its pool has no free frame for address {address:#x}"),
-            ),
+            Decision::NoMemory(error) => {
+                self.no_memory(from.domain, address, error);
+                NO_ANSWER
+            }
+        }
+    }
+
+    /// Nothing can be mapped for a task, which therefore ends.
+    fn no_memory(&self, id: u32, address: u64, error: Error) {
+        let node = self.context.node;
+        match error {
+            Error::OverQuota => {
+                let reason = format_args!("no quota left for address {address:#x}");
+                life::fail(&self.context, id, TaskEnd::OverQuota, reason);
+            }
+            error => {
+                let reason = format_args!("node {node}: no free frame for address {address:#x}: {error}");
+                life::fail(&self.context, id, TaskEnd::OutOfMemory, reason);
+            }
+        }
+    }
+
+    /// How long to wait for the next message. Its clients run on this CPU and are less urgent: as long as it does not wait, no more messages
+    /// come, so work is always come to.
+    #[inline(always)]
+    fn patience(&self) -> Timeout {
+        match self.found {
+            Found::Nothing => Timeout::NEVER,
+            found => haste(found),
         }
     }
 
@@ -121,8 +164,10 @@ impl<const W: usize> Pager<W> {
         message: &mut Message,
     ) -> (ThreadId, Tag) {
         if let Some(error) = tag.error() {
-            if !to.is_nil() && !tag.receive_failed() {
-                self.reply_failed(to, error);
+            match (error, tag.receive_failed()) {
+                (error, false) if !to.is_nil() => self.reply_failed(to, error),
+                (Error::Timeout, true) => self.found = life::work(&self.context),
+                _ => {}
             }
             return NO_ANSWER;
         }
@@ -131,7 +176,7 @@ impl<const W: usize> Pager<W> {
         message.buffer_mut()[..REGISTER_WORDS].copy_from_slice(registers);
         utcb::load(&mut message.buffer_mut()[..count]);
         let answered = match (tag.label(), message.words()) {
-            (kernel_label::NOTIFICATION, &[bits, ..]) => {
+            (kernel_label::NOTIFICATION, &[bits, ..]) if from.domain == domain::KERNEL => {
                 self.notified(bits);
                 false
             }
@@ -151,6 +196,10 @@ impl<const W: usize> Pager<W> {
     }
 
     fn notified(&mut self, bits: u64) {
+        grace::announce(self.context.rank);
+        if bits & LOOK != 0 {
+            self.found = Found::Work;
+        }
         if bits & WAKE != 0 {
             for Waiting { from, address, access } in self.parked.take() {
                 self.answer_again(from, address, access);
@@ -177,10 +226,14 @@ impl<const W: usize> Pager<W> {
         match error {
             // The thread is gone or does not wait any more.
             Error::NoSuchThread | Error::NotWaiting | Error::Cancelled | Error::NotPermitted => {}
-            Error::OutOfKernelMemory => end_run(
-                exit::OUT_OF_MEMORY,
-                format_args!("cluster {cluster}: the kernel has no memory left for page tables or map nodes"),
-            ),
+            Error::OutOfKernelMemory => {
+                let reason = format_args!(
+                    "cluster {cluster}: the kernel has no memory left for page tables or map nodes"
+                );
+                if let Some(id) = task::of_thread(&self.context, to) {
+                    life::fail(&self.context, id, TaskEnd::OutOfMemory, reason);
+                }
+            }
             // The task itself put something else there: that thread has had its last fault.
             Error::AlreadyMapped | Error::WindowTooSmall | Error::BadArgument => {
                 let mut message = Message::new();
@@ -188,16 +241,19 @@ impl<const W: usize> Pager<W> {
                 // If it does not wait any more, it is gone.
                 let _ = reply(to, &mut message);
             }
-            error => end_run(exit::SERVER_FAULT, format_args!("answer to thread {to:?} failed: {error}")),
+            error => println!("app pager of cluster {cluster}: answer to thread {to:?} failed: {error}"),
         }
     }
 }
 
-/// What a program may say about its own end; endings like a kernel's panic are not its to announce.
-fn app_code(code: u64) -> u64 {
-    match code {
-        exit::PASS | exit::OUT_OF_MEMORY | exit::BAD_BOOT => code,
-        _ => exit::FAIL,
+impl<const W: usize> Pager<W> {
+    /// The task that asks.
+    fn task(&self, from: Sender) -> Result<Known, Error> {
+        task::known(&self.context, from.domain)
+    }
+    /// Ends a thread of the asking task.
+    fn end_thread(&self, from: Sender, number: u32, end: ThreadEnd) -> Result<(), Error> {
+        moves::end(&self.context, self.task(from)?, number, end)
     }
 }
 
@@ -210,48 +266,93 @@ impl<const W: usize> pager::Server for Pager<W> {
         stack: u64,
         argument: u64,
     ) -> Answer<u32> {
-        let (context, id) = (&self.context, from.domain);
-        let board = context.state().task(id)?.board;
-        let cluster = context.boot.cpus().get(usize::from(cpu)).ok_or(Error::BadArgument)?.cluster;
-        if cluster == context.cluster {
-            return Ok(task::create_thread(context, id, cpu, entry, stack, argument)?);
-        }
-        let worker = peer::Client::new(Kernel::<level::Pager>::new(), context.worker_of(cluster)?);
-        Ok(worker.thread_create(id, board, cpu, entry, stack, argument)?)
+        Ok(moves::create(&self.context, self.task(from)?, cpu, Begin { entry, stack, argument })?)
     }
     fn thread_exit(&mut self, from: Sender, code: u64) -> Answer<()> {
-        task::end_thread(&self.context, from.domain, from.thread, ThreadEnd::Exited(app_code(code)))?;
+        let number = self.task(from)?.view.roll().number_of(from.thread)?;
+        self.end_thread(from, number, ThreadEnd::Exited(code))?;
         Err(Unanswered::Parked)
     }
     fn thread_join(&mut self, from: Sender, number: u32) -> Answer<ThreadEnd> {
-        let mut state = self.context.state();
-        let board = board_at(state.task(from.domain)?.board)?;
-        board.thread_end(number)?;
-        let joiner =
-            state.joiners.iter_mut().find(|joiner| joiner.caller.is_nil()).ok_or(Error::TableFull)?;
+        let roll = self.task(from)?.view.roll();
+        roll.thread_end(number)?;
+        task::park(&self.context, from.thread, from.domain, number)?;
         // First the entry, then the look: whoever ends the thread writes its end first and looks for joiners then.
-        *joiner = super::state::Joiner { caller: from.thread, task: from.domain, number };
-        match board.thread_end(number)? {
+        match roll.thread_end(number)? {
             Some(end) => {
-                joiner.caller = ThreadId::NIL;
+                task::unpark(&self.context, from.thread);
                 Ok(end)
             }
             None => Err(Unanswered::Parked),
         }
     }
+    fn thread_delete(&mut self, from: Sender, number: u32) -> Answer<()> {
+        Ok(self.end_thread(from, number, ThreadEnd::Killed)?)
+    }
+    fn thread_migrate(&mut self, from: Sender, number: u32, cpu: u16) -> Answer<()> {
+        Ok(moves::migrate(&self.context, self.task(from)?, number, cpu)?)
+    }
+    fn thread_self(&mut self, from: Sender) -> Answer<u32> {
+        Ok(self.task(from)?.view.roll().number_of(from.thread)?)
+    }
+    fn task_start(&mut self, from: Sender, birth: Birth, quota: u64, command: Chunk) -> Answer<u32> {
+        let context = &self.context;
+        if self.task(from)?.view.roll().flags() & u64::from(MAY_START) == 0 {
+            return Err(Error::Refused.into());
+        }
+        let cpu = launch::choose_cpu(context, birth)?;
+        let birth = Birth { parent: from.domain, cpu, flags: birth.flags & MAY_START };
+        let cluster = context.cluster_of(cpu)?;
+        Ok(match cluster == context.cluster {
+            true => launch::command(context, birth, quota, &command)?,
+            false => context.peer(cluster)?.task_start(birth, quota, command)?,
+        })
+    }
+    fn task_wait(&mut self, from: Sender, id: u32) -> Answer<TaskEnd> {
+        let context = &self.context;
+        self.task(from)?;
+        // First the entry: the end may be told before the home's answer is here.
+        task::park(context, from.thread, id, WHOLE_TASK)?;
+        let home = cluster_of(id, context.boot.cluster_count);
+        let end = match home == context.cluster {
+            true => context.state().lives.wait(id, from.domain, context.cluster),
+            false => context.peer(home)?.task_await(id, from.domain, context.cluster),
+        };
+        match end {
+            Ok(None) => Err(Unanswered::Parked),
+            Ok(Some(end)) => {
+                task::unpark(context, from.thread);
+                Ok(end)
+            }
+            Err(error) => {
+                task::unpark(context, from.thread);
+                Err(error.into())
+            }
+        }
+    }
+    fn task_kill(&mut self, from: Sender, id: u32) -> Answer<()> {
+        self.task(from)?;
+        Ok(life::kill(&self.context, id, from.domain, TaskEnd::Killed, format_args!(""))?)
+    }
+    fn free(&mut self, from: Sender, node: u16) -> Answer<Free> {
+        self.task(from)?;
+        let cpu = self.context.boot.cpus().iter().find(|cpu| cpu.node == node).ok_or(Error::BadArgument)?;
+        Ok(match cpu.cluster == self.context.cluster {
+            true => task::free(&self.context, node),
+            false => self.context.peer(cpu.cluster)?.free(node)?,
+        })
+    }
     fn region_create(&mut self, from: Sender, base: u64, size: u64, kind: u64) -> Answer<()> {
         let (context, id) = (&self.context, from.domain);
-        let board = context.state().task(id)?.board;
-        let master = board_at(board)?.master();
+        let master = self.task(from)?.view.roll().master();
         if master == context.cluster {
             return Ok(task::create_region(context, id, base, size, kind)?);
         }
-        let worker = peer::Client::new(Kernel::<level::Pager>::new(), context.worker_of(master)?);
-        Ok(worker.region_create(id, base, size, kind)?)
+        Ok(context.peer(master)?.region_create(id, base, size, kind)?)
     }
     fn stats(&mut self, from: Sender, node: u16) -> Answer<Stats> {
         let mut sum = task::stats(&self.context, from.domain, node)?;
-        for peer in task::peers(&self.context, from.domain)? {
+        for peer in task::peers(&self.context, &self.task(from)?.view) {
             sum.add(peer.stats(from.domain, node)?);
         }
         Ok(sum)
@@ -282,9 +383,10 @@ impl<const W: usize> pager::Server for Pager<W> {
         Ok(console.write(last, from.thread, text)?)
     }
     fn task_end(&mut self, from: Sender, code: u64, reason: Chunk) -> Answer<()> {
-        self.context.state().task(from.domain)?;
+        let id = self.task(from)?.id;
         let text = core::str::from_utf8(reason.as_bytes()).unwrap_or("");
-        task::end_task(&self.context, from.domain, app_code(code), format_args!("{text}"))
+        life::kill(&self.context, id, id, TaskEnd::Exited(code), format_args!("{text}"))?;
+        Err(Unanswered::Parked)
     }
 }
 
@@ -299,28 +401,31 @@ impl Worker {
 
 impl Handler for Worker {
     fn handle(&mut self, from: Sender, message: &mut Message) -> bool {
+        if message.tag.label() == kernel_label::NOTIFICATION && from.domain == domain::KERNEL {
+            grace::announce(self.0.rank);
+            return false;
+        }
         peer::dispatch(self, from, message, &PEER_COUNTERS) == Outcome::Reply
     }
 }
 
 impl peer::Server for Worker {
-    fn adopt(&mut self, from: Sender, id: u32, board: u64) -> Answer<()> {
+    fn space_make(&mut self, from: Sender, id: u32, board: u64, cpu: u16) -> Answer<()> {
         Self::pagers_only(from)?;
-        Ok(task::adopt(&self.0, id, board)?)
+        Ok(task::make_space(&self.0, id, board, cpu)?)
     }
     fn thread_create(
         &mut self,
         from: Sender,
         id: u32,
-        board: u64,
+        number: u32,
         cpu: u16,
         entry: u64,
         stack: u64,
         argument: u64,
-    ) -> Answer<u32> {
+    ) -> Answer<ThreadId> {
         Self::pagers_only(from)?;
-        task::adopt(&self.0, id, board)?;
-        Ok(task::create_thread(&self.0, id, cpu, entry, stack, argument)?)
+        Ok(task::create_thread(&self.0, id, number, cpu, Begin { entry, stack, argument })?)
     }
     fn region_create(&mut self, from: Sender, id: u32, base: u64, size: u64, kind: u64) -> Answer<()> {
         Self::pagers_only(from)?;
@@ -335,9 +440,63 @@ impl peer::Server for Worker {
         task::wake_joiners(&self.0, id, number, end);
         Ok(())
     }
-    fn task_end(&mut self, from: Sender, id: u32) -> Answer<()> {
+    fn space_destroy(&mut self, from: Sender, id: u32) -> Answer<()> {
+        Self::pagers_only(from)?;
+        Ok(task::destroy_spaces(&self.0, id)?)
+    }
+    fn thread_delete(&mut self, from: Sender, thread: ThreadId) -> Answer<()> {
+        Self::pagers_only(from)?;
+        Ok(moves::delete(&self.0, thread)?)
+    }
+    fn thread_move(
+        &mut self,
+        from: Sender,
+        thread: ThreadId,
+        space: SpaceId,
+        cpu: u16,
+        pager: ThreadId,
+    ) -> Answer<()> {
+        Self::pagers_only(from)?;
+        Ok(moves::move_own(&self.0, thread, space, cpu, pager)?)
+    }
+    fn task_start(&mut self, from: Sender, birth: Birth, quota: u64, command: Chunk) -> Answer<u32> {
+        Self::pagers_only(from)?;
+        Ok(launch::command(&self.0, birth, quota, &command)?)
+    }
+    fn task_kill(&mut self, from: Sender, id: u32, by: u32, end: TaskEnd) -> Answer<()> {
+        Self::pagers_only(from)?;
+        Ok(life::kill(&self.0, id, by, end, format_args!(""))?)
+    }
+    fn task_over(&mut self, from: Sender, id: u32) -> Answer<()> {
+        Self::pagers_only(from)?;
+        Ok(life::over_here(&self.0, id)?)
+    }
+    fn task_await(&mut self, from: Sender, id: u32, by: u32, cluster: u16) -> Answer<Option<TaskEnd>> {
+        Self::pagers_only(from)?;
+        Ok(self.0.state().lives.wait(id, by, cluster)?)
+    }
+    fn task_ended(&mut self, from: Sender, id: u32, end: TaskEnd) -> Answer<()> {
+        Self::pagers_only(from)?;
+        task::wake_joiners(&self.0, id, WHOLE_TASK, end);
+        Ok(())
+    }
+    fn task_forget(&mut self, from: Sender, id: u32) -> Answer<()> {
         Self::pagers_only(from)?;
         task::forget(&self.0, id);
         Ok(())
+    }
+    fn task_quiet(&mut self, from: Sender, id: u32) -> Answer<bool> {
+        Self::pagers_only(from)?;
+        Ok(life::quiet(&self.0, id))
+    }
+    fn frame_take(&mut self, from: Sender, _task: u32, _address: u64, frames: u64) -> Answer<u64> {
+        Self::pagers_only(from)?;
+        let nodes = self.0.start.cpus().iter().filter_map(|cpu| self.0.node_of(cpu.cpu as u16).ok());
+        let mut state = self.0.state();
+        Ok(nodes.into_iter().find_map(|node| state.allocate(node, frames)).ok_or(Error::OutOfMemory)?)
+    }
+    fn free(&mut self, from: Sender, node: u16) -> Answer<Free> {
+        Self::pagers_only(from)?;
+        Ok(task::free(&self.0, node))
     }
 }

@@ -13,7 +13,7 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::Context;
-use super::{boot_app, end_run, root_server, serve};
+use super::{end_run, launch, root_server, serve};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -40,6 +40,7 @@ pub(super) fn main(_: u64) -> ! {
         node: boot.cpus().get(usize::from(cpu)).map_or(0, |cpu| cpu.node),
         syscall: ThreadId(own.syscall),
         worker,
+        rank: if worker { info.cpus().len() } else { index },
     };
     touch_stack(if worker { info.worker_stack } else { own.stack }, info.stack_bytes);
     if !worker && index == 0 {
@@ -115,7 +116,7 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     }
     if context.cluster == 0 {
         root.await_pagers().map_err(|error| ("waiting for the other pagers", error))?;
-        boot_app::start(context);
+        launch::first(context);
     }
     Ok(())
 }

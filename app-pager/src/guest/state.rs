@@ -3,17 +3,18 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use app_pager::Memory;
-use app_pager::board::{self, Board, MAX_THREADS};
+use app_pager::board::{self, Board};
+use app_pager::home::Homes;
 use app_pager::options::Options;
 use app_pager::pool::{Cursor, Pools};
 use app_pager::protocols::effect::Me;
 use app_pager::seat::Seats;
 use app_pager::space::{self, Book};
-use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_NODES};
+use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_CPUS, MAX_NODES};
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
 use skerry_abi::layout::USER_BITS;
 use skerry_abi::{Error, SpaceId, ThreadId};
-use skerry_ipc::{level, syscall};
+use skerry_ipc::{level, peer, syscall};
 use skerry_rt::ipc::{Kernel, pause};
 use skerry_rt::spin::{Guard, TicketLock};
 use skerry_rt::start::ServerStart;
@@ -21,12 +22,14 @@ use skerry_rt::sys;
 
 use super::memory::Physical;
 
-/// Tasks at a time.
-const MAX_TASKS: usize = 4;
+/// Tasks known here at a time.
+const MAX_TASKS: usize = 32;
 /// Threads that wait for others to end.
 pub(super) const MAX_JOINERS: usize = 64;
 /// A notification to a pager thread: what it parked may go on.
 pub(super) const WAKE: u64 = 1 << 63;
+/// Likewise, and to the worker: there may be work that was left over, and somebody wants to know that it waits.
+pub(super) const LOOK: u64 = 1 << 62;
 /// Which life of its node's pager this is. Nobody restarts one yet.
 const INCARNATION: u16 = 1;
 /// How long a worker lets others run when the state is taken: 16 microseconds.
@@ -48,8 +51,10 @@ pub(super) struct Task {
     pub(super) board: u64,
     /// By node; with one space per task, entry 0 is the space.
     pub(super) spaces: [SpaceRecord; MAX_NODES],
-    /// Its threads in this cluster, by number.
-    pub(super) threads: [ThreadId; MAX_THREADS],
+    /// Books of spaces it had here that are still to be given back.
+    pub(super) limbo: u32,
+    /// It is over, since this ticket of [`super::grace`]; 0: it is not.
+    pub(super) retired: u64,
 }
 
 impl Task {
@@ -57,11 +62,15 @@ impl Task {
         id: 0,
         board: 0,
         spaces: [SpaceRecord { id: SpaceId::NIL, book: 0 }; MAX_NODES],
-        threads: [ThreadId::NIL; MAX_THREADS],
+        limbo: 0,
+        retired: 0,
     };
 }
 
-/// A caller that waits for the end of a thread.
+/// In [`Joiner::number`]: the caller waits for the end of the task.
+pub(super) const WHOLE_TASK: u32 = u32::MAX;
+
+/// A caller that waits for the end of a thread of its task, or of another task.
 #[derive(Clone, Copy)]
 pub(super) struct Joiner {
     pub(super) caller: ThreadId,
@@ -76,12 +85,20 @@ pub(super) struct State {
     pub(super) homes: [u16; MAX_NODES],
     pub(super) tasks: [Task; MAX_TASKS],
     pub(super) joiners: [Joiner; MAX_JOINERS],
+    /// Books of spaces that have been destroyed: see [`super::limbo`].
+    pub(super) limbo: u64,
+    /// The tasks whose home this is.
+    pub(super) lives: Homes,
 }
 
 impl State {
     /// The task with this domain.
     pub(super) fn task(&mut self, id: u32) -> Result<&mut Task, Error> {
-        self.tasks.iter_mut().find(|task| id != 0 && task.id == id).ok_or(Error::Refused)
+        self.record(id).filter(|task| task.retired == 0).ok_or(Error::Refused)
+    }
+    /// The same, also if it is over.
+    pub(super) fn record(&mut self, id: u32) -> Option<&mut Task> {
+        self.tasks.iter_mut().find(|task| id != 0 && task.id == id)
     }
     /// Consecutive frames for threads on `node`; their contents are anything.
     pub(super) fn allocate(&mut self, node: u16, frames: u64) -> Option<u64> {
@@ -94,11 +111,15 @@ pub(super) static STATE: TicketLock<State> = TicketLock::new(State {
     pools: Pools::new(),
     homes: [u16::MAX; MAX_NODES],
     tasks: [const { Task::NONE }; MAX_TASKS],
+    limbo: 0,
+    lives: Homes::new(),
     joiners: [Joiner { caller: ThreadId::NIL, task: 0, number: 0 }; MAX_JOINERS],
 });
 
 /// Workers of other clusters, as far as somebody asked for them.
 static WORKERS: [AtomicU64; MAX_CLUSTERS] = [const { AtomicU64::new(0) }; MAX_CLUSTERS];
+/// Pager threads of all CPUs, likewise.
+static PAGERS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 /// What a thread of the pager knows about itself.
 #[derive(Clone, Copy)]
@@ -113,6 +134,8 @@ pub(super) struct Context {
     pub(super) syscall: ThreadId,
     /// Whether this is the worker: it runs above the pager threads.
     pub(super) worker: bool,
+    /// Its number among the threads of the pager.
+    pub(super) rank: usize,
 }
 
 impl Context {
@@ -135,6 +158,35 @@ impl Context {
         let (_, worker) = super::root_server().lookup(first_cpu)?;
         known.store(worker.0, Ordering::Relaxed);
         Ok(worker)
+    }
+    /// Other pagers' workers, for a pager thread; the worker itself must not wait for them.
+    pub(super) fn peer(&self, cluster: u16) -> Result<peer::Client<Kernel<level::Pager>>, Error> {
+        if self.worker {
+            return Err(Error::WrongState);
+        }
+        Ok(peer::Client::new(Kernel::new(), self.worker_of(cluster)?))
+    }
+    /// The pager thread of a CPU.
+    pub(super) fn pager_of(&self, cpu: u16) -> Result<ThreadId, Error> {
+        let known = PAGERS.get(usize::from(cpu)).ok_or(Error::BadArgument)?;
+        let id = known.load(Ordering::Relaxed);
+        if id != 0 {
+            return Ok(ThreadId(id));
+        }
+        let (pager, _) = super::root_server().lookup(cpu)?;
+        known.store(pager.0, Ordering::Relaxed);
+        Ok(pager)
+    }
+    /// The cluster of a CPU.
+    pub(super) fn cluster_of(&self, cpu: u16) -> Result<u16, Error> {
+        self.boot.cpus().get(usize::from(cpu)).map(|cpu| cpu.cluster).ok_or(Error::BadArgument)
+    }
+    /// Wakes a pager thread, which looks for work that is left over.
+    pub(super) fn wake_pager(&self) {
+        if let Some(first) = self.start.cpus().first() {
+            // It is a thread of this program, which stays.
+            let _ = sys::notify(ThreadId(first.pager), LOOK);
+        }
     }
     /// The node of a CPU.
     pub(super) fn node_of(&self, cpu: u16) -> Result<u16, Error> {
@@ -183,13 +235,6 @@ impl Context {
         let address = self.state().allocate(node, frames).ok_or(Error::OutOfMemory)?;
         Physical.clear(address, frames * PAGE_SIZE);
         Ok(address)
-    }
-    /// Gives back frames of [`Context::cleared`] that nobody else knows.
-    pub(super) fn give_back(&self, address: u64, bytes: u64) {
-        let state = self.state();
-        for frame in 0..bytes.div_ceil(PAGE_SIZE) {
-            state.pools.free(&Physical, address + frame * PAGE_SIZE);
-        }
     }
 }
 

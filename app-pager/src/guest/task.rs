@@ -1,46 +1,77 @@
 //! Tasks, their spaces, threads and regions, as far as this cluster is concerned.
 
-use app_pager::board::Region;
+use app_pager::board::{Board, Region};
 use app_pager::options::TaskSpace;
-use app_pager::page::master_bytes;
+use app_pager::page::{self, master_bytes};
+use app_pager::protocols::effect::Access;
+use app_pager::protocols::local::Local;
+use app_pager::protocols::nodes;
+use app_pager::release::{master, walk};
 use app_pager::space;
-use skerry_abi::syscall::exit;
+use skerry_abi::boot::MAX_NODES;
 use skerry_abi::{Error, Rights, SpaceId, ThreadId};
-use skerry_ipc::pager::{RegionKind, Stats, ThreadEnd};
-use skerry_ipc::{Message, encode_reply, level, peer};
-use skerry_rt::ipc::{Kernel, pause, reply};
+use skerry_ipc::pager::{Free, RegionKind, Stats};
+use skerry_ipc::{Message, Wire, encode_reply, level, peer};
+use skerry_rt::info;
+use skerry_rt::ipc::{Kernel, reply};
 
-use super::end_run;
-use super::state::{Context, SpaceRecord, Task, board_at, book_at};
+use super::memory::Physical;
+use super::moves::{Begin, Known, patiently};
+use super::state::{Context, Joiner, SpaceRecord, Task, board_at, book_at};
+use super::{grace, limbo};
 
 /// Priority of a task's threads.
 const PRIORITY: u16 = 100;
-/// How often a kernel call is repeated that cannot be completed just now.
-const PATIENCE: usize = 1000;
+
+/// The task of this number.
+pub(super) fn known(context: &Context, id: u32) -> Result<Known, Error> {
+    let board = context.state().task(id)?.board;
+    Ok(Known { id, board, view: board_at(board)? })
+}
+
+/// The task that a thread of this cluster belongs to, as far as its number is still known.
+pub(super) fn of_thread(context: &Context, thread: ThreadId) -> Option<u32> {
+    let of = |task: &&Task| board_at(task.board).is_ok_and(|board| board.roll().number_of(thread).is_ok());
+    let state = context.state();
+    state.tasks.iter().filter(|task| task.id != 0 && task.retired == 0).find(of).map(|task| task.id)
+}
 
 /// Knows the task from now on.
 pub(super) fn adopt(context: &Context, id: u32, board: u64) -> Result<(), Error> {
+    let roll = board_at(board)?.roll();
     {
         let mut state = context.state();
         if state.task(id).is_ok() {
             return Ok(());
         }
         let slot = state.tasks.iter_mut().find(|task| task.id == 0).ok_or(Error::TableFull)?;
-        slot.id = id;
-        slot.board = board;
+        *slot = Task { id, board, ..Task::NONE };
     }
-    board_at(board)?.set_active(context.cluster);
+    roll.set_known(context.cluster);
+    Ok(())
+}
+
+/// Makes a space for the task's threads on a CPU of this cluster.
+pub(super) fn make_space(context: &Context, id: u32, board: u64, cpu: u16) -> Result<(), Error> {
+    adopt(context, id, board)?;
+    let space = space_for(context, id, context.node_of(cpu)?)?;
+    board_at(board)?.roll().set_space(context.cluster, space);
     Ok(())
 }
 
 /// The task's space for threads on `node`, made if need be.
 fn space_for(context: &Context, id: u32, node: u16) -> Result<SpaceId, Error> {
     let index = context.space_index(node);
-    let existing = context.state().task(id)?.spaces[index];
+    let (existing, board) = {
+        let mut state = context.state();
+        let task = state.task(id)?;
+        (task.spaces[index], task.board)
+    };
     if existing.book != 0 {
         return Ok(existing.id);
     }
-    let book = context.cleared(node, space::BYTES)?;
+    let board = board_at(board)?;
+    let book = context.cleared_for((id, &board.roll()), node, 0, space::BYTES)?;
     let made = match context.syscalls().space_create(id) {
         Ok(made) => made,
         Err(error) => {
@@ -68,31 +99,75 @@ fn space_for(context: &Context, id: u32, node: u16) -> Result<SpaceId, Error> {
 pub(super) fn create_thread(
     context: &Context,
     id: u32,
+    number: u32,
     cpu: u16,
-    entry: u64,
-    stack: u64,
-    argument: u64,
-) -> Result<u32, Error> {
+    begin: Begin,
+) -> Result<ThreadId, Error> {
     let here = context.start.cpus().iter().find(|own| own.cpu == u64::from(cpu)).ok_or(Error::BadArgument)?;
     let space = space_for(context, id, context.node_of(cpu)?)?;
-    let board = board_at(context.state().task(id)?.board)?;
-    let number = board.new_thread()?;
-    let undo = |error| {
-        // Never the last thread: the caller lives.
-        board.end_thread(number, ThreadEnd::Exited(0));
-        error
-    };
+    let roll = known(context, id)?.view.roll();
+    let slot = app_pager::roll::slot(number) as u16;
     let syscalls = context.syscalls();
-    let thread = syscalls
-        .thread_create(space, cpu, ThreadId(here.pager), ThreadId::NIL, number as u16, PRIORITY)
-        .map_err(undo)?;
-    context.state().task(id)?.threads[number as usize] = thread;
-    if let Err(error) = syscalls.thread_start(thread, entry, stack, argument) {
-        context.state().task(id)?.threads[number as usize] = ThreadId::NIL;
+    let thread = syscalls.thread_create(space, cpu, ThreadId(here.pager), ThreadId::NIL, slot, PRIORITY)?;
+    // Before it runs: it may end at once.
+    roll.set_thread(number, thread, cpu);
+    if let Err(error) = syscalls.thread_start(thread, begin.entry, begin.stack, begin.argument) {
         syscalls.thread_delete(thread)?;
-        return Err(undo(error));
+        return Err(error);
     }
-    Ok(number)
+    Ok(thread)
+}
+
+/// Destroys the task's spaces in this cluster, where it has no threads any more.
+pub(super) fn destroy_spaces(context: &Context, id: u32) -> Result<(), Error> {
+    let none = SpaceRecord { id: SpaceId::NIL, book: 0 };
+    let (board, spaces) = {
+        let mut state = context.state();
+        let task = state.task(id)?;
+        (task.board, core::mem::replace(&mut task.spaces, [none; MAX_NODES]))
+    };
+    board_at(board)?.roll().set_space(context.cluster, SpaceId::NIL);
+    for (node, space) in (0..).zip(&spaces).filter(|(_, space)| space.book != 0) {
+        patiently(|| context.syscalls().space_destroy(space.id))?;
+        leave_sharers(context, board, space.book, node);
+        limbo::add(context, id, board, space.book);
+    }
+    Ok(())
+}
+
+/// Takes the seat of a destroyed space out of the sharers of all pages. Nobody makes a new space there before that is done. A
+/// fault that is still in work may join once more; then the next leader asks here in vain.
+fn leave_sharers(context: &Context, board: u64, book: u64, node: u16) {
+    let (Ok(board), Ok(book)) = (board_at(board), book_at(book)) else { return };
+    let w = context.seats().words();
+    let (word, bit) = nodes::place(context.me(node).node);
+    let mut cursor = 0;
+    loop {
+        cursor = walk(
+            &board,
+            cursor,
+            |index, region| master(region, w).and(book.table(index)).map(|table| (table, 1)),
+            |table, count| Physical.words_at(table, count),
+            |_, word| Local(word).frame(),
+            |region, page, _| {
+                let sharers = region.table + (page * page::words(w) as u64 + 1 + u64::from(word)) * 8;
+                page::perform(&Physical.words_at(sharers, 1)[0], Access::Clear(bit));
+            },
+        );
+        if cursor == 0 {
+            return;
+        }
+    }
+}
+
+/// The task is over: nobody finds it here any more. What it has is given back later.
+pub(super) fn forget(context: &Context, id: u32) {
+    let mut state = context.state();
+    if let Ok(task) = state.task(id) {
+        // First nobody finds it; then the ticket.
+        task.retired = u64::MAX;
+        task.retired = grace::retire(context);
+    }
 }
 
 /// Adds a region; only on the master's cluster.
@@ -114,12 +189,12 @@ pub(super) fn create_region(
 
 /// As [`create_region`], with contents.
 pub(super) fn add_region(context: &Context, id: u32, mut region: Region) -> Result<(), Error> {
-    let board = board_at(context.state().task(id)?.board)?;
+    let board = known(context, id)?.view;
     board.check_new(region.base, region.size)?;
     let bytes = master_bytes(region.pages(), context.seats().words());
     // A task with one space needs no master table: its local table is the only one.
     if region.kind == RegionKind::Global && context.options.space == TaskSpace::PerNode {
-        region.table = context.cleared(context.node, bytes)?;
+        region.table = context.cleared_for((id, &board.roll()), context.node, region.base, bytes)?;
     }
     let result = {
         // Readers need no lock; the lock keeps writers apart.
@@ -142,26 +217,23 @@ pub(super) fn stats(context: &Context, id: u32, node: u16) -> Result<Stats, Erro
     Ok(sum)
 }
 
-/// The other clusters where the task is known, for requests of a pager thread.
+/// The pagers of the other clusters where the task has threads, for requests of a pager thread.
 pub(super) fn peers(
     context: &Context,
-    id: u32,
-) -> Result<impl Iterator<Item = peer::Client<Kernel<level::Pager>>>, Error> {
-    let board = board_at(context.state().task(id)?.board)?;
-    let context = *context;
-    Ok((0..context.boot.cluster_count as u16)
-        .filter(move |&cluster| cluster != context.cluster && board.is_active(cluster))
-        .filter_map(move |cluster| context.worker_of(cluster).ok())
-        .map(|worker| peer::Client::new(Kernel::new(), worker)))
+    board: &Board<'static>,
+) -> impl Iterator<Item = peer::Client<Kernel<level::Pager>>> {
+    let (context, roll) = (*context, board.roll());
+    (0..context.boot.cluster_count as u16)
+        .filter(move |&cluster| cluster != context.cluster && roll.is_active(cluster))
+        .filter_map(move |cluster| context.peer(cluster).ok())
 }
 
-/// Answers those who wait here for a thread that has ended.
-pub(super) fn wake_joiners(context: &Context, id: u32, number: u32, end: ThreadEnd) {
+/// Answers those who wait here for a thread that has ended, or, as [`super::state::WHOLE_TASK`], for a task.
+pub(super) fn wake_joiners<T: Wire + Copy>(context: &Context, id: u32, number: u32, end: T) {
     loop {
         let caller = {
             let mut state = context.state();
-            let waits =
-                |j: &&mut super::state::Joiner| !j.caller.is_nil() && j.task == id && j.number == number;
+            let waits = |j: &&mut Joiner| !j.caller.is_nil() && j.task == id && j.number == number;
             match state.joiners.iter_mut().find(waits) {
                 Some(joiner) => core::mem::take(&mut joiner.caller),
                 None => return,
@@ -174,75 +246,28 @@ pub(super) fn wake_joiners(context: &Context, id: u32, number: u32, end: ThreadE
     }
 }
 
-/// The number of a thread of this cluster.
-pub(super) fn number_of(context: &Context, id: u32, thread: ThreadId) -> Result<u32, Error> {
+/// Lets a caller wait; `false`: too many do.
+pub(super) fn park(context: &Context, caller: ThreadId, task: u32, number: u32) -> Result<(), Error> {
     let mut state = context.state();
-    let position = state.task(id)?.threads.iter().position(|&known| known == thread);
-    position.map(|number| number as u32).ok_or(Error::NoSuchThread)
-}
-
-/// Ends a thread of this cluster, tells who waits for it, and ends the task with its last thread.
-pub(super) fn end_thread(context: &Context, id: u32, thread: ThreadId, end: ThreadEnd) -> Result<(), Error> {
-    let number = number_of(context, id, thread)?;
-    let mut result = Err(Error::WrongState);
-    for _ in 0..PATIENCE {
-        result = context.syscalls().thread_delete(thread);
-        if result != Err(Error::WrongState) {
-            break;
-        }
-        pause(1000);
-    }
-    result?;
-    let board = {
-        let mut state = context.state();
-        let task = state.task(id)?;
-        task.threads[number as usize] = ThreadId::NIL;
-        board_at(task.board)?
-    };
-    let last = board.end_thread(number, end);
-    wake_joiners(context, id, number, end);
-    for peer in peers(context, id)? {
-        peer.thread_ended(id, number, end)?;
-    }
-    if last {
-        end_task(context, id, board.code(), format_args!(""))
-    }
+    // A thread waits once: what it waited for before was cancelled.
+    let place = state.joiners.iter().position(|joiner| joiner.caller == caller);
+    let place = place.or_else(|| state.joiners.iter().position(|joiner| joiner.caller.is_nil()));
+    *place.and_then(|place| state.joiners.get_mut(place)).ok_or(Error::TableFull)? =
+        Joiner { caller, task, number };
     Ok(())
 }
 
-/// Ends the task, and with it the run.
-pub(super) fn end_task(context: &Context, id: u32, code: u64, reason: core::fmt::Arguments<'_>) -> ! {
-    let died =
-        context.state().task(id).and_then(|task| board_at(task.board)).is_ok_and(|board| board.any_died());
-    if let Ok(peers) = peers(context, id) {
-        for peer in peers {
-            // A cluster that cannot end it now will not matter when the machine is off.
-            let _ = peer.task_end(id);
-        }
+/// A caller does not wait any more.
+pub(super) fn unpark(context: &Context, caller: ThreadId) {
+    let mut state = context.state();
+    if let Some(joiner) = state.joiners.iter_mut().find(|joiner| joiner.caller == caller) {
+        joiner.caller = ThreadId::NIL;
     }
-    forget(context, id);
-    if died {
-        end_run(exit::APP_FAULT, format_args!("a thread of the application died"))
-    }
-    end_run(code, reason)
 }
 
-/// Destroys the task's spaces in this cluster. The run ends with its task, so its frames go nowhere.
-pub(super) fn forget(context: &Context, id: u32) {
-    let spaces = {
-        let mut state = context.state();
-        let Ok(task) = state.task(id) else { return };
-        let spaces = task.spaces;
-        *task = Task::NONE;
-        spaces
-    };
-    super::place::forget_places();
-    for space in spaces.iter().filter(|space| space.book != 0) {
-        for _ in 0..PATIENCE {
-            if context.syscalls().space_destroy(space.id) != Err(Error::WrongState) {
-                break;
-            }
-            pause(1000);
-        }
-    }
+/// What is free on a node of this cluster.
+pub(super) fn free(context: &Context, node: u16) -> Free {
+    let header = info::header();
+    let frames = context.state().pools.free_frames(&Physical, node);
+    Free { frames, tables: header.free_tables, map_nodes: header.free_nodes }
 }

@@ -72,6 +72,8 @@ errors! {
     WrongState = 19, "wrong state";
     /// A fixed table of the server is full.
     TableFull = 20, "table full";
+    /// The task may not use more memory.
+    OverQuota = 22, "over the task's memory quota";
     /// The thread is in another cluster now.
     Moved = 21, "the thread is in another cluster";
 }

@@ -6,7 +6,7 @@ interface! {
     "pager", id 4, level level::Pager;
     /// A new thread of the task on any CPU of the machine, started at once with `argument` in x0. Returns its number.
     1 = ThreadCreate thread_create(cpu: u16, entry: u64, stack: u64, argument: u64) -> u32;
-    /// Ends the calling thread; never answered. The task ends with its last thread.
+    /// Ends the calling thread; never answered. The task ends with its last thread. Of the code the lower half counts.
     2 = ThreadExit thread_exit(code: u64) -> ();
     /// Waits until the thread with this number has ended.
     3 = ThreadJoin thread_join(number: u32) -> ThreadEnd;
@@ -20,6 +20,132 @@ interface! {
     7 = Log log(last: bool, text: Chunk) -> ();
     /// Ends the whole task; never answered.
     8 = TaskEnd task_end(code: u64, reason: Chunk) -> ();
+    /// Ends a thread of the task.
+    9 = ThreadDelete thread_delete(number: u32) -> ();
+    /// Moves a thread of the task to another CPU. A thread that moves itself to another node gets no answer but `Cancelled`, there.
+    10 = ThreadMigrate thread_migrate(number: u32, cpu: u16) -> ();
+    /// The caller's number.
+    11 = ThreadSelf thread_self() -> u32;
+    /// Starts a program of the archive as a task of its own. `command` is the module's name and, behind a blank, its arguments; `quota` is
+    /// how many frames of memory it may use, 0 for any number. For tasks that may start others; `birth.parent` is not looked at.
+    12 = TaskStart task_start(birth: Birth, quota: u64, command: Chunk) -> u32;
+    /// Waits until a task that the caller's task has started is over, and everything that it had has been returned. One cluster at a time
+    /// can wait for a task; its end is told once.
+    13 = TaskWait task_wait(task: u32) -> TaskEnd;
+    /// Ends a task that the caller's task has started.
+    14 = TaskKill task_kill(task: u32) -> ();
+    /// What is free on a node.
+    15 = Free free(node: u16) -> Free;
+}
+
+/// Any CPU, in [`Birth::cpu`].
+pub const ANY_CPU: u16 = u16::MAX;
+/// In [`Birth::flags`]: the task may start others.
+pub const MAY_START: u16 = 1;
+
+/// How a task is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Birth {
+    /// The task that starts it.
+    pub parent: u32,
+    /// Where its first thread begins; [`ANY_CPU`]: where the option `master` says.
+    pub cpu: u16,
+    /// [`MAY_START`].
+    pub flags: u16,
+}
+
+impl Wire for Birth {
+    const WORDS: usize = 1;
+    fn put(&self, out: &mut Writer<'_>) {
+        out.put(u64::from(self.parent) << 32 | u64::from(self.flags) << 16 | u64::from(self.cpu));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let word = input.take()?;
+        Some(Self { parent: (word >> 32) as u32, flags: (word >> 16) as u16, cpu: word as u16 })
+    }
+}
+
+/// Memory that nobody uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Free {
+    /// Frames in the pools of the node's pager.
+    pub frames: u64,
+    /// Frames for page tables in the node's kernel.
+    pub tables: u64,
+    /// Nodes of mapping trees there.
+    pub map_nodes: u64,
+}
+
+impl Wire for Free {
+    const WORDS: usize = 3;
+    fn put(&self, out: &mut Writer<'_>) {
+        [self.frames, self.tables, self.map_nodes].iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { frames: input.take()?, tables: input.take()?, map_nodes: input.take()? })
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskEnd {
+    /// Its threads ended; the code is the largest of theirs, or what one of them said for the task.
+    Exited(u64),
+    /// A thread of it died of a fault or an exception.
+    Faulted,
+    /// It was killed.
+    Killed,
+    /// There was no memory left for it, on any node that it may use.
+    OutOfMemory,
+    /// It wanted more memory than its quota.
+    OverQuota,
+}
+
+impl TaskEnd {
+    /// In one word, which is not 0. Of codes the lower half counts.
+    pub const fn to_word(self) -> u64 {
+        match self {
+            Self::Exited(code) => 1 << 32 | code & 0xffff_ffff,
+            Self::Faulted => 2 << 32,
+            Self::Killed => 3 << 32,
+            Self::OutOfMemory => 4 << 32,
+            Self::OverQuota => 5 << 32,
+        }
+    }
+    /// The inverse of [`TaskEnd::to_word`].
+    pub const fn from_word(word: u64) -> Option<Self> {
+        match (word >> 32, word as u32) {
+            (1, code) => Some(Self::Exited(code as u64)),
+            (2, 0) => Some(Self::Faulted),
+            (3, 0) => Some(Self::Killed),
+            (4, 0) => Some(Self::OutOfMemory),
+            (5, 0) => Some(Self::OverQuota),
+            _ => None,
+        }
+    }
+}
+
+impl Wire for TaskEnd {
+    const WORDS: usize = 1;
+    fn put(&self, out: &mut Writer<'_>) {
+        out.put(self.to_word());
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        Self::from_word(input.take()?)
+    }
+}
+
+impl Wire for Option<TaskEnd> {
+    const WORDS: usize = 1;
+    fn put(&self, out: &mut Writer<'_>) {
+        out.put(self.map_or(0, TaskEnd::to_word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        match input.take()? {
+            0 => Some(None),
+            word => TaskEnd::from_word(word).map(Some),
+        }
+    }
 }
 
 /// Who shares a region's frames. The word also carries [`MEASURED`].
@@ -53,26 +179,32 @@ impl RegionKind {
 /// How a thread ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ThreadEnd {
-    /// It called exit with this code.
+    /// It called exit with this code, of which the lower half counts.
     Exited(u64),
     /// It died of a fault or an exception.
     Died,
+    /// Another thread ended it, or its task was ended.
+    Killed,
 }
 
 impl Wire for ThreadEnd {
     const WORDS: usize = 2;
     fn put(&self, out: &mut Writer<'_>) {
-        let (died, code) = match *self {
-            Self::Exited(code) => (false, code),
-            Self::Died => (true, 0),
+        let (kind, code) = match *self {
+            Self::Exited(code) => (0, code),
+            Self::Died => (1, 0),
+            Self::Killed => (2, 0),
         };
-        died.put(out);
-        code.put(out);
+        out.put(kind);
+        out.put(code);
     }
     fn take(input: &mut Reader<'_>) -> Option<Self> {
-        let died = bool::take(input)?;
-        let code = u64::take(input)?;
-        Some(if died { Self::Died } else { Self::Exited(code) })
+        match (input.take()?, input.take()?) {
+            (0, code) => Some(Self::Exited(code)),
+            (1, 0) => Some(Self::Died),
+            (2, 0) => Some(Self::Killed),
+            _ => None,
+        }
     }
 }
 

@@ -4,21 +4,46 @@
 //! `board` module); a pager that meets a task for the first time adopts it from there.
 
 use crate::level;
-use crate::pager::{Stats, ThreadEnd};
+use skerry_abi::{SpaceId, ThreadId};
+
+use crate::Chunk;
+use crate::pager::{Birth, Free, Stats, TaskEnd, ThreadEnd};
 
 interface! {
     "peer", id 5, level level::Worker;
-    /// Knows the task from now on.
-    1 = Adopt adopt(task: u32, board: u64) -> ();
-    /// Creates and starts a thread on a CPU of this cluster, adopting the task if need be. Returns its number.
+    /// Makes a space for threads of the task on a CPU of this cluster; from now on the task is known here.
+    1 = SpaceMake space_make(task: u32, board: u64, cpu: u16) -> ();
+    /// Creates and starts a thread on a CPU of this cluster, where the task has a space. Returns its name.
     2 = ThreadCreate thread_create(
-        task: u32, board: u64, cpu: u16, entry: u64, stack: u64, argument: u64) -> u32;
+        task: u32, number: u32, cpu: u16, entry: u64, stack: u64, argument: u64) -> ThreadId;
     /// To the master: adds a region to the task.
     3 = RegionCreate region_create(task: u32, base: u64, size: u64, kind: u64) -> ();
     /// What the task's faults cost on `node`, as far as this pager answered them.
     4 = Stats stats(task: u32, node: u16) -> Stats;
     /// A thread has ended elsewhere: answer those who wait for it here.
     5 = ThreadEnded thread_ended(task: u32, number: u32, end: ThreadEnd) -> ();
-    /// Destroys the task's spaces in this cluster.
-    6 = TaskEnd task_end(task: u32) -> ();
+    /// Destroys the task's spaces in this cluster: it has no threads here any more.
+    6 = SpaceDestroy space_destroy(task: u32) -> ();
+    /// Ends a thread of this cluster in its kernel.
+    7 = ThreadDelete thread_delete(thread: ThreadId) -> ();
+    /// Moves a thread of this cluster to a space of another one, or, without a space, to another CPU of this one.
+    8 = ThreadMove thread_move(thread: ThreadId, space: SpaceId, cpu: u16, pager: ThreadId) -> ();
+    /// Starts a task whose home is this cluster; see the same in `pager`.
+    9 = TaskStart task_start(birth: Birth, quota: u64, command: Chunk) -> u32;
+    /// To a task's home: ends the task, on behalf of the task `by`, or of a pager if that is 0.
+    10 = TaskKill task_kill(task: u32, by: u32, end: TaskEnd) -> ();
+    /// To a task's home: its last thread has ended.
+    11 = TaskOver task_over(task: u32) -> ();
+    /// To a task's home: how it ended; if it has not yet, `cluster` is told later.
+    12 = TaskAwait task_await(task: u32, by: u32, cluster: u16) -> Option<TaskEnd>;
+    /// A task of another home is over: answer those who wait for it here.
+    13 = TaskEnded task_ended(task: u32, end: TaskEnd) -> ();
+    /// The task is over: forgets it.
+    14 = TaskForget task_forget(task: u32) -> ();
+    /// Whether nothing here looks at what the forgotten task has any more.
+    15 = TaskQuiet task_quiet(task: u32) -> bool;
+    /// Frames from one of this cluster's pools, for a page or a table of the task: its address says for which.
+    16 = FrameTake frame_take(task: u32, address: u64, frames: u64) -> u64;
+    /// What is free on a node of this cluster.
+    17 = Free free(node: u16) -> Free;
 }

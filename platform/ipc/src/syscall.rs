@@ -20,4 +20,8 @@ interface! {
     5 = ThreadStart thread_start(thread: ThreadId, ip: u64, sp: u64, argument: u64) -> ();
     /// Ends a thread.
     6 = ThreadDelete thread_delete(thread: ThreadId) -> ();
+    /// Moves a thread with all its state to a space of another cluster. Returns when it has arrived, or was refused.
+    7 = ThreadMigrate thread_migrate(thread: ThreadId, space: SpaceId, cpu: u16, pager: ThreadId) -> ();
+    /// Moves a thread to another CPU of this cluster.
+    8 = ThreadPlace thread_place(thread: ThreadId, cpu: u16) -> ();
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use proptest::prelude::*;
 use skerry_abi::{Error, Tag, ThreadId};
-use skerry_ipc::pager::{self, Stats, ThreadEnd};
+use skerry_ipc::pager::{self, ANY_CPU, Birth, Free, MAY_START, Stats, TaskEnd, ThreadEnd};
 use skerry_ipc::{Answer, Caller, Chunk, Message, Outcome, Sender, Unanswered, level};
 
 /// A pager that remembers its last request.
@@ -38,6 +38,30 @@ impl pager::Server for Fake {
     fn task_end(&mut self, _: Sender, _: u64, _: Chunk) -> Answer<()> {
         Err(Unanswered::Parked)
     }
+    fn thread_delete(&mut self, _: Sender, _: u32) -> Answer<()> {
+        Ok(())
+    }
+    fn thread_migrate(&mut self, _: Sender, _: u32, _: u16) -> Answer<()> {
+        Ok(())
+    }
+    fn thread_self(&mut self, _: Sender) -> Answer<u32> {
+        Ok(4)
+    }
+    fn task_start(&mut self, _: Sender, birth: Birth, quota: u64, command: Chunk) -> Answer<u32> {
+        self.0.push(format!("task_start {birth:?} {quota} {command:?}"));
+        Ok(17)
+    }
+    fn task_wait(&mut self, _: Sender, task: u32) -> Answer<TaskEnd> {
+        let ends =
+            [TaskEnd::Exited(5), TaskEnd::Faulted, TaskEnd::Killed, TaskEnd::OutOfMemory, TaskEnd::OverQuota];
+        ends.get(task as usize).copied().ok_or(Error::Refused.into())
+    }
+    fn task_kill(&mut self, _: Sender, _: u32) -> Answer<()> {
+        Err(Error::Refused.into())
+    }
+    fn free(&mut self, _: Sender, _: u16) -> Answer<Free> {
+        Ok(Free { frames: 1, tables: 2, map_nodes: 3 })
+    }
 }
 
 const SENDER: Sender = Sender { thread: ThreadId::new(0, 9, 1), domain: 16 };
@@ -64,11 +88,22 @@ fn stubs_and_dispatch_agree() {
     assert_eq!(client.thread_join(1), Ok(ThreadEnd::Exited(3)));
     assert_eq!(client.region_create(0, 0, 0), Err(Error::TableFull));
     assert_eq!(client.stats(5).map(|s| s.faults), Ok(5));
+    let ends: Vec<_> = (0..6).map(|task| client.task_wait(task)).collect();
+    let (killed, last) = (ends[2], ends[5]);
+    assert_eq!((ends[0], killed, last), (Ok(TaskEnd::Exited(5)), Ok(TaskEnd::Killed), Err(Error::Refused)));
+    assert!(ends[..5].iter().all(|end| end.is_ok_and(|end| TaskEnd::from_word(end.to_word()) == Some(end))));
+    assert_eq!(client.free(0), Ok(Free { frames: 1, tables: 2, map_nodes: 3 }));
     assert_eq!(client.thread_exit(0), Err(Error::Cancelled));
     assert_eq!(client.log(true, Chunk::of(b"hello, nine+ bytes")), Ok(()));
+    let birth = Birth { parent: 7, cpu: ANY_CPU, flags: MAY_START };
+    assert_eq!(client.task_start(birth, 9, Chunk::of(b"app x")), Ok(17));
     assert_eq!(
         direct.0.borrow().0,
-        ["thread_create 3 2097152 4096 18446744073709551615", "log true hello, nine+ bytes",]
+        [
+            "thread_create 3 2097152 4096 18446744073709551615",
+            "log true hello, nine+ bytes",
+            "task_start Birth { parent: 7, cpu: 65535, flags: 1 } 9 app x",
+        ]
     );
     let op = |op| pager::Op::ALL.iter().position(|&o| o == op).map(|i| direct.1.op(i));
     assert_eq!(op(pager::Op::Log), Some(1));
@@ -94,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn no_message_goes_unanswered(tag: u64, op in 0u64..12, known: bool, words in prop::collection::vec(any::<u64>(), 63)) {
+    fn no_message_goes_unanswered(tag: u64, op in 0u64..20, known: bool, words in prop::collection::vec(any::<u64>(), 63)) {
         let tag = if known { tag & 0xffff_ffff | (u64::from(pager::ID) << 16 | op) << 32 } else { tag };
         let mut message = Message::new();
         message.buffer_mut().copy_from_slice(&words);

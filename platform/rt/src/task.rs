@@ -1,11 +1,14 @@
 //! What applications ask of their pager: threads, regions, the end.
 
 use skerry_abi::{Error, ThreadId};
-use skerry_ipc::pager::{Client, RegionKind, ThreadEnd};
+use skerry_ipc::pager::{Birth, Client, RegionKind, TaskEnd, ThreadEnd};
 use skerry_ipc::{Chunk, level};
 
-use crate::ipc::{Kernel, sleep_forever};
-use crate::start;
+use crate::ipc::{Kernel, pause, sleep_forever};
+use crate::{start, utcb};
+
+/// How long a thread waits that has to try again: 16 microseconds.
+const PAUSE_TICKS: u64 = 1000;
 
 /// Where a thread begins: it gets the argument it was created with.
 pub type Entry = extern "C" fn(u64) -> !;
@@ -29,6 +32,71 @@ pub fn spawn(cpu: u16, entry: Entry, stack: u64, argument: u64) -> Result<u32, E
 /// The pager's.
 pub fn join(number: u32) -> Result<ThreadEnd, Error> {
     pager().thread_join(number)
+}
+
+/// The number of the running thread.
+///
+/// # Errors
+/// The pager's.
+pub fn number() -> Result<u32, Error> {
+    pager().thread_self()
+}
+
+/// Ends a thread of the task.
+///
+/// # Errors
+/// The pager's.
+pub fn delete(number: u32) -> Result<(), Error> {
+    pager().thread_delete(number)
+}
+
+/// Moves a thread of the task to another CPU.
+///
+/// # Errors
+/// The pager's; [`Error::WrongState`]: it is being moved or ended just now.
+pub fn migrate(number: u32, cpu: u16) -> Result<(), Error> {
+    pager().thread_migrate(number, cpu)
+}
+
+/// Moves the running thread, whose number this is, to a CPU of another node.
+///
+/// # Errors
+/// The pager's.
+pub fn go(number: u32, cpu: u16) -> Result<(), Error> {
+    loop {
+        match migrate(number, cpu) {
+            // The call ended because the thread moved; whoever moved it, it may not be there yet.
+            Err(Error::Cancelled) if utcb::cpu() == cpu => return Ok(()),
+            Err(Error::Cancelled) => {}
+            // The move before is not quite over.
+            Err(Error::WrongState) => pause(PAUSE_TICKS),
+            result => return result,
+        }
+    }
+}
+
+/// Starts a program of the archive as a task of its own: `command` is its name, and its arguments behind a blank. Returns the task's number.
+///
+/// # Errors
+/// The pager's; [`Error::Refused`] unless the running task may start others.
+pub fn start(birth: Birth, quota: u64, command: core::fmt::Arguments<'_>) -> Result<u32, Error> {
+    pager().task_start(birth, quota, Chunk::format(command))
+}
+
+/// Waits until a task that this one has started is over.
+///
+/// # Errors
+/// The pager's.
+pub fn wait(task: u32) -> Result<TaskEnd, Error> {
+    pager().task_wait(task)
+}
+
+/// Ends a task that this one has started.
+///
+/// # Errors
+/// The pager's.
+pub fn kill(task: u32) -> Result<(), Error> {
+    pager().task_kill(task)
 }
 
 /// A new region; see [`RegionKind`] and [`skerry_ipc::pager::MEASURED`].

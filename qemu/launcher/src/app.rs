@@ -16,7 +16,7 @@ pub struct App {
 pub const ARRAY_WALK: &str = "array-walk";
 
 /// All applications.
-pub const APPS: [App; 2] = [
+pub const APPS: [App; 3] = [
     App {
         name: ARRAY_WALK,
         description: "a thread per node walks its array; the arrays overlap by a chosen part (--overlap)",
@@ -25,6 +25,10 @@ pub const APPS: [App; 2] = [
         name: "selftest",
         description: "one hostile or correct program after `--`: ok, fault-outside, privileged, jump-kernel, \
                       stack-overflow, unknown-syscall, read-kernel, write-code, exec-data",
+    },
+    App {
+        name: "tasks",
+        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends",
     },
 ];
 

@@ -36,7 +36,7 @@ pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_F
 /// The pagers' benchmark.
 pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 9] = [
+pub const MODULES: [Program; 10] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
@@ -46,6 +46,7 @@ pub const MODULES: [Program; 9] = [
     program("array-walk", "array-walk", HARD_FLOAT),
     PAGER_BENCH,
     program("selftest", "selftest", HARD_FLOAT),
+    program("tasks", "tasks", HARD_FLOAT),
 ];
 
 /// The build of the guest.

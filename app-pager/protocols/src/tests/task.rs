@@ -8,6 +8,14 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 const NODES: usize = 3;
 const THREADS: usize = 3;
 
+/// What node 2 has no room for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Trouble {
+    None,
+    Space,
+    Thread,
+}
+
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Do {
@@ -40,14 +48,13 @@ struct World {
     spaces: [bool; NODES],
     threads: [Thread; THREADS],
     ends: u8,
-    /// Node 2 has no room for a space.
-    full: bool,
+    trouble: Trouble,
     wrong: Option<&'static str>,
 }
 
 struct Exploration {
     scripts: [&'static [Do]; THREADS],
-    full: bool,
+    trouble: Trouble,
     broken: Option<Rule>,
 }
 
@@ -113,7 +120,8 @@ impl World {
         let mut answer = 0;
         match effect {
             Effect::Access(word, access) => answer = self.access(word, access),
-            Effect::MakeSpace(2) if self.full => {}
+            Effect::MakeSpace(2) if self.trouble == Trouble::Space => {}
+            Effect::Run(2) if self.trouble == Trouble::Thread => {}
             Effect::MakeSpace(node) => {
                 let space = &mut self.spaces[usize::from(node)];
                 if core::mem::replace(space, true) {
@@ -124,12 +132,23 @@ impl World {
             Effect::DestroySpace(node) => {
                 let space = &mut self.spaces[usize::from(node)];
                 if !core::mem::replace(space, false)
-                    || self.threads.iter().any(|other| other.node == Some(node) && other.job.is_none())
+                    || (0..THREADS).any(|other| {
+                        let thread = &self.threads[other];
+                        thread.node == Some(node) && (other == t || thread.job.is_none())
+                    })
                 {
                     self.wrong = Some("a space is destroyed under its threads");
                 }
             }
-            Effect::Run(node) => self.threads[t].node = Some(node),
+            Effect::Run(node) => {
+                self.threads[t].node = Some(node);
+                answer = 1;
+            }
+            Effect::Stop(node) => {
+                if self.threads[t].node.take() != Some(node) {
+                    self.wrong = Some("a thread is ended where it is not");
+                }
+            }
             Effect::Wake => self.threads.iter_mut().for_each(|thread| thread.woken |= thread.job.is_some()),
             Effect::Park => {
                 self.threads[t].woken = false;
@@ -212,7 +231,7 @@ impl Model for Exploration {
             spaces: [true, true, false],
             threads: [there(0), there(1), Thread::default()],
             ends: 0,
-            full: self.full,
+            trouble: self.trouble,
             wrong: None,
         }]
         .into()
@@ -237,8 +256,12 @@ impl Model for Exploration {
     }
 }
 
-fn outcome(scripts: [&'static [Do]; THREADS], full: bool, broken: Option<Rule>) -> Result<(), &'static str> {
-    let exploration = Exploration { scripts, full, broken };
+fn outcome(
+    scripts: [&'static [Do]; THREADS],
+    trouble: Trouble,
+    broken: Option<Rule>,
+) -> Result<(), &'static str> {
+    let exploration = Exploration { scripts, trouble, broken };
     let checker = exploration.checker().finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
     println!("{scripts:?} {broken:?}: {} states", checker.unique_state_count());
     let Some(path) = checker.discovery("always").or_else(|| checker.discovery("at rest")) else {
@@ -259,16 +282,20 @@ const KILLED: [&[Do]; THREADS] = [&[Create(2, 2), Go(1)], &[Kill], &[Go(0)]];
 
 #[test]
 fn threads_come_and_go() {
-    assert_eq!(outcome(CROSS, false, None), Ok(()));
-    assert_eq!(outcome(ENDS, false, None), Ok(()));
-    assert_eq!(outcome(KILLED, false, None), Ok(()));
+    assert_eq!(outcome(CROSS, Trouble::None, None), Ok(()));
+    assert_eq!(outcome(ENDS, Trouble::None, None), Ok(()));
+    assert_eq!(outcome(KILLED, Trouble::None, None), Ok(()));
     for scripts in [CROSS, ENDS, KILLED] {
-        assert_eq!(outcome(scripts, true, None), Ok(()));
+        assert_eq!(outcome(scripts, Trouble::Space, None), Ok(()));
+        assert_eq!(outcome(scripts, Trouble::Thread, None), Ok(()));
     }
 }
 
 #[test]
 fn broken_rules_are_found() {
-    assert_eq!(outcome(KILLED, false, Some(Rule::LookAfterArrival)), Err("a thread outlives its task"));
-    assert_eq!(outcome(ENDS, false, Some(Rule::LookAfterHandOver)), Err("the master is not active"));
+    assert_eq!(
+        outcome(KILLED, Trouble::None, Some(Rule::LookAfterArrival)),
+        Err("a thread outlives its task")
+    );
+    assert_eq!(outcome(ENDS, Trouble::None, Some(Rule::LookAfterHandOver)), Err("the master is not active"));
 }

@@ -12,6 +12,7 @@ mod kernel;
 mod kernel_test;
 mod patch;
 mod removal;
+mod tasks;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         kernel::trials(),
         kernel_test::trials(),
         removal::trials(),
+        tasks::trials(),
     ]
     .into_iter()
     .flatten()

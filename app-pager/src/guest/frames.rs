@@ -1,0 +1,96 @@
+//! Where frames come from, and where they go back to.
+
+use core::sync::atomic::Ordering;
+
+use app_pager::Memory;
+use app_pager::placement::others;
+use app_pager::protocols::record::Record;
+use app_pager::roll::Roll;
+use skerry_abi::Error;
+use skerry_abi::fpage::PAGE_SIZE;
+
+use super::memory::Physical;
+use super::state::Context;
+
+/// Frames that are given back under the lock at a time.
+const BATCH: u64 = 64;
+
+impl Context {
+    /// Consecutive frames for a task's threads on `node`, charged to the task; their contents are anything. If the node has none left and
+    /// the placement allows it, they come from the nearest one that has. `address` says which page or table of the task they are for.
+    #[inline(never)]
+    pub(super) fn frames(
+        &self,
+        (task, roll): (u32, &Roll<'_>),
+        node: u16,
+        address: u64,
+        frames: u64,
+    ) -> Result<u64, Error> {
+        if roll.is_limited() {
+            roll.charge(frames)?;
+        }
+        if let Some(base) = self.state().allocate(node, frames) {
+            return Ok(base);
+        }
+        self.elsewhere(task, node, address, frames).inspect_err(|_| roll.refund(frames))
+    }
+
+    /// One frame for a page of a task, which is charged already; from other nodes, too.
+    #[cold]
+    pub(super) fn frame_anywhere(&self, task: u32, node: u16, address: u64, record: Record) -> Option<u64> {
+        let own = self.state().allocate(node, 1);
+        let frame = own.or_else(|| self.elsewhere(task, node, address, 1).ok())?;
+        if let Some(known) = self.state().pools.record(&Physical, frame) {
+            known.store(record.0, Ordering::SeqCst);
+        }
+        Some(frame)
+    }
+
+    #[cold]
+    fn elsewhere(&self, task: u32, node: u16, address: u64, frames: u64) -> Result<u64, Error> {
+        if !self.options.placement.falls_back() {
+            return Err(Error::OutOfMemory);
+        }
+        let row = self.boot.distances.get(usize::from(node)).ok_or(Error::BadArgument)?;
+        let distance = |other: u16| row.get(usize::from(other)).copied().unwrap_or(u8::MAX);
+        for other in others(node, self.boot.node_count as u16, distance) {
+            // A node without CPUs is served by the pager of another one, which is in the list, too.
+            let Some(cpu) = self.boot.cpus().iter().find(|cpu| cpu.node == other) else { continue };
+            if cpu.cluster == self.cluster {
+                if let Some(base) = self.state().allocate(other, frames) {
+                    return Ok(base);
+                }
+            } else if let Ok(base) =
+                self.peer(cpu.cluster).and_then(|peer| peer.frame_take(task, address, frames))
+            {
+                return Ok(base);
+            }
+        }
+        Err(Error::OutOfMemory)
+    }
+
+    /// The same, cleared: at least `bytes` bytes.
+    pub(super) fn cleared_for(
+        &self,
+        task: (u32, &Roll<'_>),
+        node: u16,
+        address: u64,
+        bytes: u64,
+    ) -> Result<u64, Error> {
+        let frames = bytes.div_ceil(PAGE_SIZE);
+        let base = self.frames(task, node, address, frames)?;
+        Physical.clear(base, frames * PAGE_SIZE);
+        Ok(base)
+    }
+
+    /// Gives back consecutive frames that nobody uses any more, to whoever's they are.
+    pub(super) fn give_back(&self, base: u64, bytes: u64) {
+        let frames = bytes.div_ceil(PAGE_SIZE);
+        for first in (0..frames).step_by(BATCH as usize) {
+            let state = self.state();
+            for frame in first..(first + BATCH).min(frames) {
+                state.pools.free(&Physical, base + frame * PAGE_SIZE);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Tasks start, end and are ended in all ways, and leave nothing behind: cases of `apps/tasks`, one boot each.
+
+use libtest_mimic::Trial;
+use skerry::app::App;
+use skerry::ending::Ending;
+use skerry::experiment::Experiment;
+use skerry::qemu::Pace;
+use skerry::size::MIB;
+use skerry::system::SystemName;
+
+use crate::harness::{Outcome, SILENCE, expect, nodes, trial, value};
+
+/// All trials of this file.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (count, cpus) in [(2, 2), (2, 4), (4, 8)] {
+        trials.push(trial(format!("tasks::ends-nodes-{count}-cpus-{cpus}"), move || {
+            expect(&case(count, cpus, &["ends"])?, Ending::Pass).map(drop)
+        }));
+    }
+    for system in [SystemName::NonNuma, SystemName::SingleSpace] {
+        trials.push(trial(format!("tasks::ends-{system}"), move || {
+            let mut experiment = case(2, 2, &["ends"])?;
+            experiment.system = system.system();
+            expect(&experiment, Ending::Pass).map(drop)
+        }));
+    }
+    // As much is free afterwards as before: what the guest compares.
+    for (tasks, count, cpus) in [(1000, 2, 2), (200, 2, 4), (200, 4, 8)] {
+        trials.push(trial(format!("tasks::storm-{tasks}-nodes-{count}-cpus-{cpus}"), move || {
+            storm(&case(count, cpus, &["storm", &tasks.to_string()])?)
+        }));
+    }
+    trials.push(trial("tasks::storm-round-robin", || {
+        let mut experiment = case(3, 3, &["storm", "100"])?;
+        experiment.options = vec!["master=round-robin".into()];
+        storm(&experiment)
+    }));
+    trials.push(trial("tasks::storm-multi-threaded-emulation", || {
+        let mut experiment = case(3, 3, &["storm", "200"])?;
+        experiment.pace = Pace::Fast;
+        storm(&experiment)
+    }));
+    trials
+}
+
+fn case(count: usize, cpus: usize, words: &[&str]) -> Result<Experiment, libtest_mimic::Failed> {
+    let machine = nodes(count, cpus, 256 * MIB * count as u64)?;
+    let app = App::find("tasks")?;
+    let mut experiment = Experiment::new(machine, SystemName::Numa.system(), app, None, SILENCE)?;
+    experiment.app_args = words.iter().map(|&word| word.to_owned()).collect();
+    Ok(experiment)
+}
+
+fn storm(experiment: &Experiment) -> Outcome {
+    let run = expect(experiment, Ending::Pass)?;
+    value(&run, "tasks.storm", "tasks").map(drop)
+}
