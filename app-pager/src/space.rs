@@ -2,28 +2,35 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skerry_abi::boot::MAX_NODES;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_ipc::pager::Stats;
 
 use crate::board::MAX_REGIONS;
 
-const COUNT_WORDS: usize = 8;
-const LINKS: usize = MAX_REGIONS + MAX_NODES * COUNT_WORDS;
 const LINK_WORDS: usize = 8;
-/// Words of a book.
-pub const WORDS: usize = LINKS + LINK_WORDS;
-/// Bytes of a book, in whole pages.
-pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
+const COUNTS: usize = MAX_REGIONS + LINK_WORDS;
+const COUNT_WORDS: usize = 8;
+
+/// Words of a book on a machine with so many nodes.
+pub const fn words(nodes: usize) -> usize {
+    COUNTS + nodes * COUNT_WORDS
+}
+
+/// Bytes of a book, in whole pages: mostly one.
+pub const fn bytes(nodes: usize) -> u64 {
+    (words(nodes) as u64 * 8).next_multiple_of(PAGE_SIZE)
+}
+
+const _: () = assert!(bytes(16) == PAGE_SIZE);
 
 /// A view of a space's book.
 #[derive(Clone, Copy)]
 pub struct Book<'a>(&'a [AtomicU64]);
 
 impl<'a> Book<'a> {
-    /// The book in these [`WORDS`] words; `None` if there are fewer.
+    /// The book in these [`words`]; `None` if there are fewer than for one node.
     pub fn new(words: &'a [AtomicU64]) -> Option<Self> {
-        (words.len() >= WORDS).then_some(Self(words))
+        (words.len() >= self::words(1)).then_some(Self(words))
     }
     /// Physical address of the local table of a region, if there is one.
     pub fn table(&self, region: usize) -> Option<u64> {
@@ -40,11 +47,11 @@ impl<'a> Book<'a> {
     }
     /// Words for whoever gives the book back when its space is no more.
     pub fn links(&self) -> &'a [AtomicU64] {
-        &self.0[LINKS..LINKS + LINK_WORDS]
+        &self.0[MAX_REGIONS..COUNTS]
     }
     fn counts(&self, node: u16) -> &[AtomicU64] {
-        let at = MAX_REGIONS + usize::from(node) % MAX_NODES * COUNT_WORDS;
-        &self.0[at..at + COUNT_WORDS]
+        let at = COUNTS + usize::from(node) * COUNT_WORDS;
+        self.0.get(at..at + COUNT_WORDS).unwrap_or(&[])
     }
     /// Counts what a thread on `node` needed.
     pub fn count(&self, node: u16, stats: Stats) {
@@ -57,7 +64,8 @@ impl<'a> Book<'a> {
     /// The counts of `node`.
     pub fn stats(&self, node: u16) -> Stats {
         let counts = self.counts(node);
-        Stats::from_array(core::array::from_fn(|i| counts[i].load(Ordering::Relaxed)))
+        let count = |i: usize| counts.get(i).map_or(0, |count| count.load(Ordering::Relaxed));
+        Stats::from_array(core::array::from_fn(count))
     }
 }
 
@@ -69,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_table_is_set_once_and_counts_are_by_node() {
-        let words: Vec<_> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<_> = (0..words(2)).map(|_| AtomicU64::new(0)).collect();
         let book = Book::new(&words).unwrap();
         assert_eq!(book.set_table(3, 0x1000), Ok(()));
         assert_eq!(

@@ -8,7 +8,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use app_pager::board::MAX_REGIONS;
 use app_pager::page::local_bytes;
 use app_pager::release::{own_frame, walk};
-use app_pager::space;
 use skerry_abi::fpage::PAGE_SIZE;
 
 use super::memory::Physical;
@@ -98,8 +97,8 @@ pub(super) fn step(context: &Context) -> bool {
         }
     }
     let task = link(address, TASK) as u32;
-    context.give_back(address, space::BYTES);
-    board.roll().refund(space::BYTES / PAGE_SIZE);
+    context.give_back(address, context.book_bytes());
+    board.roll().refund(context.book_bytes() / PAGE_SIZE);
     // From now on the board may be given back.
     if let Some(task) = context.state().record(task) {
         task.limbo -= 1;

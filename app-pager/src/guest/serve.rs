@@ -8,7 +8,7 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{self, Birth, Free, MAY_START, Stats, TaskEnd, ThreadEnd};
-use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level, peer};
+use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, encode_reply, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 use skerry_rt::{println, sys, utcb};
 
@@ -393,30 +393,28 @@ impl<const W: usize> pager::Server for Pager<W> {
 /// The worker: requests of other pagers. Level 0.
 struct Worker(Context);
 
-impl Worker {
-    fn pagers_only(from: Sender) -> Result<(), Error> {
-        if from.domain == domain::APP_PAGER { Ok(()) } else { Err(Error::Refused) }
-    }
-}
-
 impl Handler for Worker {
     fn handle(&mut self, from: Sender, message: &mut Message) -> bool {
         if message.tag.label() == kernel_label::NOTIFICATION && from.domain == domain::KERNEL {
             grace::announce(self.0.rank);
             return false;
         }
+        if from.domain != domain::APP_PAGER {
+            // Nobody else's business, whatever is asked.
+            encode_reply::<()>(message, Err(Error::Refused));
+            return true;
+        }
         peer::dispatch(self, from, message, &PEER_COUNTERS) == Outcome::Reply
     }
 }
 
 impl peer::Server for Worker {
-    fn space_make(&mut self, from: Sender, id: u32, board: u64, cpu: u16) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn space_make(&mut self, _: Sender, id: u32, board: u64, cpu: u16) -> Answer<()> {
         Ok(task::make_space(&self.0, id, board, cpu)?)
     }
     fn thread_create(
         &mut self,
-        from: Sender,
+        _: Sender,
         id: u32,
         number: u32,
         cpu: u16,
@@ -424,79 +422,63 @@ impl peer::Server for Worker {
         stack: u64,
         argument: u64,
     ) -> Answer<ThreadId> {
-        Self::pagers_only(from)?;
         Ok(task::create_thread(&self.0, id, number, cpu, Begin { entry, stack, argument })?)
     }
-    fn region_create(&mut self, from: Sender, id: u32, base: u64, size: u64, kind: u64) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn region_create(&mut self, _: Sender, id: u32, base: u64, size: u64, kind: u64) -> Answer<()> {
         Ok(task::create_region(&self.0, id, base, size, kind)?)
     }
-    fn stats(&mut self, from: Sender, id: u32, node: u16) -> Answer<Stats> {
-        Self::pagers_only(from)?;
+    fn stats(&mut self, _: Sender, id: u32, node: u16) -> Answer<Stats> {
         Ok(task::stats(&self.0, id, node)?)
     }
-    fn thread_ended(&mut self, from: Sender, id: u32, number: u32, end: ThreadEnd) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn thread_ended(&mut self, _: Sender, id: u32, number: u32, end: ThreadEnd) -> Answer<()> {
         task::wake_joiners(&self.0, id, number, end);
         Ok(())
     }
-    fn space_destroy(&mut self, from: Sender, id: u32) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn space_destroy(&mut self, _: Sender, id: u32) -> Answer<()> {
         Ok(task::destroy_spaces(&self.0, id)?)
     }
-    fn thread_delete(&mut self, from: Sender, thread: ThreadId) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn thread_delete(&mut self, _: Sender, thread: ThreadId) -> Answer<()> {
         Ok(moves::delete(&self.0, thread)?)
     }
     fn thread_move(
         &mut self,
-        from: Sender,
+        _: Sender,
         thread: ThreadId,
         space: SpaceId,
         cpu: u16,
         pager: ThreadId,
     ) -> Answer<()> {
-        Self::pagers_only(from)?;
         Ok(moves::move_own(&self.0, thread, space, cpu, pager)?)
     }
-    fn task_start(&mut self, from: Sender, birth: Birth, quota: u64, command: Chunk) -> Answer<u32> {
-        Self::pagers_only(from)?;
+    fn task_start(&mut self, _: Sender, birth: Birth, quota: u64, command: Chunk) -> Answer<u32> {
         Ok(launch::command(&self.0, birth, quota, &command)?)
     }
-    fn task_kill(&mut self, from: Sender, id: u32, by: u32, end: TaskEnd) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn task_kill(&mut self, _: Sender, id: u32, by: u32, end: TaskEnd) -> Answer<()> {
         Ok(life::kill(&self.0, id, by, end, format_args!(""))?)
     }
-    fn task_over(&mut self, from: Sender, id: u32) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn task_over(&mut self, _: Sender, id: u32) -> Answer<()> {
         Ok(life::over_here(&self.0, id)?)
     }
-    fn task_await(&mut self, from: Sender, id: u32, by: u32, cluster: u16) -> Answer<Option<TaskEnd>> {
-        Self::pagers_only(from)?;
+    fn task_await(&mut self, _: Sender, id: u32, by: u32, cluster: u16) -> Answer<Option<TaskEnd>> {
         Ok(self.0.state().lives.wait(id, by, cluster)?)
     }
-    fn task_ended(&mut self, from: Sender, id: u32, end: TaskEnd) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn task_ended(&mut self, _: Sender, id: u32, end: TaskEnd) -> Answer<()> {
         task::wake_joiners(&self.0, id, WHOLE_TASK, end);
         Ok(())
     }
-    fn task_forget(&mut self, from: Sender, id: u32) -> Answer<()> {
-        Self::pagers_only(from)?;
+    fn task_forget(&mut self, _: Sender, id: u32) -> Answer<()> {
         task::forget(&self.0, id);
         Ok(())
     }
-    fn task_quiet(&mut self, from: Sender, id: u32) -> Answer<bool> {
-        Self::pagers_only(from)?;
+    fn task_quiet(&mut self, _: Sender, id: u32) -> Answer<bool> {
         Ok(life::quiet(&self.0, id))
     }
-    fn frame_take(&mut self, from: Sender, _task: u32, _address: u64, frames: u64) -> Answer<u64> {
-        Self::pagers_only(from)?;
+    fn frame_take(&mut self, _: Sender, _task: u32, _address: u64, frames: u64) -> Answer<u64> {
         let nodes = self.0.start.cpus().iter().filter_map(|cpu| self.0.node_of(cpu.cpu as u16).ok());
         let mut state = self.0.state();
         Ok(nodes.into_iter().find_map(|node| state.allocate(node, frames)).ok_or(Error::OutOfMemory)?)
     }
-    fn free(&mut self, from: Sender, node: u16) -> Answer<Free> {
-        Self::pagers_only(from)?;
+    fn free(&mut self, _: Sender, node: u16) -> Answer<Free> {
         Ok(task::free(&self.0, node))
     }
 }

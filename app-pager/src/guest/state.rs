@@ -17,7 +17,7 @@ use skerry_abi::{Error, SpaceId, ThreadId};
 use skerry_ipc::{level, peer, syscall};
 use skerry_rt::ipc::{Kernel, pause};
 use skerry_rt::spin::{Guard, TicketLock};
-use skerry_rt::start::ServerStart;
+use skerry_rt::start::{self, ServerStart};
 use skerry_rt::sys;
 
 use super::memory::Physical;
@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) homes: [u16; MAX_NODES],
     pub(super) tasks: [Task; MAX_TASKS],
     pub(super) joiners: [Joiner; MAX_JOINERS],
+    /// Entries of that which were ever used are below this.
+    pub(super) joined: usize,
     /// Books of spaces that have been destroyed: see [`super::limbo`].
     pub(super) limbo: u64,
     /// The tasks whose home this is.
@@ -111,6 +113,7 @@ pub(super) static STATE: TicketLock<State> = TicketLock::new(State {
     pools: Pools::new(),
     homes: [u16::MAX; MAX_NODES],
     tasks: [const { Task::NONE }; MAX_TASKS],
+    joined: 0,
     limbo: 0,
     lives: Homes::new(),
     joiners: [Joiner { caller: ThreadId::NIL, task: 0, number: 0 }; MAX_JOINERS],
@@ -222,6 +225,10 @@ impl Context {
             let _ = sys::notify(ThreadId(cpu.pager), WAKE);
         }
     }
+    /// Bytes of a book here.
+    pub(super) const fn book_bytes(&self) -> u64 {
+        space::bytes(self.boot.node_count as usize)
+    }
     /// The index of a node's space in [`Task::spaces`].
     pub(super) fn space_index(&self, node: u16) -> usize {
         match self.options.space {
@@ -245,7 +252,8 @@ pub(super) fn board_at(address: u64) -> Result<Board<'static>, Error> {
 
 /// The book at an address that a pager allocated for one.
 pub(super) fn book_at(address: u64) -> Result<Book<'static>, Error> {
-    Book::new(Physical.words_at(address, space::WORDS)).ok_or(Error::BadArgument)
+    let nodes = start::boot_info().node_count as usize;
+    Book::new(Physical.words_at(address, space::words(nodes))).ok_or(Error::BadArgument)
 }
 
 static PHYSICAL: Physical = Physical;

@@ -7,7 +7,6 @@ use app_pager::protocols::effect::Access;
 use app_pager::protocols::local::Local;
 use app_pager::protocols::nodes;
 use app_pager::release::{master, walk};
-use app_pager::space;
 use skerry_abi::boot::MAX_NODES;
 use skerry_abi::{Error, Rights, SpaceId, ThreadId};
 use skerry_ipc::pager::{Free, RegionKind, Stats};
@@ -71,11 +70,11 @@ fn space_for(context: &Context, id: u32, node: u16) -> Result<SpaceId, Error> {
         return Ok(existing.id);
     }
     let board = board_at(board)?;
-    let book = context.cleared_for((id, &board.roll()), node, 0, space::BYTES)?;
+    let book = context.cleared_for((id, &board.roll()), node, 0, context.book_bytes())?;
     let made = match context.syscalls().space_create(id) {
         Ok(made) => made,
         Err(error) => {
-            context.give_back(book, space::BYTES);
+            context.give_back(book, context.book_bytes());
             return Err(error);
         }
     };
@@ -90,7 +89,7 @@ fn space_for(context: &Context, id: u32, node: u16) -> Result<SpaceId, Error> {
     if winner != made {
         // Another thread of this pager was faster.
         context.syscalls().space_destroy(made)?;
-        context.give_back(book, space::BYTES);
+        context.give_back(book, context.book_bytes());
     }
     Ok(winner)
 }
@@ -252,16 +251,22 @@ pub(super) fn park(context: &Context, caller: ThreadId, task: u32, number: u32) 
     // A thread waits once: what it waited for before was cancelled.
     let place = state.joiners.iter().position(|joiner| joiner.caller == caller);
     let place = place.or_else(|| state.joiners.iter().position(|joiner| joiner.caller.is_nil()));
-    *place.and_then(|place| state.joiners.get_mut(place)).ok_or(Error::TableFull)? =
-        Joiner { caller, task, number };
+    let place = place.ok_or(Error::TableFull)?;
+    state.joiners[place] = Joiner { caller, task, number };
+    state.joined = state.joined.max(place + 1);
     Ok(())
 }
 
 /// A caller does not wait any more.
 pub(super) fn unpark(context: &Context, caller: ThreadId) {
     let mut state = context.state();
-    if let Some(joiner) = state.joiners.iter_mut().find(|joiner| joiner.caller == caller) {
+    let used = state.joined;
+    let mut used = state.joiners[..used].iter_mut();
+    if let Some(joiner) = used.find(|joiner| joiner.caller == caller) {
         joiner.caller = ThreadId::NIL;
+    }
+    while state.joined != 0 && state.joiners[state.joined - 1].caller.is_nil() {
+        state.joined -= 1;
     }
 }
 

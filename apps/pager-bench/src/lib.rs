@@ -9,7 +9,7 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 4] = [
+pub const CASES: [Case; 6] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
@@ -34,6 +34,16 @@ pub const CASES: [Case; 4] = [
         "a write to a page of a region that is each node's own; the frame is cleared",
     )
     .between("bench_touch", "bench_touched"),
+    Case::new(
+        "thread.migrate.active",
+        [3500, 14_640, 0],
+        "a thread has another one, which sleeps, moved to a node where their task has a thread: from the call to its return, on both nodes",
+    ),
+    Case::new(
+        "thread.migrate.new",
+        [5500, 14_640, 0],
+        "the same to a node where their task has nothing: a space is made, and the master table is taken over later, when threads fault there",
+    ),
 ];
 
 /// The case with this name.

@@ -7,6 +7,7 @@
 mod guest {
     mod child;
     mod ends;
+    mod hostile;
     mod storm;
     mod team;
 
@@ -56,6 +57,7 @@ mod guest {
             Some("child") => child::run(words),
             Some("storm") => storm::run(words),
             Some("ends") => ends::run(),
+            Some("hostile") => hostile::run(),
             _ => Err(Trouble::Unknown),
         };
         match result {

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{Domain, Error, Tag, ThreadId};
 
 use crate::level::Level;
@@ -25,6 +26,18 @@ pub trait Caller {
     /// # Errors
     /// Whatever the kernel reports; an answer that *says* error is not one of them.
     fn call(&self, to: ThreadId, message: &mut Message) -> Result<(), Error>;
+    /// The same for what travels in registers, there and back: `words` are MR1 to MR8. Returns the answer's tag.
+    ///
+    /// # Errors
+    /// As for [`Caller::call`].
+    fn call_short(&self, to: ThreadId, tag: Tag, words: &mut [u64; REGISTER_WORDS]) -> Result<Tag, Error> {
+        let mut message = Message::new();
+        message.tag = tag;
+        message.buffer_mut()[..REGISTER_WORDS].copy_from_slice(words);
+        self.call(to, &mut message)?;
+        words.copy_from_slice(&message.buffer()[..REGISTER_WORDS]);
+        Ok(message.tag)
+    }
 }
 
 /// Why a server method returns no value.
@@ -105,10 +118,25 @@ pub fn encode_reply<T: Wire>(message: &mut Message, result: Result<T, Error>) {
 /// # Errors
 /// The server's error, or [`Error::BadRequest`] if the answer is not a `T`.
 pub fn decode_reply<T: Wire>(message: &Message) -> Result<T, Error> {
-    match message.tag.label() {
-        0 => T::take(&mut Reader::new(message.untyped())).ok_or(Error::BadRequest),
+    decode(message.tag, message.untyped())
+}
+
+/// The same from a tag and the untyped words, or more.
+pub(crate) fn decode<T: Wire>(tag: Tag, words: &[u64]) -> Result<T, Error> {
+    match tag.label() {
+        0 => T::take(&mut Reader::new(&words[..tag.untyped().min(words.len())])).ok_or(Error::BadRequest),
         code => Err(Error::from_code(u64::from(code))),
     }
+}
+
+/// Whether arguments of these sizes, and a result of this one, travel in registers.
+pub(crate) const fn is_short(words: &[usize], result: usize) -> bool {
+    let (mut sum, mut i) = (0, 0);
+    while i < words.len() {
+        sum += words[i];
+        i += 1;
+    }
+    sum <= REGISTER_WORDS && result <= REGISTER_WORDS
 }
 
 /// Fails to compile if arguments of these sizes do not fit into a message.
@@ -198,6 +226,15 @@ macro_rules! interface {
             /// The kernel's, if the message did not get through, else the server's.
             pub fn $op(&self $(, $arg: $type)*) -> Result<$ret, skerry_abi::Error> {
                 const { $crate::interface::assert_fits(&[$(<$type as $crate::Wire>::WORDS),*]) };
+                if const { $crate::interface::is_short(&[$(<$type as $crate::Wire>::WORDS),*], <$ret as $crate::Wire>::WORDS) } {
+                    let mut words = [0; skerry_abi::message::REGISTER_WORDS];
+                    #[allow(unused_mut, reason = "operations without arguments write nothing")]
+                    let mut out = $crate::Writer::new(&mut words);
+                    $( $crate::Wire::put(&$arg, &mut out); )*
+                    let tag = skerry_abi::Tag::new(Op::$variant.label(), out.used(), 0);
+                    let tag = self.caller.call_short(self.to, tag, &mut words)?;
+                    return $crate::interface::decode(tag, &words);
+                }
                 let mut message = $crate::Message::new();
                 #[allow(unused_mut, reason = "operations without arguments write nothing")]
                 let mut out = $crate::Writer::new(message.buffer_mut());

@@ -1,7 +1,6 @@
 //! How arguments and results become message words.
 
 use core::fmt;
-use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{SpaceId, ThreadId};
 
 /// Text bytes that fit into one message.
@@ -9,13 +8,13 @@ pub const CHUNK_BYTES: usize = 480;
 
 /// Appends words to a message under construction.
 pub struct Writer<'a> {
-    words: &'a mut [u64; MAX_WORDS],
+    words: &'a mut [u64],
     used: usize,
 }
 
 impl<'a> Writer<'a> {
     /// Starts at the first word.
-    pub fn new(words: &'a mut [u64; MAX_WORDS]) -> Self {
+    pub fn new(words: &'a mut [u64]) -> Self {
         Self { words, used: 0 }
     }
     /// Appends one word. The interface macro has checked at compile time that all of them fit.

@@ -142,6 +142,10 @@ impl<L: Level> Caller for Kernel<L> {
     fn call(&self, to: ThreadId, message: &mut Message) -> Result<(), Error> {
         call(to, message).map(drop)
     }
+    fn call_short(&self, to: ThreadId, tag: Tag, words: &mut [u64; REGISTER_WORDS]) -> Result<Tag, Error> {
+        let (_, _, tag) = sys::ipc(to, to, tag, words, (Timeout::NEVER, Timeout::NEVER), Fpage::NIL);
+        tag.error().map_or(Ok(tag), Err)
+    }
 }
 
 /// What a server's loop runs.

@@ -28,7 +28,7 @@ pub const APPS: [App; 3] = [
     },
     App {
         name: "tasks",
-        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends",
+        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile",
     },
 ];
 

@@ -90,6 +90,13 @@ impl Bench {
             "fault.local" => {
                 self.thread(self.here, touch::measure, self.region(RegionKind::Local)?)?;
             }
+            "thread.migrate.active" => {
+                let companion = self.spawn(there()?, touch::stay, 0)?;
+                self.migrate(there()?)?;
+                task::delete(companion)?;
+                task::join(companion)?;
+            }
+            "thread.migrate.new" => self.migrate(there()?)?,
             _ => return Err(Trouble::Unknown),
         }
         Ok(touch::samples())
@@ -103,11 +110,24 @@ impl Bench {
         Ok(base)
     }
 
-    /// Runs a thread to its end.
-    fn thread(&self, cpu: u16, entry: task::Entry, argument: u64) -> Result<(), Trouble> {
+    /// Has a thread moved to a CPU and back.
+    fn migrate(&self, there: u16) -> Result<(), Trouble> {
+        let moved = self.spawn(self.here, touch::stay, 0)?;
+        self.thread(self.here, touch::mover, u64::from(there) << 32 | u64::from(moved))?;
+        task::delete(moved)?;
+        task::join(moved).map(drop)?;
+        Ok(())
+    }
+
+    fn spawn(&self, cpu: u16, entry: task::Entry, argument: u64) -> Result<u32, Trouble> {
         self.threads.set(self.threads.get() + 1);
         let stack = task::stack(STACKS + self.threads.get() * STACK_STRIDE, STACK_BYTES)?;
-        match task::join(task::spawn(cpu, entry, stack, argument)?)? {
+        Ok(task::spawn(cpu, entry, stack, argument)?)
+    }
+
+    /// Runs a thread to its end.
+    fn thread(&self, cpu: u16, entry: task::Entry, argument: u64) -> Result<(), Trouble> {
+        match task::join(self.spawn(cpu, entry, argument)?)? {
             ThreadEnd::Exited(exit::PASS) => Ok(()),
             end => Err(Trouble::Thread(end)),
         }

@@ -6,12 +6,16 @@ use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use pager_bench::{SAMPLES, WARM_UP};
+use skerry_abi::Tag;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
-use skerry_rt::task;
+use skerry_ipc::pager::Op;
+use skerry_rt::{ipc, start, task, utcb};
 
 /// Touches of one case.
 pub(super) const RUN: usize = WARM_UP + SAMPLES;
+/// A millisecond, in steps of the counter.
+const SETTLED: u64 = 62_500;
 const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
 
 global_asm!(
@@ -30,6 +34,25 @@ bench_touched:
     sub     x0, x3, x1
     ret
 
+    // Calls the pager x0 with the tag x1 and the words x2, x3. Returns the instructions of that, and the tag of the answer.
+    .global bench_move
+bench_move:
+    stp     x19, x30, [sp, #-16]!
+    mov     x4, x3
+    mov     x3, x2
+    mov     x2, x1
+    mov     x1, x0
+    mov     x11, #-1
+    mov     x12, #-1
+    mov     x13, xzr
+    mrs     x19, pmccntr_el0
+    svc     #0
+    mrs     x9, pmccntr_el0
+    sub     x0, x9, x19
+    mov     x1, x2
+    ldp     x19, x30, [sp], #16
+    ret
+
     // The same without the write.
     .global bench_look_twice
 bench_look_twice:
@@ -43,6 +66,14 @@ bench_look_twice:
 unsafe extern "C" {
     fn bench_touch_word(word: *const AtomicU64) -> u64;
     fn bench_look_twice() -> u64;
+    fn bench_move(pager: u64, tag: u64, number: u64, cpu: u64) -> Moved;
+}
+
+/// What `bench_move` returns.
+#[repr(C)]
+struct Moved {
+    count: u64,
+    tag: u64,
 }
 
 /// What the last measuring thread counted.
@@ -67,6 +98,28 @@ pub(super) extern "C" fn measure(base: u64) -> ! {
         count.store(unsafe { bench_touch_word(&page[0]) }, Ordering::Relaxed);
     }
     task::exit(exit::PASS)
+}
+
+/// Thread: moves the thread that `what` names, which sleeps, to the CPU that it names, and back without counting.
+pub(super) extern "C" fn mover(what: u64) -> ! {
+    let (home, number, there) = (utcb::cpu(), what as u32, what >> 32);
+    let call = Tag::new(Op::ThreadMigrate.label(), 2, 0);
+    for count in &COUNTS {
+        // SAFETY: keeps the C calling convention.
+        let moved = unsafe { bench_move(start::my_pager().0, call.0, number.into(), there) };
+        if moved.tag != 0 || task::migrate(number, home).is_err() {
+            task::exit(exit::FAIL)
+        }
+        count.store(moved.count, Ordering::Relaxed);
+        // What a destroyed space had is given back meanwhile.
+        ipc::pause(SETTLED);
+    }
+    task::exit(exit::PASS)
+}
+
+/// Thread: does nothing, on its node.
+pub(super) extern "C" fn stay(_: u64) -> ! {
+    ipc::sleep_forever()
 }
 
 /// Thread: looks at the counter as often.

@@ -3,6 +3,7 @@
 use core::str::SplitAsciiWhitespace;
 
 use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::id::domain::FIRST_TASK;
 use skerry_rt::{start, task};
 
 use super::{Trouble, failed, team};
@@ -47,6 +48,7 @@ pub(super) fn run(mut words: SplitAsciiWhitespace<'_>) -> Result<(), Trouble> {
             }
             Ok(())
         }
+        "hostile" => super::hostile::attack(FIRST_TASK, number as u32),
         // Creates threads for as long as it lives.
         "breed" => {
             team::regions()?;

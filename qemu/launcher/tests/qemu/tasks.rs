@@ -18,6 +18,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             expect(&case(count, cpus, &["ends"])?, Ending::Pass).map(drop)
         }));
     }
+    for (count, cpus) in [(2, 2), (2, 4), (4, 4)] {
+        trials.push(trial(format!("tasks::hostile-nodes-{count}-cpus-{cpus}"), move || {
+            expect(&case(count, cpus, &["hostile"])?, Ending::Pass).map(drop)
+        }));
+    }
     for system in [SystemName::NonNuma, SystemName::SingleSpace] {
         trials.push(trial(format!("tasks::ends-{system}"), move || {
             let mut experiment = case(2, 2, &["ends"])?;
