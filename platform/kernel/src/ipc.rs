@@ -166,6 +166,9 @@ impl<H: Hal> Kernel<'_, H> {
                 self.set_deadline(t, timeout.0);
                 return self.expect(t);
             };
+            if self.joins_plan(sender, t) {
+                return;
+            }
             let Self { threads, links, .. } = self;
             threads[t as usize].senders.remove(links, sender);
             if let Some(guest) = (sender as usize).checked_sub(self.threads.len()) {

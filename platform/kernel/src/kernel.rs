@@ -20,7 +20,7 @@ use skerry_abi::layout::{INFO_PAGE_BASE, UTCB_SIZE};
 use skerry_abi::syscall::exit;
 use skerry_abi::{Counter, CpuId, Error, Rights, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::{Budget, MappingDb};
+use skerry_mapping_db::{Budget, MappingDb, Pinned};
 use skerry_trace::Event as Traced;
 
 /// A page of UTCBs: user programs write it at any time, so the kernel sees it as atomic words.
@@ -387,15 +387,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
         self.counters.set_free(free.free_tables, free.free_nodes);
     }
 
-    /// Maps the information pages into a new space.
-    pub(crate) fn pin_info(&mut self, space: u16) -> Result<(), Error> {
-        for (va, pa) in
-            (INFO_PAGE_BASE..).zip(self.info_pa..).step_by(size_of::<InfoPage>()).take(self.info.len())
-        {
-            self.db.map_pinned(space, va, pa, false)?;
-        }
-        self.hal.publish();
-        Ok(())
+    /// The information pages, which every space has.
+    pub(crate) fn info_pages(&self) -> Pinned {
+        Pinned { va: INFO_PAGE_BASE, pa: self.info_pa, pages: self.info.len() as u64 }
     }
 
     /// Sends a fault or an exception in a thread's name.

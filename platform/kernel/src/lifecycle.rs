@@ -59,12 +59,8 @@ impl<H: Hal> Kernel<'_, H> {
     ) -> Result<SpaceId, Error> {
         let slot = self.free_space;
         let next = self.spaces.get(usize::from(slot)).ok_or(Error::OutOfKernelMemory)?.next_free;
-        self.db.space_create(slot, quota)?;
-        if let Err(error) = self.pin_info(slot) {
-            let (db, mut tlb) = self.db_and_tlb();
-            db.space_destroy(slot, &mut tlb);
-            return Err(error);
-        }
+        self.db.space_create_with(slot, quota, self.info_pages())?;
+        self.hal.publish();
         self.free_space = next;
         let space = &mut self.spaces[usize::from(slot)];
         let id = SpaceId::new(self.cluster, slot, space.id.generation() + 1);

@@ -134,10 +134,25 @@ impl<H: Hal> Kernel<'_, H> {
         self.hal.kick(self.this_cpu);
     }
 
+    /// Whether the items of a message from `s` to `t` are being checked already, from when `t` received before: then `t`, which receives
+    /// again, waits for that. `s` stays in its queue.
+    pub(crate) fn joins_plan(&mut self, s: u32, t: u32) -> bool {
+        let Self { threads, holder, .. } = self;
+        let Holder::Plan { sender, receiver, polled, .. } = holder else { return false };
+        if threads.get(s as usize).is_none_or(|s| s.id != *sender) || threads[t as usize].id != *receiver {
+            return false;
+        }
+        *polled = true;
+        let thread = &mut threads[t as usize];
+        (thread.state, thread.open_to) = (State::Receiving, ThreadId::NIL);
+        true
+    }
+
     /// News of the items that hold the database.
     fn progress(&mut self, outcome: Outcome) {
         match (self.holder, outcome) {
             (Holder::Commit { receiver, .. }, outcome) => {
+                debug_assert!(!matches!(outcome, Outcome::Failed(_)), "what was planned happens");
                 if let Outcome::Done(mapped) = outcome {
                     self.counters.add(Counter::Maps, u64::from(mapped.pages));
                 }

@@ -79,6 +79,10 @@ impl MappingDb<'_> {
 
     /// Goes on with the revocation. When it is complete, what it found. The caller syncs, also if it is not complete.
     pub(crate) fn go_on(&mut self, tlb: &mut impl Tlb, budget: &mut Budget) -> Option<Status> {
+        debug_assert!(
+            self.progress.held != Held::Items,
+            "items are the business of those who hold it for them"
+        );
         self.let_go();
         let mut revocation = self.progress.revocation;
         let done = self.revoke(tlb, &mut revocation, budget);

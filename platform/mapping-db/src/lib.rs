@@ -74,6 +74,7 @@ pub use held::Helped;
 pub use items::{MAX_ITEMS, Outcome, Transfer};
 pub use map::Mapped;
 pub use node::Node;
+pub use space::Pinned;
 pub use walk::Translation;
 
 use arena::{NIL, Nodes, Tables};

@@ -34,34 +34,74 @@ impl<T: Tlb> Tlb for Except<'_, T> {
     }
 }
 
+/// Pages of the kernel's own that a space has from its beginning to its end, one behind the other, and can only read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pinned {
+    /// Where they are mapped.
+    pub va: u64,
+    /// The first.
+    pub pa: u64,
+    /// How many.
+    pub pages: u64,
+}
+
+impl Pinned {
+    /// None.
+    pub const NONE: Self = Self { va: 0, pa: 0, pages: 0 };
+
+    /// Tables below the root that they take.
+    const fn tables(self) -> u64 {
+        if self.pages == 0 {
+            return 0;
+        }
+        let last = self.va + ((self.pages - 1) << PAGE_BITS);
+        (last >> TOP_BITS) - (self.va >> TOP_BITS) + (last >> BLOCK_BITS) - (self.va >> BLOCK_BITS) + 2
+    }
+}
+
 impl MappingDb<'_> {
     /// Begins a space: an empty root table, charged to the quota like everything that will be made for the space.
     ///
     /// # Errors
-    /// [`Error::BadArgument`] if there is no such slot, [`Error::WrongState`] if it is in use,
-    /// [`Error::OutOfKernelMemory`].
+    /// As for [`MappingDb::space_create_with`].
     pub fn space_create(&mut self, slot: u16, quota: impl Into<Quota>) -> Result<(), Error> {
-        let quota = quota.into();
-        let space = self.spaces.get_mut(usize::from(slot)).ok_or(Error::BadArgument)?;
+        self.space_create_with(slot, quota, Pinned::NONE)
+    }
+
+    /// Begins a space in which some pages are mapped as by [`MappingDb::map_pinned`]. The caller publishes. All of it or, after an
+    /// error, nothing: what there would be to undo is something that the database may be held against at this moment.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] if there is no such slot or the pages are none to pin, [`Error::WrongState`] if it is in use,
+    /// [`Error::OutOfKernelMemory`].
+    pub fn space_create_with(
+        &mut self,
+        slot: u16,
+        quota: impl Into<Quota>,
+        pinned: Pinned,
+    ) -> Result<(), Error> {
+        let space = self.spaces.get(usize::from(slot)).ok_or(Error::BadArgument)?;
         if space.root != NIL {
             return Err(Error::WrongState);
         }
-        let fresh = SpaceTables { quota, ..SpaceTables::default() };
-        fresh.admits(Need { tables: 1, nodes: 0 })?;
-        if self.tables.available() == 0 {
+        let Pinned { va, pa, pages } = pinned;
+        let page = |from: u64, page: u64| from.saturating_add(page << PAGE_BITS);
+        let sound = pages <= layout::USER_END >> PAGE_BITS
+            && !(0..pages).any(|n| self.is_unfit(page(va, n), page(pa, n)));
+        if !sound {
+            return Err(Error::BadArgument);
+        }
+        let need = Need { tables: 1 + pinned.tables() as u32, nodes: 0 };
+        let fresh = SpaceTables { quota: quota.into(), ..SpaceTables::default() };
+        fresh.admits(need)?;
+        if need.tables > self.tables.available() {
             return Err(Error::OutOfKernelMemory);
         }
-        *space = fresh;
-        let root = self.new_table(slot);
-        let space = self.account(slot);
-        match root {
-            Ok(root) => space.root = root,
-            Err(error) => {
-                *space = SpaceTables::default();
-                return Err(error);
-            }
-        }
-        Ok(())
+        // From here on nothing fails.
+        *self.account(slot) = fresh;
+        let root = self.new_table(slot)?;
+        self.account(slot).root = root;
+        (0..pages).try_for_each(|n| self.map_pinned(slot, page(va, n), page(pa, n), false))
     }
 
     /// Ends a space: revokes everything that was mapped on from it, removes all its mappings (pinned ones too), and frees
@@ -185,11 +225,7 @@ impl MappingDb<'_> {
     /// # Errors
     /// [`Error::BadArgument`], [`Error::NoSuchSpace`], [`Error::AlreadyMapped`], [`Error::OutOfKernelMemory`].
     pub fn map_pinned(&mut self, slot: u16, va: u64, pa: u64, writable: bool) -> Result<(), Error> {
-        if (va | pa) & 0xfff != 0
-            || va >= layout::USER_END
-            || pa >> 48 != 0
-            || self.tables.overlaps(pa, PAGE_BITS)
-        {
+        if self.is_unfit(va, pa) {
             return Err(Error::BadArgument);
         }
         let free = self.free_slot(slot, va, PAGE_BITS, 0)?;
@@ -200,6 +236,15 @@ impl MappingDb<'_> {
         let page = self.hang_tables(slot, free, PAGE_BITS, va)?;
         self.tables.store(page, Entry::pinned(pa, writable));
         Ok(())
+    }
+
+    /// Whether this is no page to pin.
+    #[inline(always)]
+    fn is_unfit(&self, va: u64, pa: u64) -> bool {
+        (va | pa) & 0xfff != 0
+            || va >= layout::USER_END
+            || pa >> 48 != 0
+            || self.tables.overlaps(pa, PAGE_BITS)
     }
 
     /// Removes a page that [`MappingDb::map_pinned`] mapped; anything else is left alone.

@@ -3,6 +3,7 @@
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
+use crate::long::Holder;
 use crate::queue::{Link, Queue};
 use crate::thread::{Kind, State, Tcb, hold};
 use std::format;
@@ -83,6 +84,7 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
     for thread in k.threads.iter().filter(|t| t.is_live()) {
         fast_path_fields(k, thread)?;
     }
+    held(k)?;
     let mut members = vec![Place::Nowhere; k.threads.len()];
     for (slot, space) in k.spaces.iter().enumerate() {
         let of_it = |t: &&Tcb| t.is_live() && usize::from(t.space) == slot;
@@ -117,6 +119,19 @@ fn walk(links: &[Link], queue: &Queue, place: Place, places: &mut [Place]) -> Re
         }
         ensure!(copy.is_empty(), "{place:?} does not become empty");
     }
+    Ok(())
+}
+
+/// Items that are on their way hold the mapping database, and nobody but their sender waits in spite of its time-out, unless for a
+/// thread that has ended, which will say so.
+fn held<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
+    let items = matches!(k.holder, Holder::Plan { .. } | Holder::Commit { .. });
+    ensure!(items == k.has_items(), "{:?}, but the chores say {}", k.holder, k.has_items());
+    ensure!(!items || k.db.is_held(), "{:?} of nothing", k.holder);
+    let polls = |t: &&Tcb| t.state == State::Sending && t.op.send_timeout.is_poll();
+    let planned = |id| matches!(k.holder, Holder::Plan { sender, .. } if sender == id);
+    let forgotten = k.threads.iter().filter(polls).find(|t| !planned(t.id) && k.find(t.op.dest).is_some());
+    ensure!(forgotten.is_none(), "{:?} waits though it would not", forgotten.map(|t| t.id));
     Ok(())
 }
 

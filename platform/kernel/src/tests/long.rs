@@ -8,26 +8,26 @@ use skerry_abi::{Counter, Error, Fpage, Item, MapItem, Rights, SpaceId, Tag, Thr
 use skerry_mapping_db::{Attr, Stats};
 use std::vec::Vec;
 
-const BLOCK: u64 = 0x4020_0000;
-const DEST: u64 = 0x4000_0000;
+pub(super) const BLOCK: u64 = 0x4020_0000;
+pub(super) const DEST: u64 = 0x4000_0000;
 
-fn pages(base: u64, bits: u32, rights: Rights) -> Fpage {
+pub(super) fn pages(base: u64, bits: u32, rights: Rights) -> Fpage {
     Fpage::new(base, bits, rights).unwrap()
 }
 
-fn map(k: &mut TestKernel, from: SpaceId, src: Fpage, to: SpaceId, dest: u64) {
+pub(super) fn map(k: &mut TestKernel, from: SpaceId, src: Fpage, to: SpaceId, dest: u64) {
     let (db, mut tlb) = k.db_and_tlb();
     db.map(&mut tlb, from.slot(), src, to.slot(), dest, Attr::Normal).unwrap();
 }
 
 /// A root space with a block, a pager that has all of it in pages, and a client of it with the same pages.
-struct Family {
-    pager: (SpaceId, ThreadId),
-    client: (SpaceId, ThreadId),
-    before: Stats,
+pub(super) struct Family {
+    pub(super) pager: (SpaceId, ThreadId),
+    pub(super) client: (SpaceId, ThreadId),
+    pub(super) before: Stats,
 }
 
-fn family(k: &mut TestKernel) -> Family {
+pub(super) fn family(k: &mut TestKernel) -> Family {
     let (root, _) = program(k, 1);
     k.db.map_root(root.slot(), BLOCK, BLOCK, 21, Rights::RWX, Attr::Normal).unwrap();
     // The root keeps the table of its smaller children from now on.
@@ -43,12 +43,12 @@ fn family(k: &mut TestKernel) -> Family {
     Family { pager, client, before }
 }
 
-fn mapped(k: &TestKernel, space: SpaceId, base: u64) -> usize {
+pub(super) fn mapped(k: &TestKernel, space: SpaceId, base: u64) -> usize {
     (0..512).filter(|page| k.db.lookup(space.slot(), base + (page << 12)).is_some()).count()
 }
 
 /// Begins an UNMAP and does `steps` steps of it. Whether it is over.
-fn begin_unmap(k: &mut TestKernel, id: ThreadId, args: &[u64], steps: usize) -> bool {
+pub(super) fn begin_unmap(k: &mut TestKernel, id: ThreadId, args: &[u64], steps: usize) -> bool {
     let t = k.find(id).unwrap();
     let pc = k.thread(t).context.pc;
     for step in 0..steps {
@@ -62,7 +62,7 @@ fn begin_unmap(k: &mut TestKernel, id: ThreadId, args: &[u64], steps: usize) -> 
 }
 
 /// Goes on with it to the end.
-fn end_unmap(k: &mut TestKernel, id: ThreadId) -> [u64; 9] {
+pub(super) fn end_unmap(k: &mut TestKernel, id: ThreadId) -> [u64; 9] {
     syscall(k, id, UNMAP, &[])
 }
 
@@ -121,7 +121,7 @@ fn an_interrupted_unmap_of_many_pages_does_not_invalidate_each() {
 }
 
 /// A space that has the client's first page, and 200 mappings of its own derived from it.
-fn crowd(k: &mut TestKernel, client: SpaceId) -> Vec<SpaceId> {
+pub(super) fn crowd(k: &mut TestKernel, client: SpaceId) -> Vec<SpaceId> {
     let page = |base| pages(base, 12, Rights::RW);
     let (middle, _) = program(k, 20);
     map(k, client, page(DEST), middle, DEST);
@@ -215,7 +215,7 @@ fn a_caller_that_is_deleted_in_the_middle_leaves_nothing() {
 }
 
 /// A giver with a block in pages, and a taker that waits for it with a page of its own there: so that the rest comes in pages.
-fn giver_and_taker(k: &mut TestKernel) -> (Family, ThreadId, (SpaceId, ThreadId), Ipc) {
+pub(super) fn giver_and_taker(k: &mut TestKernel) -> (Family, ThreadId, (SpaceId, ThreadId), Ipc) {
     let family = family(k);
     let taker = program(k, 20);
     map(k, family.pager.0, pages(BLOCK, 12, Rights::R), taker.0, DEST);

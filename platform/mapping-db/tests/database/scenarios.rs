@@ -1,7 +1,9 @@
 //! Single situations with exact expectations.
 
 use skerry_abi::{Error, Rights, layout};
-use skerry_mapping_db::{Attr, Budget, Helped, Mapped, Outcome, Quota, Status, Transfer, Translation};
+use skerry_mapping_db::{
+    Attr, Budget, Helped, Mapped, Outcome, Pinned, Quota, Status, Transfer, Translation,
+};
 
 use crate::golden::{fpage, with_db};
 
@@ -111,6 +113,34 @@ fn pinned_pages_are_out_of_reach() {
         assert!(db.check(1, layout::UTCB_BASE, Rights::RW));
         db.unmap_pinned(mmu, 1, layout::UTCB_BASE);
         assert_eq!(db.lookup(1, layout::UTCB_BASE), None);
+    });
+}
+
+#[test]
+fn a_space_has_all_of_its_pinned_pages_or_does_not_begin() {
+    with_db(|db, mmu| {
+        // In the last page of a region and the first of the next one: root, two or three tables in between, two last ones.
+        for (va, tables) in [(0x1000, 3), (0x1f_f000, 4), (0x3fff_f000, 5)] {
+            let pinned = Pinned { va, pa: 0x7000, pages: 2 };
+            let before = db.stats();
+            for less in 0..tables {
+                let quota = Quota { tables: less, nodes: 9 };
+                assert_eq!(db.space_create_with(3, quota, pinned), Err(Error::OutOfKernelMemory));
+                assert_eq!((db.stats(), db.used(3)), (before, Quota::default()));
+            }
+            db.space_create_with(3, Quota { tables, nodes: 0 }, pinned).unwrap();
+            mmu.add_root(3, db.root_table(3));
+            assert_eq!(db.used(3), Quota { tables, nodes: 0 });
+            assert!(mmu.access(3, va, false) && mmu.access(3, va + 0x1000, false));
+            assert!(!mmu.access(3, va, true) && !mmu.access(3, va + 0x2000, false));
+            db.space_destroy(3, mmu);
+            assert_eq!(db.stats(), before);
+        }
+        for pinned in [(0x1001, 0x7000), (0x1000, 0x7001), (layout::USER_END - 0x1000, 0x7000), (!0xfff, 0)] {
+            let pinned = Pinned { va: pinned.0, pa: pinned.1, pages: 2 };
+            assert_eq!(db.space_create_with(3, 9, pinned), Err(Error::BadArgument));
+        }
+        assert_eq!(db.space_create_with(1, 9, Pinned::NONE), Err(Error::WrongState));
     });
 }
 
