@@ -22,6 +22,7 @@ pub mod id;
 pub mod info;
 pub mod item;
 pub mod layout;
+pub mod marker;
 pub mod message;
 pub mod syscall;
 

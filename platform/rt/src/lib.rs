@@ -1,10 +1,10 @@
 //! The user run-time library: what every program above the kernel is linked with.
 //!
 //! Entry and panic hook ([`entry!`]), the system-call stubs ([`sys`]) and IPC on top of them ([`ipc`]), printing in whole
-//! lines ([`println!`]), the kernel's counters ([`info`]), measurement records ([`record`]), spinning that lets others run ([`spin`]), what the program was
+//! lines ([`println!`]), the kernel's counters ([`info`]), measurement records ([`record`]), phases for the instrument (`marker`), spinning that lets others run ([`spin`]), what the program was
 //! started with ([`start`]), the layout of program images ([`image`]) and a heap for those who want one ([`heap`]).
 //!
-//! `unsafe` lives in the modules `sys`, `utcb`, `info`, `memory`, `trace`, `uart`, `entry`, `start`, `spin` and `heap` only. On a host the crate holds just the
+//! `unsafe` lives in the modules `sys`, `utcb`, `info`, `marker`, `memory`, `trace`, `uart`, `entry`, `start`, `spin` and `heap` only. On a host the crate holds just the
 //! parts that need no kernel, so that the logic of servers and applications can be tested there.
 #![no_std]
 
@@ -23,6 +23,8 @@ pub mod image;
 pub mod info;
 #[cfg(target_os = "none")]
 pub mod ipc;
+#[cfg(target_os = "none")]
+pub mod marker;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]

@@ -6,8 +6,15 @@
 use crate::params::{self, sets};
 use crate::{LINE, LINE_BITS};
 
-/// No line has this number: physical addresses end long before.
-const EMPTY: u64 = !0;
+const EMPTY: u32 = !0;
+/// Lines have smaller numbers than this: tags are half a word of the host's, so that a set of a large cache is one of its lines.
+pub const LINES: u64 = (1 << 31) - 1;
+
+/// What a slot with this line holds, if it is clean.
+fn tag(line: u64) -> u32 {
+    debug_assert!(line < LINES, "`Machine::new` refuses more memory");
+    (line as u32) << 1
+}
 
 /// What a line has to leave for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +29,7 @@ pub struct Victim {
 #[derive(Clone, Debug)]
 pub struct Cache {
     /// Numbers of lines, shifted by one; the lowest bit says dirty.
-    slots: Vec<u64>,
+    slots: Vec<u32>,
     /// Per set the way that was filled first.
     oldest: Vec<u16>,
     ways: usize,
@@ -55,8 +62,8 @@ impl Cache {
     #[inline]
     pub fn find(&self, line: u64) -> Option<usize> {
         let first = self.set(line) * self.ways;
-        let ways = &self.slots[first..first + self.ways];
-        ways.iter().position(|&slot| slot >> 1 == line).map(|way| first + way)
+        let (ways, tag) = (&self.slots[first..first + self.ways], tag(line));
+        ways.iter().position(|&slot| slot & !1 == tag).map(|way| first + way)
     }
 
     /// Whether the line there is dirty.
@@ -66,7 +73,7 @@ impl Cache {
 
     /// Makes it dirty or clean.
     pub fn set_dirty(&mut self, slot: usize, dirty: bool) {
-        self.slots[slot] = self.slots[slot] & !1 | u64::from(dirty);
+        self.slots[slot] = self.slots[slot] & !1 | u32::from(dirty);
     }
 
     /// Puts in a line that is not there yet: into the first empty way, or else instead of the oldest line.
@@ -77,7 +84,7 @@ impl Cache {
         let set = self.set(line);
         let first = set * self.ways;
         let ways = &mut self.slots[first..first + self.ways];
-        let new = line << 1 | u64::from(dirty);
+        let new = tag(line) | u32::from(dirty);
         if let Some(empty) = ways.iter_mut().find(|slot| **slot == EMPTY) {
             *empty = new;
             return None;
@@ -85,7 +92,7 @@ impl Cache {
         let oldest = &mut self.oldest[set];
         let old = std::mem::replace(&mut ways[usize::from(*oldest)], new);
         *oldest = if usize::from(*oldest) + 1 == self.ways { 0 } else { *oldest + 1 };
-        Some(Victim { line: old >> 1, dirty: old & 1 != 0 })
+        Some(Victim { line: u64::from(old >> 1), dirty: old & 1 != 0 })
     }
 
     /// Takes a line out; whether it was dirty, if it was there.
@@ -107,7 +114,7 @@ impl Cache {
     /// All lines, in no order that means anything.
     pub fn lines(&self) -> impl Iterator<Item = Victim> + '_ {
         let full = self.slots.iter().filter(|slot| **slot != EMPTY);
-        full.map(|slot| Victim { line: slot >> 1, dirty: slot & 1 != 0 })
+        full.map(|slot| Victim { line: u64::from(slot >> 1), dirty: slot & 1 != 0 })
     }
 }
 

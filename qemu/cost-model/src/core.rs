@@ -23,6 +23,8 @@ pub struct Core {
     clock: Time,
     instruction: Time,
     tlb: Tlb,
+    /// The generation at the last look for invalidations.
+    translated: u64,
     streams: Streams,
     model: CoreModel,
     parameters: Prefetching,
@@ -41,6 +43,7 @@ impl Core {
             clock: 0,
             instruction: params.instruction(),
             tlb: Tlb::new(params.tlb),
+            translated: 0,
             streams: Streams::new(params.prefetching.streams),
             model,
             parameters: params.prefetching,
@@ -55,6 +58,10 @@ impl Core {
     /// Its clock.
     pub fn clock(&self) -> Time {
         self.clock
+    }
+    /// Whether it matters to it which loads depend on others.
+    pub fn overlaps(&self) -> bool {
+        self.model == CoreModel::Prefetching
     }
     /// The part of it that others see.
     pub fn shared(&self) -> &Shared {
@@ -127,8 +134,12 @@ impl Core {
 
     /// The physical address of a virtual one, if the TLB has it. First drops what others told this CPU to drop.
     pub fn translate(&mut self, asid: u16, address: u64) -> Option<u64> {
-        for what in self.shared.take_invalidations() {
-            self.drop_translations(what);
+        let generation = self.shared.generation();
+        if self.translated != generation {
+            self.translated = generation;
+            for what in self.shared.take_invalidations() {
+                self.drop_translations(what);
+            }
         }
         self.tlb.translate(asid, address)
     }

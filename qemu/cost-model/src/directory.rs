@@ -18,21 +18,21 @@ pub enum Holder {
     Node(u16),
 }
 
-/// The lines of one page.
-#[derive(Clone, Debug)]
-struct Page {
-    owner: [u16; LINES_PER_PAGE],
-    stamp: [Time; LINES_PER_PAGE],
-    /// Per line the words for CPUs, then those for nodes.
-    holders: Box<[u64]>,
-}
+/// The lines of one page. What belongs to a line lies together: a walk through memory that misses in the modelled caches misses in the
+/// host's as well, once per entry. The first word holds the owner and the stamp, the others the sets of CPUs and of nodes.
+type Page = Box<[u64]>;
+
+/// Bits of the owner in the first word; the others are the stamp, good for 10^12 cycles.
+const OWNER_BITS: u32 = 16;
+const NEW: u64 = NOBODY as u64;
 
 /// All lines of a range of memory.
 #[derive(Clone, Debug)]
 pub struct Directory {
     first: u64,
-    pages: Vec<Option<Box<Page>>>,
+    pages: Vec<Option<Page>>,
     cpu_words: usize,
+    /// Words of sets per line.
     words: usize,
 }
 
@@ -53,46 +53,44 @@ impl Directory {
         ((line >> PAGE_LINE_BITS).wrapping_sub(self.first) as usize, line as usize % LINES_PER_PAGE)
     }
 
-    fn page(&self, line: u64) -> Option<(&Page, usize)> {
+    fn entry(&self, line: u64) -> Option<&[u64]> {
         let (page, index) = self.place(line);
-        Some((self.pages.get(page)?.as_deref()?, index))
+        let size = self.words + 1;
+        self.pages.get(page)?.as_ref()?.get(index * size..(index + 1) * size)
     }
 
-    fn page_mut(&mut self, line: u64) -> Option<(&mut Page, usize)> {
+    fn entry_mut(&mut self, line: u64) -> Option<&mut [u64]> {
         let (page, index) = self.place(line);
-        let words = self.words;
-        let slot = self.pages.get_mut(page)?;
-        let page = slot.get_or_insert_with(|| {
-            Box::new(Page {
-                owner: [NOBODY; LINES_PER_PAGE],
-                stamp: [0; LINES_PER_PAGE],
-                holders: vec![0; words * LINES_PER_PAGE].into(),
-            })
+        let size = self.words + 1;
+        let page = self.pages.get_mut(page)?.get_or_insert_with(|| {
+            let mut page = vec![0; size * LINES_PER_PAGE];
+            page.iter_mut().step_by(size).for_each(|first| *first = NEW);
+            page.into()
         });
-        Some((page, index))
+        page.get_mut(index * size..(index + 1) * size)
     }
 
     /// The CPU that may write the line without asking.
     pub fn owner(&self, line: u64) -> Option<u16> {
-        self.page(line).map(|(page, index)| page.owner[index]).filter(|&cpu| cpu != NOBODY)
+        self.entry(line).map(|entry| entry[0] as u16).filter(|&cpu| cpu != NOBODY)
     }
 
     /// Gives or takes that right.
     pub fn set_owner(&mut self, line: u64, cpu: Option<u16>) {
-        if let Some((page, index)) = self.page_mut(line) {
-            page.owner[index] = cpu.unwrap_or(NOBODY);
+        if let Some([first, ..]) = self.entry_mut(line) {
+            *first = *first >> OWNER_BITS << OWNER_BITS | u64::from(cpu.unwrap_or(NOBODY));
         }
     }
 
     /// When the line was stored to, as far as the directory was told.
     pub fn stamp(&self, line: u64) -> Time {
-        self.page(line).map_or(0, |(page, index)| page.stamp[index])
+        self.entry(line).map_or(0, |entry| entry[0] >> OWNER_BITS)
     }
 
     /// It was stored to at this time.
     pub fn stored(&mut self, line: u64, time: Time) {
-        if let Some((page, index)) = self.page_mut(line) {
-            page.stamp[index] = page.stamp[index].max(time);
+        if let Some([first, ..]) = self.entry_mut(line) {
+            *first = (*first >> OWNER_BITS).max(time) << OWNER_BITS | *first & NEW;
         }
     }
 
@@ -101,38 +99,35 @@ impl Directory {
             Holder::Cpu(cpu) => (0, cpu),
             Holder::Node(node) => (self.cpu_words, node),
         };
-        (first + usize::from(number / 64), 1 << (number % 64))
+        (1 + first + usize::from(number / 64), 1 << (number % 64))
     }
 
     /// Notes that a holder has the line.
     pub fn add(&mut self, line: u64, holder: Holder) {
         let (word, bit) = self.bit(holder);
-        let words = self.words;
-        if let Some((page, index)) = self.page_mut(line) {
-            page.holders[index * words + word] |= bit;
+        if let Some(entry) = self.entry_mut(line) {
+            entry[word] |= bit;
         }
     }
 
     /// Notes that it has it no more.
     pub fn remove(&mut self, line: u64, holder: Holder) {
         let (word, bit) = self.bit(holder);
-        let words = self.words;
-        if let Some((page, index)) = self.page_mut(line) {
-            page.holders[index * words + word] &= !bit;
+        if let Some(entry) = self.entry_mut(line) {
+            entry[word] &= !bit;
         }
     }
 
     /// Whether it has it.
     pub fn has(&self, line: u64, holder: Holder) -> bool {
         let (word, bit) = self.bit(holder);
-        self.page(line).is_some_and(|(page, index)| page.holders[index * self.words + word] & bit != 0)
+        self.entry(line).is_some_and(|entry| entry[word] & bit != 0)
     }
 
     /// The next holder at or behind `from`, in a fixed order: the CPUs, then the nodes. For loops that change the entry
     /// as they go: `while let Some((holder, next)) = …`.
     pub fn next(&self, line: u64, from: usize) -> Option<(Holder, usize)> {
-        let (page, index) = self.page(line)?;
-        let words = &page.holders[index * self.words..][..self.words];
+        let words = &self.entry(line)?[1..];
         let mut position = from;
         while position < self.words * 64 {
             let rest = words[position / 64] >> (position % 64);

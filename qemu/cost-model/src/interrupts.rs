@@ -33,13 +33,14 @@ impl Core {
 }
 
 impl Machine {
-    /// A CPU interrupts another one.
-    pub fn interrupt(&self, core: &mut Core, target: u16) {
-        let latency = cycles(self.params.events.interrupt.into());
+    /// A CPU interrupts another one; when that arrives.
+    pub fn interrupt(&self, core: &mut Core, target: u16) -> Time {
+        let arrival = core.clock() + cycles(self.params.events.interrupt.into());
         if let Some(target) = self.shared.get(usize::from(target)) {
             core.counters.interrupts += 1;
-            target.interrupt(core.clock() + latency);
+            target.interrupt(arrival);
         }
+        arrival
     }
 
     /// How far the other CPUs are: the slowest of those that execute, or, if none does, the latest of all.

@@ -18,6 +18,7 @@
 
 pub mod bandwidth;
 pub mod cache;
+pub mod config;
 pub mod core;
 pub mod counters;
 pub mod directory;
@@ -37,6 +38,7 @@ pub mod topology;
 pub mod walk;
 
 pub use crate::core::{Core, CoreModel};
+pub use config::Config;
 pub use counters::Counters;
 pub use machine::{Access, Machine};
 pub use params::Params;

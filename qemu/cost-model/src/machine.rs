@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::Topology;
 use crate::bandwidth::{Bandwidth, Grant};
-use crate::cache::{Cache, line_of};
+use crate::cache::{Cache, LINES, line_of};
 use crate::core::{Core, CoreModel};
 use crate::counters::Wait;
 use crate::directory::{Directory, Holder};
@@ -79,6 +79,12 @@ impl Machine {
     pub fn new(topology: Topology, params: Params, model: CoreModel) -> Result<(Self, Vec<Core>), String> {
         params.check()?;
         topology.check()?;
+        if line_of(topology.span().1) >= LINES {
+            return Err(format!(
+                "memory ends at {:#x}; the cost model can do less than 128 GiB",
+                topology.span().1
+            ));
+        }
         let shared: Vec<Arc<Shared>> = topology.cpus.iter().map(|_| Arc::default()).collect();
         let core = |(cpu, shared): (u16, &Arc<Shared>)| {
             Core::new(cpu, topology.node(cpu), model, &params, Arc::clone(shared))
@@ -108,12 +114,12 @@ impl Machine {
         self.contended
     }
 
-    /// An access to one line, by its virtual and physical address. `None`: there is no memory.
-    pub fn access(&mut self, core: &mut Core, address: u64, physical: u64, access: Access) -> Option<()> {
+    /// An access to one line, by its virtual and physical address; whether the first level lacked it. `None`: there is no memory.
+    pub fn access(&mut self, core: &mut Core, address: u64, physical: u64, access: Access) -> Option<bool> {
         let home = self.topology.home(physical)?;
         let line = line_of(physical);
         let generation = core.shared.generation();
-        let writable = self.line(core, line, home, access);
+        let (missed, writable) = self.line(core, line, home, access);
         // A line that the CPU lost again meanwhile leaves the filter with the next generation.
         core.filter.remember(address, line, writable, generation);
         let stored = if access.store { core.clock() } else { 0 };
@@ -121,7 +127,7 @@ impl Machine {
         if time > 0 && (old != line || !access.store) {
             self.directory.stored(old, time);
         }
-        Some(())
+        Some(missed)
     }
 
     /// The reads of a walk, and then its translation in the TLB.
@@ -165,10 +171,12 @@ impl Machine {
         cycles(cycles_at_ten.into()) * self.topology.distance(from, to) / Time::from(LOCAL)
     }
 
-    /// An access to a line; whether the next store to it needs nothing any more.
-    fn line(&mut self, core: &mut Core, line: u64, home: u16, access: Access) -> bool {
+    /// An access to a line: whether the first level lacked it, and whether the next store to it needs nothing any more.
+    fn line(&mut self, core: &mut Core, line: u64, home: u16, access: Access) -> (bool, bool) {
         let cpu = usize::from(core.cpu);
-        if self.privates[cpu].l1.find(line).is_none() {
+        let found = self.privates[cpu].l1.find(line);
+        let missed = found.is_none();
+        if missed {
             let overlap = core.overlap(line, access.dependent);
             if self.privates[cpu].l2.find(line).is_some() {
                 core.counters.l2_hits += 1;
@@ -180,13 +188,16 @@ impl Machine {
         }
         if access.store {
             self.own(core, line, home);
+        } else if missed {
+            // What comes in is clean.
+            return (true, false);
         }
-        let Some(slot) = self.privates[cpu].l1.find(line) else { return false };
         let l1 = &mut self.privates[cpu].l1;
+        let Some(slot) = found.or_else(|| l1.find(line)) else { return (missed, false) };
         if access.store {
             l1.set_dirty(slot, true);
         }
-        l1.is_dirty(slot) && self.directory.owner(line) == Some(core.cpu)
+        (missed, l1.is_dirty(slot) && self.directory.owner(line) == Some(core.cpu))
     }
 
     /// Brings a line into the node and the CPU.

@@ -15,11 +15,18 @@ pub struct App {
 /// Name of the array-walk benchmark.
 pub const ARRAY_WALK: &str = "array-walk";
 
+/// Name of the walk of linked lists.
+pub const LATENCY: &str = "latency";
+
 /// All applications.
-pub const APPS: [App; 3] = [
+pub const APPS: [App; 4] = [
     App {
         name: ARRAY_WALK,
         description: "a thread per node walks its array; the arrays overlap by a chosen part (--overlap)",
+    },
+    App {
+        name: LATENCY,
+        description: "a thread walks linked lists in every node's memory; `-- --sizes=BYTES,… --stride=BYTES`; needs --model",
     },
     App {
         name: "selftest",
@@ -117,6 +124,6 @@ mod tests {
 
     #[test]
     fn unknown_apps_are_refused_with_the_known_ones() {
-        assert!(App::find("array-wal").unwrap_err().to_string().contains("array-walk, selftest"));
+        assert!(App::find("array-wal").unwrap_err().to_string().contains("array-walk, latency, selftest"));
     }
 }

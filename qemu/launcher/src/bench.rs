@@ -19,7 +19,7 @@ use crate::record::{self, Record, Series};
 use crate::session::Session;
 use crate::size;
 use crate::supervisor::{Finished, Observer, supervise};
-use crate::table;
+use crate::{table, trust};
 
 /// A benchmark.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Bench {
     /// [`Error::Usage`] for a benchmark or a case that does not exist.
     pub fn new(name: &str, cases: &[String], silence: Duration) -> Result<Self> {
         let suite = SUITES.iter().find(|suite| suite.name == name).ok_or_else(|| {
-            let known: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+            let known: Vec<_> = SUITES.iter().map(|suite| suite.name).chain([trust::NAME]).collect();
             Error::Usage(format!("unknown bench `{name}`; there are {}", known.join(", ")))
         })?;
         let case = |wanted: &String| {
@@ -255,6 +255,7 @@ pub fn list() -> Vec<Table> {
     for suite in &SUITES {
         benches.add_row([suite.name, suite.about]);
     }
+    benches.add_row([trust::NAME, trust::ABOUT]);
     let cases = SUITES.iter().map(|suite| {
         let heading = format!("case of {}", suite.name);
         let mut cases = table::new([heading.as_str(), "at most", "what is counted"]);

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use skerry_cost_model::CoreModel;
 
 use crate::app::ArrayWalk;
 use crate::machine::{self, Overrides};
+use crate::plugin::{Modelling, QUANTUM};
 use crate::size;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
 use crate::tuning::{Place, Tlb, Tuning};
@@ -34,7 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Boot one machine and run one application on it
     Run(Box<RunArgs>),
-    /// Measure against bars: `bench kernel`, `bench smp` and `bench pager` count the instructions of their paths
+    /// Measure against bars: `bench kernel`, `bench smp` and `bench pager` count the instructions of their paths, `bench instrument`
+    /// checks the cost model
     ///
     /// Without a name: lists the benchmarks and their cases.
     Bench(BenchArgs),
@@ -89,7 +92,7 @@ pub struct MainJobArgs {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The benchmark: kernel or pager
+    /// The benchmark: kernel, smp, pager or instrument
     pub bench: Option<String>,
     /// Its cases (default all; `bench` without a name lists them)
     #[arg(value_name = "CASE")]
@@ -119,6 +122,8 @@ pub struct RunArgs {
     system: SystemArgs,
     #[command(flatten)]
     tuning: TuningArgs,
+    #[command(flatten)]
+    instrument: InstrumentArgs,
     #[command(flatten)]
     walk: WalkArgs,
     /// Multi-threaded emulation: faster, but counts are no longer exact
@@ -188,6 +193,28 @@ struct TuningArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Measuring instrument")]
+struct InstrumentArgs {
+    /// Charge every access to a model of caches, coherence, translation and memory, as the machine's file describes them; records of kind
+    /// `modelled` then say where the cycles went. CORE is what a core does during a miss: `blocking` waits, `prefetching`
+    /// follows streams and overlaps what is independent. A claim about time should hold with both
+    #[arg(long, value_name = "CORE", conflicts_with = "fast")]
+    model: Option<Core>,
+    /// Modelled cycles that a CPU may be ahead of the slowest one [default: 1000]
+    #[arg(long, value_name = "CYCLES", requires = "model", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    quantum: Option<u64>,
+}
+
+/// What a core does during a miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Core {
+    /// It waits for every miss.
+    Blocking,
+    /// It fetches streams ahead, and independent misses overlap.
+    Prefetching,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "array-walk")]
 struct WalkArgs {
     /// Part of its array that a thread shares with the next one, 0 to 1
@@ -224,6 +251,16 @@ impl RunArgs {
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
         Tuning { tlb: self.tuning.tlb, places: self.tuning.kernel_memory.clone() }
+    }
+
+    /// How the run is modelled, if it is.
+    pub fn modelling(&self) -> Option<Modelling> {
+        let InstrumentArgs { model, quantum } = self.instrument;
+        let core = match model? {
+            Core::Blocking => CoreModel::Blocking,
+            Core::Prefetching => CoreModel::Prefetching,
+        };
+        Some(Modelling { core, quantum: quantum.unwrap_or(QUANTUM) })
     }
 
     /// The parameters of array-walk; `None` if no option of it was given.
@@ -288,6 +325,8 @@ mod tests {
             "skerry bench kernel --ledger --format json",
             "skerry run",
             "skerry run x --nodes -1",
+            "skerry run x --quantum 100",
+            "skerry run x --model blocking --fast",
             "skerry list",
             "skerry list nothing",
         ] {
@@ -328,6 +367,14 @@ mod tests {
     fn switches_override_the_named_system() {
         let args = run("skerry run array-walk --system non-numa --placement first-touch");
         assert_eq!(args.system(), SystemName::SingleSpace.system());
+    }
+
+    #[test]
+    fn a_model_has_a_quantum() {
+        assert_eq!(run("skerry run x").modelling(), None);
+        let given = run("skerry run x --model prefetching --quantum 300").modelling();
+        assert_eq!(given, Some(Modelling { core: CoreModel::Prefetching, quantum: 300 }));
+        assert_eq!(run("skerry run x --model blocking").modelling().map(|m| m.quantum), Some(QUANTUM));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::qemu::Pace;
 use crate::record::{self, Record};
 use crate::session::{self, Session};
 use crate::system::SystemName;
-use crate::{doctor, main_job, size, table};
+use crate::{doctor, main_job, plugin, size, table, trust};
 
 /// Carries it out.
 ///
@@ -94,6 +94,7 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
     experiment.pace = if args.fast { Pace::Fast } else { Pace::Deterministic };
     experiment.tuning = args.tuning().check(&experiment.machine)?;
     experiment.app_args.clone_from(&args.app_args);
+    experiment.modelling = args.modelling();
     // Refuse a bad line before anything is built.
     experiment.command_line()?;
     Ok(experiment)
@@ -122,7 +123,8 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
         }
         Format::Table => {
             print_line(&format!("{}; {}", experiment.describe(), experiment.conditions()))?;
-            print_line(&table::measurements(&series).to_string())?;
+            let shown: Vec<_> = series.iter().filter(|s| plugin::in_table(&s.measurement)).cloned().collect();
+            print_line(&table::measurements(&shown).to_string())?;
         }
     }
     let unsteady = series.iter().find(|series| !series.is_reproducible(repeat));
@@ -142,6 +144,9 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     let Some(name) = &args.bench else {
         return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
     };
+    if name == trust::NAME {
+        return bench_instrument(args, installer);
+    }
     let bench = Bench::new(name, &args.cases, Duration::from_secs(args.timeout))?;
     let session = Session::prepare(installer)?;
     let meter = Meter::new(1, args.verbose);
@@ -160,6 +165,20 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
             print_line(&bench::comparison(bench.suite, &series).to_string())?;
             print_line(bench.suite.legend)
         }
+    }
+}
+
+fn bench_instrument(args: &BenchArgs, installer: Installer) -> Result<()> {
+    if args.ledger {
+        return Err(Error::Usage("bench instrument has no ledger".into()));
+    }
+    let session = Session::prepare(installer)?;
+    let meter = Meter::new(1, args.verbose);
+    let findings = trust::run(&session, &args.cases, Duration::from_secs(args.timeout), &meter)?;
+    meter.finish();
+    match args.format {
+        Format::Json => print_records(&trust::records(&session, &findings)),
+        Format::Table => print_line(&trust::comparison(&findings).to_string()),
     }
 }
 

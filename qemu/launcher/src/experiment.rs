@@ -1,17 +1,19 @@
 //! One experiment: a machine, a system, an application with its parameters. It can be checked without running
 //! anything, and run any number of times.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::app::{App, ArrayWalk};
 use crate::console::Measurement;
+use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::fit;
 use crate::machine::Machine;
-use crate::qemu::{Boot, Pace};
+use crate::plugin::{self, Modelling};
+use crate::qemu::{Boot, Extras, Pace};
 use crate::session::Session;
 use crate::size;
 use crate::supervisor::{Finished, Observer, supervise};
@@ -44,6 +46,10 @@ pub struct Experiment {
     pub options: Vec<String>,
     /// Another archive than the session's: for tests of bad archives.
     pub modules: Option<PathBuf>,
+    /// Measured with the cost model, if it is.
+    pub modelling: Option<Modelling>,
+    /// Creates the memory of the nodes in reverse order: for tests.
+    pub reverse_memory: bool,
 }
 
 impl Experiment {
@@ -84,6 +90,8 @@ impl Experiment {
             tuning: Tuning::default(),
             options: Vec::new(),
             modules: None,
+            modelling: None,
+            reverse_memory: false,
         })
     }
 
@@ -123,6 +131,8 @@ impl Experiment {
     /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
         let append = self.command_line()?;
+        let instrument =
+            self.modelling.map(|modelling| Files::new(session, &self.machine, modelling)).transpose()?;
         let boot = Boot {
             machine: &self.machine,
             pace: self.pace,
@@ -130,11 +140,18 @@ impl Experiment {
             initrd: self.modules.as_deref().unwrap_or(&session.modules),
             append: &append,
         };
-        let command = session.qemu.command(&boot);
+        let plugin = instrument.as_ref().map(Files::paths);
+        let extras = Extras { plugin, reverse_memory: self.reverse_memory };
+        let command = session.qemu.command_with(&boot, extras);
         observer.text(&shell_line(&command));
         let mut finished = supervise(command, self.silence, observer)?;
         if self.pace == Pace::Fast {
             finished.measurements.iter_mut().for_each(not_instructions);
+        }
+        if let Some(files) = instrument
+            && finished.ending == Ending::Pass
+        {
+            finished.measurements.extend(plugin::measurements(self.app.name, &files.report()?)?);
         }
         Ok(finished)
     }
@@ -150,6 +167,10 @@ impl Experiment {
         put("kernel", json!(self.system.kernel.to_string()));
         put("space", json!(self.system.space.to_string()));
         put("placement", json!(self.system.placement.to_string()));
+        if let Some(modelling) = self.modelling {
+            put("model", json!(modelling.core));
+            put("quantum", json!(modelling.quantum));
+        }
         if self.tuning != Tuning::default() {
             put("tuning", json!(self.tuning.words().join(" ")));
         }
@@ -199,6 +220,12 @@ impl Experiment {
 
     /// How the emulator runs it: what a reader of counts has to know.
     pub fn conditions(&self) -> String {
+        if let Some(Modelling { core, quantum }) = self.modelling {
+            return format!(
+                "modelled: {core:?} cores, turns pass where a CPU is {quantum} modelled cycles ahead and where CPUs meet; cycles say which of two \
+                 cases is faster, not how long either takes"
+            );
+        }
         match self.pace {
             Pace::Deterministic => format!(
                 "deterministic: one CPU at a time, turns pass at page faults and every {} us of the tick",
@@ -207,6 +234,36 @@ impl Experiment {
             Pace::Fast => "fast: CPUs in parallel, instruction counts are not exact".into(),
             Pace::Stepped => "instruction by instruction".into(),
         }
+    }
+}
+
+/// The files of one run of the measuring instrument; gone with it.
+struct Files {
+    library: PathBuf,
+    config: PathBuf,
+    out: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Files {
+    fn new(session: &Session, machine: &Machine, modelling: Modelling) -> Result<Self> {
+        let folder =
+            tempfile::tempdir().map_err(Error::host("making a folder for the measuring instrument"))?;
+        let (config, out) = (folder.path().join("config.json"), folder.path().join("report.json"));
+        let text = serde_json::to_vec(&plugin::config(machine, modelling))
+            .map_err(Error::host("writing the cost model"))?;
+        std::fs::write(&config, text).map_err(Error::host("writing the cost model"))?;
+        Ok(Self { library: session.plugin()?.to_owned(), config, out, _folder: folder })
+    }
+
+    fn paths(&self) -> [&Path; 3] {
+        [&self.library, &self.config, &self.out]
+    }
+
+    fn report(&self) -> Result<Value> {
+        let text =
+            std::fs::read(&self.out).map_err(Error::host("reading the measuring instrument's report"))?;
+        serde_json::from_slice(&text).map_err(Error::host("reading the measuring instrument's report"))
     }
 }
 
@@ -237,7 +294,6 @@ fn not_instructions(measurement: &mut Measurement) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     use crate::machine::{DEFAULT, Overrides};
     use crate::system::SystemName;

@@ -36,7 +36,7 @@ pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_F
 /// The pagers' benchmark.
 pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 10] = [
+pub const MODULES: [Program; 11] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
@@ -44,6 +44,7 @@ pub const MODULES: [Program; 10] = [
     KERNEL_BENCH,
     program("kernel-test", "kernel-test", SOFT_FLOAT),
     program("array-walk", "array-walk", HARD_FLOAT),
+    program("latency", "latency", HARD_FLOAT),
     PAGER_BENCH,
     program("selftest", "selftest", HARD_FLOAT),
     program("tasks", "tasks", HARD_FLOAT),
@@ -60,9 +61,7 @@ pub struct Guest {
 impl Guest {
     /// For the workspace at `root`. The target directory is `guest` in the usual one.
     pub fn new(root: &Path, toolchain: Toolchain) -> Self {
-        let usual = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let usual = std::path::absolute(&usual).unwrap_or(usual);
-        Self { root: root.to_owned(), target_dir: usual.join("guest"), toolchain }
+        Self { root: root.to_owned(), target_dir: usual_target(root).join("guest"), toolchain }
     }
 
     /// The compiler that is used.
@@ -119,8 +118,14 @@ impl Guest {
     }
 }
 
+/// The target directory of the workspace at `root`.
+pub(crate) fn usual_target(root: &Path) -> PathBuf {
+    let usual = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    std::path::absolute(&usual).unwrap_or(usual)
+}
+
 /// Runs cargo and passes its messages on, but for the ones that say that nothing was done.
-fn show(command: &mut Command, what: &str) -> Result<()> {
+pub(crate) fn show(command: &mut Command, what: &str) -> Result<()> {
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -7,10 +7,12 @@
 //! - [`machine`], [`system`] and [`app`] describe an [`experiment::Experiment`], and [`fit`] refuses impossible ones
 //!   *before* anything boots;
 //! - [`bench`] is the kernel's benchmark, which runs without servers and judges itself;
+//! - [`trust`] is the benchmark of the measuring instrument itself;
 //! - [`session`] holds what all runs share: [`toolchain`] finds a compiler for the guest, [`guest`] drives it, [`image`]
 //!   makes what QEMU loads, [`install`] gets what is missing, [`provenance`] says where the numbers come from;
 //! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
 //!   [`ending`] names how it ended;
+//! - [`plugin`] builds the measuring instrument and reads its report;
 //! - [`record`] makes JSON records, [`table`] prints them for people.
 //!
 //! Every failure is an [`error::Error`]: one line for the user and an exit code, never a backtrace.
@@ -34,6 +36,7 @@ pub mod interrupt;
 pub mod ledger;
 pub mod machine;
 pub mod main_job;
+pub mod plugin;
 pub mod process;
 pub mod progress;
 pub mod provenance;
@@ -46,4 +49,5 @@ pub mod symbols;
 pub mod system;
 pub mod table;
 pub mod toolchain;
+pub mod trust;
 pub mod tuning;

@@ -68,6 +68,15 @@ pub struct Boot<'a> {
     pub append: &'a str,
 }
 
+/// What most boots do without.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// The measuring instrument: its library, what it is told, and where it puts its report.
+    pub plugin: Option<[&'a Path; 3]>,
+    /// Creates the memory of the nodes in reverse order: nothing may depend on it. For tests.
+    pub reverse_memory: bool,
+}
+
 impl Qemu {
     /// Finds the emulator, or installs it.
     ///
@@ -86,8 +95,13 @@ impl Qemu {
 
     /// The command for one boot.
     pub fn command(&self, boot: &Boot<'_>) -> Command {
+        self.command_with(boot, Extras::default())
+    }
+
+    /// The command for one boot with extras.
+    pub fn command_with(&self, boot: &Boot<'_>, extras: Extras<'_>) -> Command {
         let mut command = process::command(&self.program);
-        command.args(&self.prefix).args(boot.arguments());
+        command.args(&self.prefix).args(boot.arguments_with(extras));
         command
     }
 }
@@ -100,6 +114,11 @@ fn version(text: &str) -> &str {
 impl Boot<'_> {
     /// All arguments.
     pub fn arguments(&self) -> Vec<OsString> {
+        self.arguments_with(Extras::default())
+    }
+
+    /// All arguments, with extras.
+    pub fn arguments_with(&self, extras: Extras<'_>) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let mut add = |line: &str| words.extend(line.split(' ').map(OsString::from));
         add("-M virt,gic-version=3,dtb-randomness=off -cpu cortex-a76");
@@ -114,11 +133,20 @@ impl Boot<'_> {
         let cpus = self.machine.cpus();
         // A socket per CPU, so that no socket spans nodes whatever their CPU counts are.
         add(&format!("-smp {cpus},sockets={cpus},cores=1,threads=1 -m {}M", self.machine.mem() >> 20));
-        for argument in numa(self.machine) {
-            add(&argument);
+        let (mut memory, others): (Vec<_>, Vec<_>) =
+            numa(self.machine).into_iter().partition(|argument| argument.starts_with("-object"));
+        if extras.reverse_memory {
+            memory.reverse();
+        }
+        for argument in memory.iter().chain(&others) {
+            add(argument);
         }
         words.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
         words.extend(["-append".into(), self.append.into()]);
+        if let Some([library, config, out]) = extras.plugin {
+            let [library, config, out] = [library, config, out].map(Path::display);
+            words.extend(["-plugin".into(), format!("file={library},config={config},out={out}").into()]);
+        }
         words
     }
 }
@@ -187,6 +215,27 @@ mod tests {
         assert!(words.contains(&"/a b/boot.bin".into()) && words.contains(&"512M".into()));
         assert_eq!(Pace::Deterministic.tick_option(), "100us");
         assert_eq!(Pace::Fast.tick_option(), "10ms");
+    }
+
+    #[test]
+    fn extras_change_the_order_of_memory_and_add_the_plugin() {
+        let machine = load("uneven");
+        let boot = Boot {
+            machine: &machine,
+            pace: Pace::Deterministic,
+            kernel: Path::new("k"),
+            initrd: Path::new("i"),
+            append: "",
+        };
+        let paths = ["l", "c", "o"].map(Path::new);
+        let words = boot.arguments_with(Extras { plugin: Some(paths), reverse_memory: true });
+        let objects: Vec<_> =
+            words.iter().filter(|word| word.to_string_lossy().starts_with("memory-")).collect();
+        assert!(
+            objects[0].to_string_lossy().contains("id=m2") && objects[2].to_string_lossy().contains("id=m0")
+        );
+        assert_eq!(words.last().unwrap(), "file=l,config=c,out=o");
+        assert_eq!(words.len(), boot.arguments().len() + 2);
     }
 
     #[test]

@@ -40,9 +40,9 @@ impl Series {
         &self.sorted[self.sorted.len() - 1]
     }
 
-    /// Whether an exact measurement has the same value in each of `runs` repetitions.
+    /// Whether a measurement has the same value in each of `runs` repetitions, which all but the host's time have to.
     pub fn is_reproducible(&self, runs: usize) -> bool {
-        self.measurement.kind != "exact"
+        self.measurement.kind == "wall"
             || (self.min() == self.max() && self.sorted.len().is_multiple_of(runs))
     }
 }

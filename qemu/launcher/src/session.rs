@@ -1,11 +1,13 @@
 //! What all runs of one launcher share: the emulator, the built guest, and where the numbers come from.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::guest::{self, Guest, Program};
 use crate::image;
 use crate::install::Installer;
+use crate::plugin;
 use crate::provenance::Provenance;
 use crate::qemu::Qemu;
 use crate::toolchain::Toolchain;
@@ -22,6 +24,7 @@ pub struct Session {
     /// Where the numbers come from.
     pub provenance: Provenance,
     guest: Guest,
+    plugin: OnceLock<PathBuf>,
 }
 
 /// The workspace: where the launcher was built, or the folder above the current one that looks like it.
@@ -77,11 +80,24 @@ impl Session {
             modules: images.join("modules.tar"),
             provenance,
             guest,
+            plugin: OnceLock::new(),
         };
         let boot = image::flatten(guest::BOOT.binary, &session.read(guest::BOOT)?)?;
         image::write(&session.boot_image, &boot)?;
         image::write(&session.modules, &session.archive(|_| true)?)?;
         Ok(session)
+    }
+
+    /// The measuring instrument, built when it is asked for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Build`].
+    pub fn plugin(&self) -> Result<&Path> {
+        if let Some(library) = self.plugin.get() {
+            return Ok(library);
+        }
+        let library = plugin::build(&workspace()?)?;
+        Ok(self.plugin.get_or_init(|| library))
     }
 
     /// An archive of the modules for which `keep` holds.

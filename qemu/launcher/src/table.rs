@@ -48,8 +48,11 @@ pub fn measurements(all: &[Series]) -> Table {
     let show = |number: &serde_json::Number| number.as_u64().map_or_else(|| number.to_string(), grouped);
     for series in all {
         let m = &series.measurement;
-        let mut row =
-            vec![m.case.clone(), m.metric.clone(), show(&series.median()), m.unit.clone(), m.kind.clone()];
+        let metric = match m.parameters.get("cpu") {
+            Some(cpu) => format!("{}, CPU {cpu}", m.metric),
+            None => m.metric.clone(),
+        };
+        let mut row = vec![m.case.clone(), metric, show(&series.median()), m.unit.clone(), m.kind.clone()];
         if repeated {
             row.extend([series.sorted.len().to_string(), show(series.min()), show(series.max())]);
         }

@@ -7,14 +7,16 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use array_walk::{Options, upwards, word};
 use skerry_abi::boot::MAX_NODES;
 use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::marker::MEASURED;
 use skerry_abi::syscall::exit;
 use skerry_rt::spin::Barrier;
-use skerry_rt::{record, sys, task};
+use skerry_rt::{marker, record, sys, task};
 
 static START_BARRIER: Barrier = Barrier::new();
 static CHECK_BARRIER: Barrier = Barrier::new();
 static RELEASED: AtomicU64 = AtomicU64::new(0);
 static FINISHED: [AtomicU64; MAX_NODES] = [const { AtomicU64::new(0) }; MAX_NODES];
+static DONE: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 
 /// The options, for the threads.
@@ -94,7 +96,10 @@ pub(super) extern "C" fn timed(thread: u64) -> ! {
     let options = options();
     let (words, start) = (array(&options, thread), options.start(thread));
     let mut wrong = 0;
-    START_BARRIER.wait(THREADS.load(Ordering::Relaxed), || RELEASED.store(sys::cycles(), Ordering::Release));
+    START_BARRIER.wait(THREADS.load(Ordering::Relaxed), || {
+        marker::begin::<MEASURED>();
+        RELEASED.store(sys::cycles(), Ordering::Release);
+    });
     for iteration in 0..options.iterations {
         let up = upwards(thread, iteration);
         wrong +=
@@ -105,6 +110,9 @@ pub(super) extern "C" fn timed(thread: u64) -> ! {
     }
     if let Some(finished) = FINISHED.get(thread as usize) {
         finished.store(sys::cycles(), Ordering::Release);
+    }
+    if DONE.fetch_add(1, Ordering::AcqRel) + 1 == THREADS.load(Ordering::Relaxed) {
+        marker::end::<MEASURED>();
     }
     finish(wrong)
 }

@@ -8,6 +8,7 @@ mod bench;
 mod boots;
 mod harness;
 mod hostile;
+mod instrument;
 mod kernel;
 mod kernel_test;
 mod patch;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         boots::trials(),
         bench::trials(),
         hostile::trials(),
+        instrument::trials(),
         kernel::trials(),
         kernel_test::trials(),
         removal::trials(),

@@ -1,0 +1,13 @@
+//! Markers: instructions that do nothing and tell the measuring instrument (`qemu/plugin`) which phase of a program begins or ends.
+//!
+//! `movz xzr, #phase, lsl #16` begins a phase and `movz xzr, #phase, lsl #32` ends it. They are allowed at EL0 and have no effect on any
+//! CPU, so a program that has them runs the same without the instrument. Phases are numbers; a program says in its
+//! documentation what its own mean. What is measured of a phase is the time from the CPU that executes its first marker to the
+//! one that executes its last, and what every CPU counted in between.
+
+/// Nothing that is measured: the first marker switches the instrument on, with cold caches, so a program that wants them warm begins this early.
+pub const WARM_UP: u16 = 0;
+/// The part of a program that its numbers are about.
+pub const MEASURED: u16 = 1;
+/// First number that a program may use for further phases.
+pub const OWN: u16 = 16;

@@ -1,0 +1,38 @@
+//! A machine and how to run it: what the launcher tells the plugin.
+
+use crate::{CoreModel, Params, Topology};
+use serde::{Deserialize, Serialize};
+
+/// The machine and how to run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// CPUs, memory and distances.
+    pub topology: Topology,
+    /// What everything costs.
+    pub params: Params,
+    /// The model of the cores.
+    pub core: CoreModel,
+    /// Cycles by which a CPU may be ahead of the slowest other one before that one gets its turn.
+    pub quantum: u64,
+    /// Size of each half of the virtual address space in bits.
+    pub virtual_bits: u32,
+}
+
+impl Config {
+    /// Refuses what cannot be run.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        self.params.check()?;
+        self.topology.check()?;
+        if self.quantum == 0 || self.quantum > 1 << 40 {
+            return Err(format!("a quantum of {} cycles", self.quantum));
+        }
+        if !(22..=48).contains(&self.virtual_bits) {
+            return Err(format!("{} virtual address bits", self.virtual_bits));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,272 @@
+//! What happens at each callback.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use serde::Serialize;
+use skerry_cost_model::tlb::Invalidation;
+use skerry_cost_model::{CYCLE, Config, Core, Machine};
+
+use crate::block::{Block, Use};
+use crate::decode::{Event, Scope};
+use crate::host::Host;
+use crate::phases::Log;
+use crate::vcpu::{Pending, Vcpu};
+
+/// What should be zero, and what a reader may want to know besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Accesses that the tables do not explain.
+    pub translation_failures: u64,
+    /// Translations that differ from the emulator's.
+    pub translation_differs: u64,
+    /// Accesses before the base of the tables was seen.
+    pub unknown_tables: u64,
+    /// Maintenance of addresses that are not mapped: the instruction faulted. Not an error.
+    pub faulted_maintenance: u64,
+    /// Accesses to devices. They cost nothing. Not an error.
+    pub devices: u64,
+    /// Size of each half of the virtual address space.
+    #[serde(skip)]
+    pub(crate) virtual_bits: u32,
+}
+
+/// The machine, behind the one lock that only slow paths take.
+#[derive(Debug)]
+struct Inner {
+    machine: Machine,
+    health: Health,
+}
+
+/// The instrument.
+#[derive(Debug)]
+pub struct Instrument {
+    config: Config,
+    inner: Mutex<Inner>,
+    log: Log,
+    /// Accesses are watched: the first marker was seen.
+    on: AtomicBool,
+    /// The CPU whose turn it is.
+    running: AtomicU16,
+    turns: AtomicU64,
+    forced: AtomicU64,
+}
+
+/// No CPU's turn.
+const NOBODY: u16 = u16::MAX;
+
+impl Instrument {
+    /// An instrument, and its CPUs.
+    ///
+    /// # Errors
+    /// What cannot be modelled.
+    pub fn new(config: Config) -> Result<(Self, Vec<Vcpu>), String> {
+        config.check()?;
+        let (machine, cores) = Machine::new(config.topology.clone(), config.params.clone(), config.core)?;
+        let health = Health { virtual_bits: config.virtual_bits, ..Health::default() };
+        let instrument = Self {
+            inner: Mutex::new(Inner { machine, health }),
+            log: Log::default(),
+            on: AtomicBool::new(false),
+            running: AtomicU16::new(NOBODY),
+            turns: AtomicU64::new(0),
+            forced: AtomicU64::new(0),
+            config,
+        };
+        Ok((instrument, cores.into_iter().map(Vcpu::new).collect()))
+    }
+
+    /// Whether accesses are watched.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+    /// The markers so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+    /// What should be zero, how often lines changed hands, turns, and turns that the quantum ended.
+    pub fn state(&self) -> (Health, u64, u64, u64) {
+        let inner = self.lock();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (inner.health, inner.machine.contended(), load(&self.turns), load(&self.forced))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic in a callback ends the process, so nobody sees a machine that it left half changed.
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A block begins, before the first marker: only what the tables and markers need is followed.
+    #[inline]
+    pub fn early_block(&self, cpu: &mut Vcpu, host: &mut impl Host) {
+        if cpu.pending.is_some() {
+            self.resolve(cpu, host);
+        }
+    }
+
+    /// A block begins.
+    #[inline]
+    pub fn block(&self, cpu: &mut Vcpu, host: &mut impl Host, block: &'static Block) {
+        if cpu.pending.is_some() {
+            self.resolve(cpu, host);
+        }
+        if self.running.load(Ordering::Relaxed) != cpu.core.cpu() {
+            self.turn(cpu);
+        }
+        if cpu.asleep {
+            self.wake(cpu);
+        }
+        if cpu.phases.is_behind(&self.log) {
+            cpu.phases.catch_up(&self.log, cpu.sample());
+        }
+        cpu.begin(block);
+        if cpu.core.clock() > cpu.limit {
+            self.forced.fetch_add(1, Ordering::Relaxed);
+            host.yield_turn(cpu.core.cpu());
+        }
+    }
+
+    /// A CPU's turn begins: while it lasts, no other clock moves, so how far this one may go is known.
+    #[cold]
+    fn turn(&self, cpu: &mut Vcpu) {
+        self.running.store(cpu.core.cpu(), Ordering::Relaxed);
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        cpu.slowest = self.lock().machine.slowest(cpu.core.cpu());
+        self.set_limit(cpu);
+    }
+
+    fn set_limit(&self, cpu: &mut Vcpu) {
+        let quantum = self.config.quantum * CYCLE;
+        cpu.limit = cpu.slowest.map_or(u64::MAX, |slowest| slowest.saturating_add(quantum));
+    }
+
+    #[cold]
+    fn wake(&self, cpu: &mut Vcpu) {
+        cpu.asleep = false;
+        let now = self.lock().machine.now(cpu.core.cpu());
+        cpu.core.wake(now);
+    }
+
+    /// An access.
+    #[inline]
+    pub fn access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
+        if !cpu.quick(place.0, place.1, how) {
+            self.slow_access(cpu, host, place, how);
+        }
+    }
+
+    #[cold]
+    fn slow_access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
+        let mut inner = self.lock();
+        let Inner { machine, health } = &mut *inner;
+        let before = machine.contended();
+        cpu.access(machine, host, health, place, how);
+        let changed_hands = machine.contended() != before;
+        drop(inner);
+        // Where CPUs meet, those behind come first.
+        if changed_hands && cpu.slowest.is_some_and(|slowest| cpu.core.clock() > slowest) {
+            host.yield_turn(cpu.core.cpu());
+        }
+    }
+
+    /// An instruction with an event is about to be executed.
+    pub fn event(&self, cpu: &mut Vcpu, host: &mut impl Host, event: Event) {
+        if cpu.pending.is_some() {
+            self.resolve(cpu, host);
+        }
+        match event {
+            Event::Sleep if self.is_on() => {
+                cpu.core.sleep();
+                cpu.asleep = true;
+            }
+            Event::Acknowledge if self.is_on() => cpu.core.take_interrupt(),
+            Event::Marker(marker) => {
+                if !self.on.swap(true, Ordering::Relaxed) {
+                    host.start();
+                    self.turn(cpu);
+                    self.wake(cpu);
+                }
+                self.log.push(marker, cpu.core.clock());
+                cpu.phases.catch_up(&self.log, cpu.sample());
+            }
+            _ => cpu.pending = event.operand().map(|register| Pending { event, register }),
+        }
+    }
+
+    /// The instruction before has been executed, and its operand can be read.
+    #[cold]
+    pub fn resolve(&self, cpu: &mut Vcpu, host: &mut impl Host) {
+        let Some(Pending { event, register }) = cpu.pending.take() else { return };
+        let number = cpu.core.cpu();
+        let operand = if register == 31 { 0 } else { host.register(number, register) };
+        if let Event::Table { half, .. } = event {
+            cpu.tables[usize::from(half)] = Some(operand);
+            cpu.core.switch_space();
+            return;
+        }
+        if !self.is_on() {
+            return;
+        }
+        let mut inner = self.lock();
+        let Inner { machine, health } = &mut *inner;
+        match event {
+            Event::Invalidate { scope, broadcast, .. } => {
+                let asid = (operand >> 48) as u16;
+                // Bits 43 to 0 are bits 55 to 12 of the address.
+                let address = operand << 12 & ((1 << 56) - 1);
+                let what = match scope {
+                    Scope::All => Invalidation::All,
+                    Scope::Asid => Invalidation::Asid(asid),
+                    Scope::Page => Invalidation::Page { asid: Some(asid), address },
+                    Scope::PageAllAsids => Invalidation::Page { asid: None, address },
+                };
+                machine.invalidate_tlb(&mut cpu.core, what, broadcast);
+            }
+            Event::Maintain { what, .. } => {
+                // What is not mapped has faulted; the kernel will come back to the instruction.
+                if host.translate(number, operand).is_none() {
+                    health.faulted_maintenance += 1;
+                } else if let Some(physical) = cpu.translate(machine, host, health, operand)
+                    && machine.maintain(&mut cpu.core, physical, what).is_none()
+                {
+                    health.devices += 1;
+                }
+            }
+            Event::Interrupt { .. } => {
+                for target in targets(operand, number, self.config.topology.cpus.len()) {
+                    let arrival = machine.interrupt(&mut cpu.core, target);
+                    cpu.slowest = Some(cpu.slowest.map_or(arrival, |slowest| slowest.min(arrival)));
+                }
+                self.set_limit(cpu);
+            }
+            Event::Table { .. } | Event::Acknowledge | Event::Sleep | Event::Marker(_) => {}
+        }
+    }
+
+    /// The end of the run: each CPU looks at the last markers.
+    pub fn finish(&self, cpu: &mut Vcpu) {
+        cpu.phases.catch_up(&self.log, cpu.sample());
+    }
+
+    /// A CPU's core, for reports.
+    pub fn core<'a>(&self, cpu: &'a Vcpu) -> &'a Core {
+        &cpu.core
+    }
+}
+
+/// The CPUs that an ICC_SGI1R_EL1 value names. QEMU's `virt` machine has 16 CPUs per affinity group.
+fn targets(value: u64, own: u16, cpus: usize) -> Vec<u16> {
+    let all = 0..cpus as u16;
+    if value >> 40 & 1 != 0 {
+        return all.filter(|&cpu| cpu != own).collect();
+    }
+    let group = (value >> 16 & 0xff) + (value >> 44 & 0xf) * 0x100;
+    all.filter(|&cpu| u64::from(cpu) / 16 == group && value >> (cpu % 16) & 1 != 0).collect()
+}
+
+#[cfg(test)]
+mod tests;
