@@ -115,12 +115,13 @@ impl MappingDb<'_> {
                     *at = end;
                     continue;
                 }
-                let page = end - va == 1 << PAGE_BITS && from_others;
-                match if page { self.unmap_page(tlb, slot, va) } else { None } {
+                // Page by page if it is not many, though they may be a part of a block.
+                let pages = end - va <= 1 << GROUP_BITS && from_others;
+                match if pages { self.unmap_page(tlb, slot, va) } else { None } {
                     Some((true, found)) => {
                         budget.charge(found.touched * LOOK);
                         status.add(found);
-                        *at = end;
+                        *at = va + (1 << PAGE_BITS);
                         continue;
                     }
                     Some((false, found)) => {

@@ -11,7 +11,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use skerry_abi::item::Guard;
 use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::syscall::IPC;
-use skerry_abi::{Fpage, Item, MapItem, Rights, Tag, ThreadId, Timeout};
+use skerry_abi::{Counter, Fpage, Item, MapItem, Rights, Tag, ThreadId, Timeout};
 use skerry_mapping_db::Attr;
 use std::vec::Vec;
 
@@ -201,4 +201,55 @@ fn guarded_answers_take_the_fast_path_while_the_word_is_as_expected() {
         assert_eq!(k.fast_answer(cpu).is_some(), expected, "{value} {flag}");
         assert_eq!(k.db.is_mapped(client_space.slot(), PAGE), expected);
     }
+}
+
+#[test]
+fn sixty_four_kib_take_the_fast_paths() {
+    const BLOCK: u64 = 0x80_0000;
+    let k = &mut world(1, 1)[0];
+    let (giver, pager) = program(k, 2);
+    let client_space = k.create_space(20, false).unwrap();
+    let (from, to) = (giver.slot(), client_space.slot());
+    let client = thread(k, client_space, 0, pager);
+    k.db.map_root(from, BLOCK, BLOCK, 21, Rights::RWX, Attr::Normal).unwrap();
+    let map = |k: &mut TestKernel, bits, src, dest| {
+        let (db, mut tlb) = k.db_and_tlb();
+        let fpage = Fpage::new(src, bits, Rights::RW).unwrap();
+        db.map(&mut tlb, from, fpage, to, dest, Attr::Normal).unwrap();
+    };
+    // So that there are tables.
+    map(k, 12, BLOCK + 0x10_0000, PAGE + 0x1_0000);
+    let group = Fpage::new(BLOCK, 16, Rights::RW).unwrap();
+    ipc(k, pager, Ipc::receive(ThreadId::ANY));
+    run(k, client);
+    let cpu = usize::from(k.this_cpu);
+    assert!(k.fast_fault(cpu, PAGE, Rights::W, 0).is_some());
+    let t = run(k, pager);
+    let x = &mut k.thread_mut(t).context.x;
+    x[..3].copy_from_slice(&[client.0, ThreadId::ANY.0, Tag::new(0, 0, 2).0]);
+    x[3..5].copy_from_slice(&MapItem { fpage: group, dest: PAGE }.words());
+    (x[12], x[13]) = (Timeout::NEVER.0, 0);
+    let maps = k.counters.total(Counter::Maps);
+    assert!(k.fast_answer(cpu).is_some());
+    assert_eq!(k.counters.total(Counter::Maps) - maps, 16);
+    assert_eq!(k.db.lookup(to, PAGE + 0x8000).unwrap().bits, 16);
+    // Taken back, it says what happened; each of the pages is invalidated.
+    assert!(k.db.check(to, PAGE + 0x8000, Rights::W));
+    let whole = group.with_rights(Rights::RWX).word();
+    let (unmaps, local) = (k.counters.total(Counter::Unmaps), k.counters.total(Counter::TlbLocal));
+    assert_eq!(k.unmap_group(from, group.with_rights(Rights::W).word()), None);
+    assert_eq!(k.fast_unmap(from, whole), None);
+    let status = k.unmap_group(from, whole).and_then(Fpage::decode);
+    assert_eq!(status.map(|fpage| (fpage.base(), fpage.rights())), Some((BLOCK, Rights::RW)));
+    assert_eq!(
+        (k.counters.total(Counter::Unmaps), k.counters.total(Counter::TlbLocal)),
+        (unmaps + 1, local + 16)
+    );
+    assert!(k.db.lookup(to, PAGE).is_none());
+    // The twin of the assembly's call; what is not that simple is refused, and nothing is done.
+    assert!(k.map_group(from, group.word(), to, PAGE) && !k.map_group(from, group.word(), to, PAGE));
+    assert!(!k.map_group(from, group.word(), to, PAGE + 0x1_0000));
+    map(k, 16, BLOCK, PAGE + 0x2_0000);
+    assert_eq!(k.unmap_group(from, whole), None);
+    assert_eq!(k.db.lookup(to, PAGE).unwrap().bits, 16);
 }
