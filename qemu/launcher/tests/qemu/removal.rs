@@ -140,6 +140,7 @@ const CASES: &[&str] = &[
     "call_case_abort",
     "sync_case_data",
     "sync_case_fetch",
+    "ipc_case_alone",
     "ipc_case_many",
     "ipc_case_few",
     "ipc_case_eight_more",

@@ -167,10 +167,8 @@ part_entry_3:
 1:  ldp     x0, x1, [sp, #16 * 0]
     b       user_sync
 
-    // From the fast path, with all of the user's registers but x14 to x18, which an IPC may clobber; x19 to x30 are
-    // saved.
-    .global ipc_general
-ipc_general:
+    // The rest of what an IPC saves. Leaves SP_EL1 = the kernel stack.
+    .macro  save_arguments
     stp     x0, x1, [sp, #16 * 0]
     stp     x2, x3, [sp, #16 * 1]
     stp     x4, x5, [sp, #16 * 2]
@@ -178,8 +176,8 @@ ipc_general:
     stp     x8, x9, [sp, #16 * 4]
     stp     x10, x11, [sp, #16 * 5]
     stp     x12, x13, [sp, #16 * 6]
-    .global ipc_general_saved
-ipc_general_saved:
+    .endm
+    .macro  save_state
     mrs     x15, sp_el0
     mrs     x16, elr_el1
     mrs     x17, spsr_el1
@@ -187,7 +185,27 @@ ipc_general_saved:
     str     x17, [sp, #8 * 33]
     ldr     x14, [x14]
     mov     sp, x14
+    .endm
+
+    // From the fast path, with all of the user's registers but x14 to x18, which an IPC may clobber; x19 to x30 are
+    // saved.
+    .global ipc_general
+ipc_general:
+    save_arguments
+    .global ipc_general_saved
+ipc_general_saved:
+    save_state
     bl      {ipc}
+    b       resume_thread
+
+    // The same where no slot is known; x16 = how many there are for the assembly, none in a cluster of several CPUs.
+    .global ipc_no_slot
+ipc_no_slot:
+ipc_case_alone:
+    cbnz    x16, ipc_general
+    save_arguments
+    save_state
+    bl      {shared_ipc}
     b       resume_thread
 
     // Other system calls: their arguments are in x0 to x6, their results in x0 to x3. Mostly the caller goes on, and what functions
@@ -306,6 +324,7 @@ exception_vectors_end:
     irq = sym super::dispatch::user_irq,
     fault = sym super::dispatch::kernel_fault,
     ipc = sym super::fastpath::ipc,
+    shared_ipc = sym super::fastpath::shared_ipc,
     call = sym super::dispatch::user_call,
     abort_bit = const ABORT_BIT,
     last_call = const LAST_CALL,

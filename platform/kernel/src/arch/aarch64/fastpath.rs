@@ -11,7 +11,7 @@ use skerry_kernel::kernel::Event;
 use skerry_kernel::syscall::ESR_SVC64;
 use skerry_kernel::thread::{Context, Tcb};
 
-/// `svc #IPC` in user mode that the assembly left to Rust. Returns the context to resume.
+/// `svc #IPC` in user mode that the assembly left to Rust, in a cluster of one CPU. Returns the context to resume.
 pub(super) extern "C" fn ipc(dest: ThreadId) -> *mut Context {
     if !KERNEL.is_plain() {
         return general_ipc();
@@ -27,22 +27,19 @@ pub(super) extern "C" fn ipc(dest: ThreadId) -> *mut Context {
 
 #[inline(never)]
 fn general_ipc() -> *mut Context {
-    if KERNEL.is_shared()
-        && let Some(context) = shared_ipc()
-    {
-        return context;
-    }
     dispatch::user_sync(ESR_SVC64 | u64::from(IPC), 0)
 }
 
-fn shared_ipc() -> Option<*mut Context> {
-    shared(|kernel, cpu| {
+/// The same in a cluster of several CPUs, where the assembly leaves all to Rust.
+pub(super) extern "C" fn shared_ipc() -> *mut Context {
+    let fast = shared(|kernel, cpu| {
         if let Some((from, to)) = kernel.fast_ipc(cpu) {
             return Some(percpu::with(|own| switch(own, from, to)));
         }
         let (from, to) = kernel.fast_answer(cpu)?;
         Some(percpu::with(|own| switch(own, from, to)))
-    })
+    });
+    fast.unwrap_or_else(general_ipc)
 }
 
 /// An abort in user mode that the assembly left to Rust. Returns the context to resume.
@@ -96,10 +93,10 @@ extern "C" fn unmap_group(fpage: u64, space: u16) -> u64 {
 }
 
 /// Runs `f` under the lock of a cluster of several CPUs.
-#[inline(never)]
+#[inline(always)]
 fn shared<R>(f: impl FnOnce(&mut TheKernel, usize) -> Option<R>) -> Option<R> {
     let cpu = percpu::with(|own| own.cpu);
-    KERNEL.with(|kernel| {
+    KERNEL.locked(|kernel| {
         kernel.enter(cpu);
         f(kernel, cpu.into())
     })

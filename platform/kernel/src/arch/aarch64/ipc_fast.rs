@@ -118,7 +118,7 @@ part_lookup_1:
     and     x17, x0, #0xffff                    // x17 = its slot
     cmp     x17, x16
 ipc_check_slot:
-    b.hs    ipc_general
+    b.hs    ipc_no_slot
     add     x19, x15, x17, lsl #{tcb_shift}
     ldp     x20, x21, [x19, #{id}]              // x20, x21 = its id and domain
     cmp     x20, x0

@@ -130,8 +130,9 @@ impl<T> ClusterLock<T> {
         result
     }
 
+    /// The same, in a cluster that may have several CPUs.
     #[inline(never)]
-    fn locked<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+    pub(super) fn locked<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: under the mutex.
         self.mutex.lock_with_then(&mut MutexNode::new(), |_| unsafe { self.run(f) })
     }
