@@ -25,9 +25,11 @@ use crate::host::Host;
 use crate::instrument::Instrument;
 use crate::report::Report;
 use crate::vcpu::Vcpu;
+use functions::{
+    ByteArray, ExecuteCallback, Functions, Handle, Id, NO_REGISTERS, READ_AND_WRITE, READS_REGISTERS, find,
+};
 
-type Id = u64;
-type Handle = *mut c_void;
+mod functions;
 
 /// What QEMU reads to see whether it can load this library; set by [`detect`].
 #[unsafe(no_mangle)]
@@ -40,10 +42,6 @@ pub struct AtomicC(UnsafeCell<c_int>);
 
 // SAFETY: written by `detect` alone, which the dynamic linker runs before `dlopen` returns to QEMU; only read afterwards.
 unsafe impl Sync for AtomicC {}
-
-unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-}
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -60,75 +58,6 @@ extern "C" fn detect() {
     };
     // SAFETY: the dynamic linker runs this before anything of this library can be called.
     unsafe { *qemu_plugin_version.0.get() = version };
-}
-
-fn find(name: &CStr) -> *mut c_void {
-    // SAFETY: `name` ends with a zero; a null handle searches the program and its libraries.
-    unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) }
-}
-
-type TranslateCallback = extern "C" fn(Id, Handle);
-type ExecuteCallback = extern "C" fn(u32, *mut c_void);
-type MemoryCallback = extern "C" fn(u32, u32, u64, *mut c_void);
-type IdCallback = extern "C" fn(Id);
-type ExitCallback = extern "C" fn(Id, *mut c_void);
-
-macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// QEMU's functions, found by name.
-        #[derive(Debug)]
-        struct Functions {
-            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-        }
-        impl Functions {
-            fn find() -> Result<Self, String> {
-                Ok(Self {
-                    $($name: {
-                        let name = concat!(stringify!($name), "\0");
-                        let pointer = CStr::from_bytes_with_nul(name.as_bytes()).map_or(std::ptr::null_mut(), find);
-                        if pointer.is_null() {
-                            return Err(format!("this QEMU has no {}", stringify!($name)));
-                        }
-                        // SAFETY: the function of this name has this type in all versions from 7.2 to 10.0.
-                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(pointer) }
-                    },)*
-                })
-            }
-        }
-    };
-}
-
-functions! {
-    qemu_plugin_register_vcpu_tb_trans_cb: fn(Id, TranslateCallback);
-    qemu_plugin_register_vcpu_tb_exec_cb: fn(Handle, ExecuteCallback, c_int, *mut c_void);
-    qemu_plugin_register_vcpu_insn_exec_cb: fn(Handle, ExecuteCallback, c_int, *mut c_void);
-    qemu_plugin_register_vcpu_mem_cb: fn(Handle, MemoryCallback, c_int, c_int, *mut c_void);
-    qemu_plugin_register_atexit_cb: fn(Id, ExitCallback, *mut c_void);
-    qemu_plugin_reset: fn(Id, IdCallback);
-    qemu_plugin_tb_n_insns: fn(Handle) -> usize;
-    qemu_plugin_tb_get_insn: fn(Handle, usize) -> Handle;
-    qemu_plugin_insn_data: fn(Handle, *mut u32, usize) -> usize;
-    qemu_plugin_mem_size_shift: fn(u32) -> u32;
-    cpu_get_phys_page_attrs_debug: fn(Handle, u64, *mut c_void) -> u64;
-    cpu_physical_memory_rw: fn(u64, *mut c_void, u64, bool);
-    aarch64_cpu_gdb_read_register: fn(Handle, Handle, c_int) -> c_int;
-    qemu_get_cpu: fn(c_int) -> Handle;
-    cpu_exit: fn(Handle);
-    g_byte_array_new: fn() -> Handle;
-    g_byte_array_set_size: fn(Handle, u32) -> Handle;
-}
-
-/// `QEMU_PLUGIN_CB_R_REGS`: versions that honour it write registers back before the callback.
-const READS_REGISTERS: c_int = 1;
-const NO_REGISTERS: c_int = 0;
-/// `QEMU_PLUGIN_MEM_RW`.
-const READ_AND_WRITE: c_int = 3;
-
-/// The first two fields of GLib's `GByteArray`, which are public.
-#[repr(C)]
-struct ByteArray {
-    data: *const u8,
-    length: u32,
 }
 
 /// A CPU's state. Aligned so that two CPUs never share a line of the host.
