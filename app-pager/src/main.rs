@@ -18,6 +18,7 @@ mod guest {
     mod serve;
     mod startup;
     mod state;
+    mod takeover;
     mod task;
 
     use core::panic::PanicInfo;

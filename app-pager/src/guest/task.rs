@@ -1,7 +1,7 @@
 //! Tasks, their spaces, threads and regions, as far as this cluster is concerned.
 
 use app_pager::board::{Board, Region};
-use app_pager::options::TaskSpace;
+use app_pager::options::{TakeOver, TaskSpace};
 use app_pager::page::{self, master_bytes};
 use app_pager::protocols::effect::Access;
 use app_pager::protocols::local::Local;
@@ -17,7 +17,7 @@ use skerry_rt::ipc::{Kernel, reply};
 use super::memory::Physical;
 use super::moves::{Begin, Known, patiently};
 use super::state::{Context, Joiner, SpaceRecord, Task, board_at, book_at};
-use super::{grace, limbo};
+use super::{grace, limbo, takeover};
 
 /// Priority of a task's threads.
 const PRIORITY: u16 = 100;
@@ -53,9 +53,16 @@ pub(super) fn adopt(context: &Context, id: u32, board: u64) -> Result<(), Error>
 /// Makes a space for the task's threads on a CPU of this cluster.
 pub(super) fn make_space(context: &Context, id: u32, board: u64, cpu: u16) -> Result<(), Error> {
     adopt(context, id, board)?;
-    let space = space_for(context, id, context.node_of(cpu)?)?;
+    let node = context.node_of(cpu)?;
+    let space = space_for(context, id, node)?;
     board_at(board)?.roll().set_space(context.cluster, space);
-    Ok(())
+    match context.options.take_over {
+        TakeOver::Lazy => Ok(()),
+        // If that fails the space goes as it does when its last thread leaves.
+        TakeOver::Eager => takeover::all(context, id, board, node).inspect_err(|_| {
+            let _ = destroy_spaces(context, id);
+        }),
+    }
 }
 
 /// The task's space for threads on `node`, made if need be.

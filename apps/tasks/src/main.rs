@@ -8,6 +8,7 @@ mod guest {
     mod child;
     mod ends;
     mod hostile;
+    mod moves;
     mod storm;
     mod team;
 
@@ -58,6 +59,7 @@ mod guest {
             Some("storm") => storm::run(words),
             Some("ends") => ends::run(),
             Some("hostile") => hostile::run(),
+            Some("moves") => moves::run(words),
             _ => Err(Trouble::Unknown),
         };
         match result {

@@ -35,7 +35,7 @@ pub const APPS: [App; 4] = [
     },
     App {
         name: "tasks",
-        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile",
+        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile, moves",
     },
 ];
 

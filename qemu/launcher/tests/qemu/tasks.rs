@@ -23,6 +23,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             expect(&case(count, cpus, &["hostile"])?, Ending::Pass).map(drop)
         }));
     }
+    for (count, cpus) in [(2, 2), (4, 8)] {
+        for take_over in ["lazy", "eager"] {
+            trials.push(trial(format!("tasks::moves-{take_over}-nodes-{count}-cpus-{cpus}"), move || {
+                let mut experiment = case(count, cpus, &["moves", take_over])?;
+                experiment.options = vec![format!("takeover={take_over}")];
+                expect(&experiment, Ending::Pass).map(drop)
+            }));
+        }
+    }
     for system in [SystemName::NonNuma, SystemName::SingleSpace] {
         trials.push(trial(format!("tasks::ends-{system}"), move || {
             let mut experiment = case(2, 2, &["ends"])?;
@@ -39,6 +48,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("tasks::storm-round-robin", || {
         let mut experiment = case(3, 3, &["storm", "100"])?;
         experiment.options = vec!["master=round-robin".into()];
+        storm(&experiment)
+    }));
+    trials.push(trial("tasks::storm-eager", || {
+        let mut experiment = case(2, 2, &["storm", "100"])?;
+        experiment.options = vec!["takeover=eager".into()];
         storm(&experiment)
     }));
     trials.push(trial("tasks::storm-multi-threaded-emulation", || {
