@@ -8,15 +8,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use skerry_bench::Case;
-pub use skerry_bench::{SAMPLES, WARM_UP};
+pub use skerry_bench::{Case, SAMPLES, WARM_UP};
 
 const fn case(name: &'static str, bars: [u64; 3], what: &'static str) -> Case {
     Case::new(name, bars, what)
 }
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 23] = [
+pub const CASES: [Case; 24] = [
     case("syscall.null", [30, 0, 14], "the system call that does nothing")
         .between("bench_null_call", "bench_null_back"),
     case(
@@ -111,6 +110,13 @@ pub const CASES: [Case; 23] = [
     ),
     case("page.copy", [0, 0, 642], "copy 4 KiB in user mode (ldp/stp)"),
     case("page.zero", [0, 0, 146], "clear 4 KiB in user mode (dc zva)"),
+    // Behind all that need no boot of their own.
+    case(
+        "ipc.roundtrip.cross-cluster.maintained",
+        [0, 0, 0],
+        "the same as ipc.roundtrip.cross-cluster, with rings in memory that is not coherent (rings=maintained)",
+    )
+    .booted("rings=maintained"),
 ];
 
 /// What `bench smp` measures, in a cluster of four CPUs: the same paths under the cluster's lock, and between its CPUs. The others' numbers are those

@@ -17,7 +17,7 @@ mod guest {
     use core::fmt::{self, Write};
     use core::panic::PanicInfo;
 
-    use kernel_bench::{CASES, SHARED_CASES};
+    use kernel_bench::{CASES, Case, SHARED_CASES};
     use skerry_abi::syscall::exit;
     use skerry_rt::record::{self, Kind};
     use skerry_rt::uart::Uart;
@@ -50,8 +50,13 @@ mod guest {
         let mut world = World::new(start::boot_info(), 0).map_err(|trouble| ("start", trouble))?;
         let empty = cases::empty(&mut world).map_err(|trouble| ("empty", trouble))?;
         let overhead = middle(&empty);
+        // Those of the other benchmark, and those that need another boot, have to be named.
         let is_named = |name| wanted.split_ascii_whitespace().any(|word| word == name);
-        let cases = CASES.iter().filter(|case| wanted.is_empty() || is_named(case.name));
+        let is_wanted = |case: &&Case| match wanted {
+            "" => case.options.is_empty(),
+            _ => is_named(case.name),
+        };
+        let cases = CASES.iter().filter(is_wanted);
         for case in cases.chain(SHARED_CASES.iter().filter(|case| is_named(case.name))) {
             let samples = |world: &mut World, name| {
                 let samples = cases::run(world, name).unwrap_or(Ok([0; _]));

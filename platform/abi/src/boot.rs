@@ -161,6 +161,8 @@ pub mod kernel_switch {
     pub const MEASURE: u64 = 1 << 1;
     /// `trace=on`: every CPU keeps a ring of what happened.
     pub const TRACE: u64 = 1 << 2;
+    /// `rings=maintained`: the memory of the rings between clusters is not coherent; kernels clean and invalidate it.
+    pub const RINGS_MAINTAINED: u64 = 1 << 3;
 }
 
 /// Everything about the machine that the kernels and the root pagers need.

@@ -146,6 +146,10 @@ counters! {
     Wait = 27, Cycles, "lock-wait";
     /// TLB invalidations that another CPU does when it runs the space again, instead of being asked by interrupt.
     TlbDeferred = 28, Events, "tlb-deferred";
+    /// Cache lines cleaned to the point of coherency by that maintenance.
+    CacheCleans = 29, Events, "cache-cleans";
+    /// Cache lines invalidated by it.
+    CacheInvalidates = 30, Events, "cache-invalidates";
 }
 
 const _: () = assert!(size_of::<InfoHeader>() <= BLOCK_SIZE && Counter::ALL.len() < CPU_WORD);

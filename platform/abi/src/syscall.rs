@@ -75,7 +75,8 @@ pub mod thread_op {
     /// x1 thread (not the caller), x2 flags of [`super::exchange`], x3 new instruction pointer, x4 new stack pointer, x5 new x0.
     /// Out: x1 old instruction pointer, x2 old stack pointer, x3 what it did ([`super::thread_state`]). With `CANCEL`, if another
     /// cluster has to let go of the thread first, the call returns when that wait has ended, one way or the other. `WrongState`: x0 or
-    /// the instruction pointer of a thread whose control call is not complete, and not cancelled.
+    /// the instruction pointer of a thread whose control call is not complete, and not cancelled. `TableFull`: eight others have cancelled
+    /// that wait and wait for its end.
     pub const EXCHANGE: u64 = 5;
     /// x1 thread (of a space that is not privileged), x2 space in another cluster, x3 CPU there, x4 pager, x5 exception handler (NIL = the
     /// pager). Returns when the thread has arrived with all its state, or was refused and goes on where it was. Its UTCB slot has to
@@ -121,7 +122,8 @@ pub mod space_op {
     /// x1 domain, x2 bit 0 = privileged, x3 quota of kernel memory: page tables (and pages of UTCBs) in the low half, map
     /// nodes in the high half, 0 = no limit. Out: x1 = [`crate::SpaceId`]. The home is the caller's cluster.
     pub const CREATE: u64 = 0;
-    /// x1 space. All its threads end, all its mappings (and what was mapped on from them) go.
+    /// x1 space. All its threads end, all its mappings (and what was mapped on from them) go. `TableFull`: eight others wait for that
+    /// already, as long as other clusters have not let go of its threads.
     pub const DESTROY: u64 = 1;
     /// x1 space, x2 thread: threads of the space may send to this thread from now on (at most 8 per space).
     pub const GRANT_PARTNER: u64 = 2;

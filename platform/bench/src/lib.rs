@@ -23,6 +23,8 @@ pub struct Case {
     pub others: [Option<u64>; 2],
     /// Labels of the two looks at the counter in the program, if the way between them has a ledger.
     pub marks: Option<[&'static str; 2]>,
+    /// What the kernel's command line has to say for it besides what it says for all; those with the same share a boot.
+    pub options: &'static str,
 }
 
 impl Case {
@@ -31,12 +33,18 @@ impl Case {
         const fn some(number: u64) -> Option<u64> {
             if number == 0 { None } else { Some(number) }
         }
-        Self { name, what, bar: some(bar), others: [some(first), some(second)], marks: None }
+        Self { name, what, bar: some(bar), others: [some(first), some(second)], marks: None, options: "" }
     }
 
     /// The same case with a ledger of the way between two labels.
     pub const fn between(mut self, first: &'static str, last: &'static str) -> Self {
         self.marks = Some([first, last]);
+        self
+    }
+
+    /// The same case in a boot with these options.
+    pub const fn booted(mut self, options: &'static str) -> Self {
+        self.options = options;
         self
     }
 }

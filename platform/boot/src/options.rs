@@ -80,17 +80,18 @@ pub struct Options {
     pub tick_ns: u64,
     /// `root=<module>`: what every kernel starts as its first program.
     pub root: Name,
-    /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, as [`kernel_switch`] bits.
+    /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, `rings=coherent|maintained`, as [`kernel_switch`] bits.
     pub kernel_switches: u64,
     /// `tcbs=`, `utcbs=`, `page-tables=`, `map-nodes=`, `image=home|next|<node>`, in this order.
     pub places: [Where; PLACED.len()],
 }
 
 /// The switches: option, value that leaves the bit clear, value that sets it, bit.
-const SWITCHES: [(&str, [&str; 2], u64); 3] = [
+const SWITCHES: [(&str, [&str; 2], u64); 4] = [
     ("tlb", ["broadcast", "interrupt"], kernel_switch::TLB_INTERRUPT),
     ("measure", ["off", "on"], kernel_switch::MEASURE),
     ("trace", ["off", "on"], kernel_switch::TRACE),
+    ("rings", ["coherent", "maintained"], kernel_switch::RINGS_MAINTAINED),
 ];
 
 impl Options {

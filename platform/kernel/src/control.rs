@@ -18,6 +18,11 @@ use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
 /// What it costs to serve a visitor, if its call does nothing that is counted elsewhere.
 const VISIT: u32 = 60;
 
+/// Those who may wait for one and the same end, of a space or of a cancelled wait: they are all woken in one go.
+pub(crate) const MAX_WAITERS: usize = 8;
+/// What it costs to wake one of them.
+pub(crate) const WAKE: u32 = 12;
+
 /// What became of a control call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -194,6 +199,9 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let told = self.state_code(t);
         if !kept {
+            if self.awaits_cluster(t) && self.cold[t as usize].cancellers.has(self.links, MAX_WAITERS) {
+                return Err(Error::TableFull);
+            }
             self.cancel(t);
             if self.awaits_cluster(t) {
                 // That cluster will say how its wait ends.
@@ -235,6 +243,7 @@ impl<H: Hal> Kernel<'_, H> {
             let result = result.map(|()| self.set_registers(caller, t, told));
             self.finish_call(caller, result);
             self.make_ready(caller);
+            self.budget.charge(WAKE);
         }
     }
 

@@ -44,6 +44,12 @@ pub trait Hal {
     fn put_registers(&mut self, from: &[u64; REGISTER_WORDS], to: &[AtomicU64; REGISTER_WORDS]);
     /// Takes them out of it.
     fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]);
+    /// Writes the cache lines of these words back to the point of coherency, after all stores before, and waits until they are there. Returns
+    /// how many lines these are.
+    fn clean(&mut self, words: &[AtomicU64]) -> u64;
+    /// Drops the cache lines of these words, after all loads before, and waits for that: what is read then comes from the point of coherency.
+    /// Nothing of them may have been written here. Returns how many lines these are.
+    fn invalidate(&mut self, words: &[AtomicU64]) -> u64;
     /// Reads an aligned word of normal memory as a user program would that runs with `ttbr0`. The caller has seen in the tables that
     /// it may, under the lock that changes to them take.
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64;

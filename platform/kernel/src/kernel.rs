@@ -8,6 +8,7 @@ use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::long::{self, Holder};
 use crate::queue::{Link, Queue};
+use crate::remote::RingMode;
 use crate::ring::{Bells, Ring};
 use crate::runqueue::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
@@ -37,7 +38,7 @@ pub struct Peer<'a> {
     pub inbound: Option<Ring<'a>>,
     /// From here to there.
     pub outbound: Option<Ring<'a>>,
-    /// Its bells; `None` for this cluster itself.
+    /// Its bells; `None` for this cluster itself, and if the memory is not coherent.
     pub bells: Option<Bells<'a>>,
     /// Threads and guests on whose behalf a request waits for room.
     pub waiting: Queue,
@@ -60,6 +61,8 @@ pub struct Settings {
     pub cycle_clock: u64,
     /// How other CPUs' TLBs are reached.
     pub tlb: TlbMode,
+    /// What memory the rings are in.
+    pub rings: RingMode,
 }
 
 /// The memory that the kernel's objects live in; every slice comes from the cluster's own heap.
@@ -172,6 +175,13 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) parked: bool,
     /// Packets from other clusters are for the general code: the cluster is parked, or there are too many others.
     pub(crate) no_short_way: bool,
+    /// Whether the rings' memory is coherent.
+    pub(crate) ring_mode: RingMode,
+    /// The cluster whose packets have their turn first; not 0 also if rings are not coherent.
+    pub(crate) turn: usize,
+    /// What a test leaves out.
+    #[cfg(test)]
+    pub(crate) omitted: Option<crate::remote::Upkeep>,
     /// What happened so far, CPU by CPU.
     pub counters: Counters<'a>,
     info: &'a [InfoPage],
@@ -218,7 +228,13 @@ impl<'a, H: Hal> Kernel<'a, H> {
         for page in 0..utcbs.len().min(utcb_links.len()) {
             utcb_free.push_back(utcb_links, page as u32);
         }
-        let no_short_way = peers.len() > 64;
+        let maintained = settings.rings == RingMode::Maintained;
+        let no_short_way = peers.len() > 64 || maintained;
+        let turn = if maintained { peers.len() } else { 0 };
+        if maintained {
+            // Nobody else's bells can be rung there.
+            peers.iter_mut().for_each(|peer| peer.bells = None);
+        }
         Self {
             cluster,
             this_cpu: 0,
@@ -248,6 +264,10 @@ impl<'a, H: Hal> Kernel<'a, H> {
             bells,
             parked: false,
             no_short_way,
+            ring_mode: settings.rings,
+            turn,
+            #[cfg(test)]
+            omitted: crate::tests::omitted(),
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,
             info_pa,

@@ -1,6 +1,6 @@
 //! Creation and deletion of spaces, deletion of threads.
 
-use crate::control::{Done, Place};
+use crate::control::{Done, MAX_WAITERS, Place, WAKE};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UtcbPage};
 use crate::long::Holder;
@@ -73,7 +73,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// else has to let go of a thread first.
     ///
     /// # Errors
-    /// [`Error::Refused`] for the caller's own space and for the cluster's root space.
+    /// [`Error::Refused`] for the caller's own space and for the cluster's root space, [`Error::TableFull`] if too many wait already.
     pub(crate) fn destroy_space_for(&mut self, caller: u32, slot: u16) -> Result<Done, Error> {
         let space = &mut self.spaces[usize::from(slot)];
         if self.threads[caller as usize].space == slot || space.id == SpaceId::root(self.cluster) {
@@ -98,6 +98,9 @@ impl<H: Hal> Kernel<'_, H> {
             }
             Ending::More => Ok(self.done_again()),
             Ending::RunsOn(cpu) => Ok(Done::Visit(cpu)),
+            Ending::Held if self.spaces[usize::from(slot)].mourners.has(self.links, MAX_WAITERS) => {
+                Err(Error::TableFull)
+            }
             Ending::Held => {
                 self.threads[caller as usize].state = State::Controlling;
                 let Self { spaces, links, cold, .. } = self;
@@ -270,6 +273,7 @@ impl<H: Hal> Kernel<'_, H> {
                 // It executes its system call again.
                 self.threads[mourner as usize].context.pc -= SVC_SIZE;
                 self.make_ready(mourner);
+                self.budget.charge(WAKE);
             }
         }
     }

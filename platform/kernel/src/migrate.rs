@@ -89,15 +89,15 @@ impl<H: Hal> Kernel<'_, H> {
         self.cold[caller as usize].place = Waits::Thread(t);
         self.threads[caller as usize].state = State::Controlling;
         self.threads[t as usize].hold |= hold::MOVING;
-        self.freeze(t);
+        self.freeze(t, cluster);
         Ok(Done::Waits)
     }
 
     /// Ends whatever the thread does or waits for; in the end [`Kernel::make_ready`] finds it ready and lets it depart.
-    fn freeze(&mut self, t: u32) {
+    fn freeze(&mut self, t: u32, cluster: usize) {
         if self.threads[t as usize].state == State::Ready {
             self.make_unready(t);
-            return self.travel(t, usize::from(self.cold[t as usize].to.space.cluster()), Request::Move);
+            return self.travel(t, cluster, Request::Move);
         }
         // It may have to wait, and leave when another CPU lets it go.
         self.leave_cpu(t);

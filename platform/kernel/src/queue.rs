@@ -46,6 +46,10 @@ impl Queue {
         let next = links[index as usize].next;
         (next != NONE).then_some(next)
     }
+    /// Whether there are at least so many elements.
+    pub fn has(&self, links: &[Link], count: usize) -> bool {
+        core::iter::successors(self.head(), |&index| Self::next(links, index)).take(count).count() == count
+    }
     /// Appends an element that is in no queue.
     #[inline]
     pub fn push_back(&mut self, links: &mut [Link], index: u32) {

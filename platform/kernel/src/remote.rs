@@ -32,16 +32,20 @@ mod journey;
 mod outgoing;
 mod passing;
 mod requests;
+mod upkeep;
 
 pub use cancel::Ending;
 #[cfg(test)]
 pub(crate) use outgoing::MAX_NOTES;
+pub use upkeep::RingMode;
+#[cfg(test)]
+pub(crate) use upkeep::Upkeep;
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::ring::{BELL_WORDS, Lane, Slot};
 use core::sync::atomic::Ordering::Relaxed;
-use skerry_abi::ThreadId;
+use skerry_abi::{Counter, ThreadId};
 
 /// Kinds of packets.
 pub(crate) mod kind {
@@ -96,6 +100,9 @@ const CALL: u64 = 1 << 34;
 /// `Cancel`: the send phase, the receive phase. `Bounce`, `Cancelled`: the phase that failed was the receive phase.
 const IN_SEND: u64 = 1 << 35;
 const IN_RECEIVE: u64 = 1 << 36;
+
+/// What it costs to handle a packet, in units of [`skerry_mapping_db::Budget`]; and to send one that has waited.
+const PACKET: u32 = 40;
 
 /// What a thread asks another cluster for as soon as there is room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,22 +208,25 @@ impl Head {
 
 impl<'a, H: Hal> Kernel<'a, H> {
     /// The slot for a request to a cluster, together with that of its response; `None`: no room.
-    fn room(&self, cluster: usize) -> Option<Slot<'a>> {
+    fn room(&mut self, cluster: usize) -> Option<Slot<'a>> {
+        if self.is_maintained() {
+            return self.room_maintained(cluster);
+        }
         let peer = &self.peers[cluster];
-        peer.outbound?.room(&peer.inbound?, peer.limit)
+        peer.outbound?.room(&peer.inbound?, peer.limit, || {})
     }
 
     /// The same, if the request need not wait behind others.
-    fn free_way(&self, cluster: usize) -> Option<Slot<'a>> {
+    fn free_way(&mut self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
-        self.room(cluster).filter(|_| peer.waiting.is_empty() && !peer.down)
+        if !peer.waiting.is_empty() || peer.down { None } else { self.room(cluster) }
     }
 
     /// Whether requests to a cluster have to wait.
     #[cfg(test)]
     pub(crate) fn is_full(&self, cluster: usize) -> bool {
         let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
-        !Self::has_room(&self.peers[cluster], needed)
+        !Self::has_room_in(&self.peers[cluster], needed)
     }
 
     /// The packet in the slot that was reserved last is complete.
@@ -227,44 +237,92 @@ impl<'a, H: Hal> Kernel<'a, H> {
     /// The packet in the slots from the one that was reserved last on is complete.
     fn publish_all(&mut self, cluster: usize, lane: Lane, slots: u64) {
         let peer = &self.peers[cluster];
-        if let (Some(ring), Some(bells)) = (peer.outbound, peer.bells) {
-            ring.publish_all(lane, slots);
-            if bells.ring(usize::from(self.cluster)) {
-                self.hal.kick(peer.doorbell);
-            }
+        let (Some(ring), Some(bells)) = (peer.outbound, peer.bells) else {
+            return self.publish_maintained(cluster, lane, slots);
+        };
+        ring.publish_all(lane, slots);
+        if bells.ring(usize::from(self.cluster)) {
+            self.hal.kick(peer.doorbell);
         }
     }
 
     /// Makes another cluster look at its rings.
     fn ring(&mut self, cluster: usize) {
         let peer = &self.peers[cluster];
-        if peer.bells.is_some_and(|bells| bells.ring(usize::from(self.cluster))) {
+        if peer.bells.map_or(self.is_maintained(), |bells| bells.ring(usize::from(self.cluster))) {
             self.hal.kick(peer.doorbell);
         }
     }
 
-    /// Handles everything that has arrived from other clusters.
+    /// Handles what has arrived from other clusters, as much as a kernel entry may do. The rest follows in another one, which comes at once,
+    /// and begins with the next cluster: so everybody has a turn.
     pub fn poll_rings(&mut self) {
+        if self.turn != 0 && !self.poll_in_turn() {
+            return;
+        }
         let clusters = self.peers.len();
         for word in 0..clusters.div_ceil(64).min(BELL_WORDS) {
             let mut bells = self.bells.take(word);
             while bells != 0 {
                 let cluster = word * 64 + bells.trailing_zeros() as usize;
-                bells &= bells - 1;
-                if cluster < clusters {
-                    self.poll_peer(cluster);
+                if cluster < clusters && !self.poll_peer(cluster) {
+                    return self.poll_later(cluster, bells);
                 }
+                bells &= bells - 1;
             }
         }
     }
 
-    fn poll_peer(&mut self, cluster: usize) {
-        while self.poll_one(cluster) {}
+    /// The beginning of that, if something is special: rings that are not coherent, or clusters whose turn it is. `false`: it was too much.
+    #[cold]
+    fn poll_in_turn(&mut self) -> bool {
+        let (turn, clusters) = (self.turn, self.peers.len());
+        self.turn = 0;
+        if self.is_maintained() {
+            self.gather();
+            self.turn = clusters;
+        }
+        for word in turn / 64..clusters.div_ceil(64).min(BELL_WORDS) {
+            let mut bells = self.bells.take(word);
+            while bells != 0 {
+                let cluster = word * 64 + bells.trailing_zeros() as usize;
+                if cluster < turn {
+                    // All have their turn after these.
+                    self.bells.give_back(word, bells & bells.wrapping_neg());
+                } else if cluster < clusters && !self.poll_peer(cluster) {
+                    self.poll_later(cluster, bells);
+                    return false;
+                }
+                bells &= bells - 1;
+            }
+        }
+        true
+    }
+
+    /// Goes on with these bells, of this cluster and those behind it, in another kernel entry.
+    #[cold]
+    fn poll_later(&mut self, cluster: usize, bells: u64) {
+        self.turn = cluster + 1;
+        self.bells.give_back(cluster / 64, bells);
+        self.counters.count(Counter::PreemptionPoints);
+        self.hal.kick(self.this_cpu);
+    }
+
+    /// Handles the packets of one cluster. `false`: there may be more.
+    fn poll_peer(&mut self, cluster: usize) -> bool {
+        let mut goes_on = true;
+        while goes_on && self.poll_one(cluster) {
+            goes_on = self.budget.take(PACKET);
+        }
         self.polled(cluster);
+        goes_on
     }
 
     /// What has to be done after packets were handled.
     pub(crate) fn polled(&mut self, cluster: usize) {
+        if self.is_maintained() {
+            self.give_back_maintained(cluster);
+        }
         if self.peers[cluster].inbound.is_some_and(|ring| ring.is_wanted()) {
             // It waits for the room that we have just made.
             self.ring(cluster);
@@ -280,9 +338,15 @@ impl<'a, H: Hal> Kernel<'a, H> {
         let Some(ring) = self.peers[cluster].inbound else { return false };
         let request = ring.front(Lane::Requests);
         if let Some(slot) = ring.front(Lane::Responses) {
+            if self.is_maintained() {
+                self.fetch(ring, Lane::Responses, slot);
+            }
             self.take_response(cluster, slot);
             ring.release(Lane::Responses);
         } else if let Some(slot) = request {
+            if self.is_maintained() {
+                self.fetch(ring, Lane::Requests, slot);
+            }
             let head = Head::read(slot);
             if let Some(answer) = self.take_request(cluster, head, slot) {
                 self.respond(cluster, answer);
@@ -294,18 +358,35 @@ impl<'a, H: Hal> Kernel<'a, H> {
         true
     }
 
+    #[inline(always)]
     fn respond(&mut self, cluster: usize, answer: Head) {
-        let Some(slot) = self.response_slot(cluster) else { return };
-        answer.write(slot);
-        self.publish(cluster, Lane::Responses);
+        let peer = &self.peers[cluster];
+        if let (Some(ring), Some(bells)) = (peer.outbound, peer.bells)
+            && let Some(slot) = ring.reserve(Lane::Responses)
+        {
+            answer.write(slot);
+            ring.publish(Lane::Responses);
+            if bells.ring(usize::from(self.cluster)) {
+                self.hal.kick(peer.doorbell);
+            }
+        } else {
+            self.respond_maintained(cluster, answer);
+        }
+    }
+
+    /// The same if rings are not coherent.
+    #[cold]
+    #[inline(never)]
+    fn respond_maintained(&mut self, cluster: usize, answer: Head) {
+        if let Some(slot) = self.response_slot(cluster) {
+            answer.write(slot);
+            self.publish(cluster, Lane::Responses);
+        }
     }
 
     fn response_slot(&mut self, cluster: usize) -> Option<Slot<'a>> {
         let slot = self.peers[cluster].outbound?.reserve(Lane::Responses);
-        if slot.is_none() {
-            self.refuse_peer(cluster);
-        }
-        slot
+        slot.or_else(|| self.response_slot_maintained(cluster)).or_else(|| self.refuse_peer(cluster))
     }
 
     #[cold]

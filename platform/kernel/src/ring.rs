@@ -16,8 +16,13 @@
 //! **Order.** Packets of a lane arrive in order. A consumer that has seen a request, and then looks at the responses before it
 //! handles the request, also sees every response that was published before that request.
 //!
+//! **Memory that is not coherent** (`rings=maintained`). Every cache line has one writer: what the producer writes lies apart from what the
+//! consumer writes. The accesses are the same; [`crate::remote`], `upkeep`, cleans and invalidates around them. What one side has in its cache
+//! of the other's lines may be old, and become newer at any time, so it is looked at in an order in which old news is harmless.
+//!
 //! **Doorbells.** Every cluster has a bitmap of those who have put something into its rings since it looked ([`Bells`]). Only whoever finds
-//! it empty interrupts, so a burst is one interrupt, and nobody scans the rings of those who are silent.
+//! it empty interrupts, so a burst is one interrupt, and nobody scans the rings of those who are silent. In memory that is not coherent
+//! only the cluster itself touches it: there every packet is an interrupt, and whoever takes it looks at all rings.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 use skerry_abi::boot::{MAX_CLUSTERS, RING_SIZE};
@@ -39,7 +44,12 @@ const FIRST_SLOT: usize = 32;
 /// Words of a ring.
 pub const RING_WORDS: usize = FIRST_SLOT + 2 * SLOTS as usize * SLOT_WORDS;
 
+/// Bytes of a cache line at most, for memory that is not coherent: the parts of a ring with different writers are so far apart.
+pub const MAX_LINE: usize = 128;
+
 const _: () = assert!(RING_WORDS * 8 <= RING_SIZE as usize);
+const _: () = assert!((HEAD * 8).is_multiple_of(MAX_LINE) && (FIRST_SLOT * 8).is_multiple_of(MAX_LINE));
+const _: () = assert!((SLOT_WORDS * 8).is_multiple_of(MAX_LINE));
 const _: () = assert!(HEADER + MAX_WORDS <= SLOT_WORDS);
 
 /// One of the two sequences of packets in a ring.
@@ -97,15 +107,40 @@ impl<'a> Ring<'a> {
         tail.store(tail.load(Ordering::Relaxed).wrapping_add(slots), Ordering::Release);
     }
     /// Producer, and consumer of the `answers` to what it sends: the slot for a request, if fewer than `limit` slots are spoken for. See
-    /// "Room".
-    #[inline]
-    pub fn room(&self, answers: &Ring<'_>, limit: u64) -> Option<Slot<'a>> {
+    /// "Room". What the answers' producer has written must be looked for after `turn`, if memory is not coherent.
+    #[inline(always)]
+    pub fn room(&self, answers: &Ring<'_>, limit: u64, turn: impl FnOnce()) -> Option<Slot<'a>> {
+        let tail = self.words[TAIL].load(Ordering::Relaxed);
+        (self.spoken_for(answers, turn) < limit).then(|| self.slot(Lane::Requests, tail))
+    }
+    /// The same: how many slots are spoken for.
+    #[inline(always)]
+    pub fn spoken_for(&self, answers: &Ring<'_>, turn: impl FnOnce()) -> u64 {
         let tail = self.words[TAIL].load(Ordering::Relaxed);
         // A request's slot comes back after its response was published, so who sees the one also sees the other.
         let requests = tail.wrapping_sub(self.words[HEAD].load(Ordering::Acquire));
+        turn();
         let published = answers.words[TAIL + 1].load(Ordering::Relaxed);
         let responses = published.wrapping_sub(answers.words[HEAD + 1].load(Ordering::Relaxed));
-        (requests.wrapping_add(responses) < limit).then(|| self.slot(Lane::Requests, tail))
+        requests.wrapping_add(responses)
+    }
+    /// Producer: the slots that it publishes next.
+    pub fn unpublished(self, lane: Lane, slots: u64) -> impl Iterator<Item = Slot<'a>> {
+        let tail = self.words[TAIL + lane as usize].load(Ordering::Relaxed);
+        (0..slots).map(move |n| self.slot(lane, tail.wrapping_add(n)))
+    }
+    /// Consumer: the slots that it gives back next.
+    pub fn oldest(self, lane: Lane, slots: u64) -> impl Iterator<Item = Slot<'a>> {
+        let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
+        (0..slots).map(move |n| self.slot(lane, head.wrapping_add(n)))
+    }
+    /// What the producer writes besides packets.
+    pub fn producer_line(&self) -> &'a [AtomicU64] {
+        &self.words[TAIL..=DOWN]
+    }
+    /// What the consumer writes.
+    pub fn consumer_line(&self) -> &'a [AtomicU64] {
+        &self.words[HEAD..HEAD + 2]
     }
     /// Consumer: the oldest request, if no response is to be handled before it (see "Order"), and how many slots of requests wait.
     #[inline]
@@ -201,9 +236,9 @@ impl<'a> Bells<'a> {
     pub fn take_first(&self) -> u64 {
         self.words[0].swap(0, Ordering::AcqRel)
     }
-    /// Lets the bells ring again that [`Bells::take_first`] took.
-    pub fn give_back(&self, bells: u64) {
-        self.words[0].fetch_or(bells, Ordering::AcqRel);
+    /// Lets the bells ring again that [`Bells::take_first`], or for another word [`Bells::take`], took.
+    pub fn give_back(&self, word: usize, bells: u64) {
+        self.words[word % BELL_WORDS].fetch_or(bells, Ordering::AcqRel);
     }
     /// Takes the bells of the clusters 64 · `word` and up.
     pub fn take(&self, word: usize) -> u64 {

@@ -15,6 +15,7 @@ mod ipc;
 mod items;
 mod lifecycle;
 mod long;
+mod maintained;
 mod memory;
 mod migrate;
 mod model;
@@ -23,5 +24,9 @@ mod passing;
 mod remote;
 mod scarcity;
 mod shootdown;
+mod store;
 mod upheaval;
 mod world;
+
+#[cfg(test)]
+pub(crate) use maintained::omitted;

@@ -194,7 +194,7 @@ fn the_slot_of_a_response_is_kept_until_it_was_read() {
             })
         };
         // The request is outstanding, or its response is: there is no room for another one.
-        assert!(there.ring().room(&back.ring(), 1).is_none());
+        assert!(there.ring().room(&back.ring(), 1, || {}).is_none());
         consumer.join().unwrap();
     });
 }

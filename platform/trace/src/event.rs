@@ -69,6 +69,8 @@ pub enum Event {
         address: u64,
         /// Bytes.
         bytes: u64,
+        /// Invalidated; else cleaned.
+        invalidated: bool,
     },
     /// Notification bits for a thread.
     Notification {
@@ -123,7 +125,9 @@ impl Record {
             }
             Event::Switch { to } => (head(5, 0, 0), to.0, 0),
             Event::Migrate { thread, from, to } => (head(6, from, to.into()), thread.0, 0),
-            Event::CacheMaintenance { address, bytes } => (head(7, 0, 0), address, bytes),
+            Event::CacheMaintenance { address, bytes, invalidated } => {
+                (head(7, invalidated.into(), 0), address, bytes)
+            }
             Event::Notification { thread, bits } => (head(8, 0, 0), thread.0, bits),
             Event::Interrupt { irq } => (head(9, 0, irq), 0, 0),
             Event::Policy { page, decision, cause, from, to } => {
@@ -143,7 +147,7 @@ impl Record {
             4 => Event::Unmap { space: SpaceId(a), address: b, bits: small as u8, touched: large },
             5 => Event::Switch { to: ThreadId(a) },
             6 => Event::Migrate { thread: ThreadId(a), from: small, to: large as CpuId },
-            7 => Event::CacheMaintenance { address: a, bytes: b },
+            7 => Event::CacheMaintenance { address: a, bytes: b, invalidated: small != 0 },
             8 => Event::Notification { thread: ThreadId(a), bits: b },
             9 => Event::Interrupt { irq: large },
             10 => Event::Policy {
@@ -180,7 +184,8 @@ mod tests {
             Event::Unmap { space, address: 0x2000, bits: 39, touched: u32::MAX },
             Event::Switch { to: ThreadId::NIL },
             Event::Migrate { thread, from: 511, to: 3 },
-            Event::CacheMaintenance { address: 0x4000_0000, bytes: 640 },
+            Event::CacheMaintenance { address: 0x4000_0000, bytes: 640, invalidated: false },
+            Event::CacheMaintenance { address: 0x4000_0280, bytes: 64, invalidated: true },
             Event::Notification { thread, bits: u64::MAX },
             Event::Interrupt { irq: 1019 },
             Event::Policy { page: 0x5000, decision: 255, cause: 0xbeef, from: 127, to: 0xffff },

@@ -131,30 +131,54 @@ impl Bench {
         Ok(Self { suite, machine, cases, silence })
     }
 
-    /// The guest's command line.
-    pub fn command_line(&self) -> String {
-        let tick = format!("tick={TICK_MS}ms");
-        let words = self.suite.options.iter().copied().chain([tick.as_str(), "--"]);
-        words.chain(self.cases.iter().copied()).collect::<Vec<_>>().join(" ")
+    /// The boots: what each adds to the suite's options, and its cases. Those with the same options share one. No case: all that the
+    /// program has.
+    fn boots(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut boots: Vec<(&str, Vec<&str>)> = Vec::new();
+        for case in self.suite.cases.iter().filter(|case| self.cases.contains(&case.name)) {
+            match boots.iter_mut().find(|(options, _)| *options == case.options) {
+                Some((_, names)) => names.push(case.name),
+                None => boots.push((case.options, [case.name].into())),
+            }
+        }
+        if boots.is_empty() {
+            boots.push(("", Vec::new()));
+        }
+        boots
     }
 
-    /// Boots and measures.
+    /// The guest's command line in one of the boots.
+    fn command_line(&self, options: &str, cases: &[&str]) -> String {
+        let tick = format!("tick={TICK_MS}ms");
+        let options = Some(options).filter(|options| !options.is_empty());
+        let words = self.suite.options.iter().copied().chain([tick.as_str()]).chain(options).chain(["--"]);
+        words.chain(cases.iter().copied()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Boots, as often as the cases need it, and measures.
     ///
     /// # Errors
-    /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
-    pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
-        supervise(self.command(session, Pace::Deterministic), self.silence, observer)
+    /// [`Error::Host`] if QEMU cannot be started, [`Error::Ended`] if the guest does not come to its end.
+    pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Vec<Finished>> {
+        let boot = |(options, cases): (&'static str, Vec<&'static str>)| {
+            let command = self.boot(session, Pace::Deterministic, &self.command_line(options, &cases));
+            supervise(command, self.silence, observer)?.passed()
+        };
+        self.boots().into_iter().map(boot).collect()
     }
 
-    /// The command that boots the machine.
+    /// The command that boots the machine for cases without options of their own.
     pub fn command(&self, session: &Session, pace: Pace) -> Command {
-        let append = self.command_line();
+        self.boot(session, pace, &self.command_line("", &self.cases))
+    }
+
+    fn boot(&self, session: &Session, pace: Pace, append: &str) -> Command {
         let boot = Boot {
             machine: &self.machine,
             pace,
             kernel: &session.boot_image,
             initrd: &session.modules,
-            append: &append,
+            append,
         };
         session.qemu.command(&boot)
     }
@@ -305,9 +329,21 @@ mod tests {
         let bench =
             Bench::new("kernel", &["unmap.page".into(), "page.copy".into()], Duration::from_secs(1)).unwrap();
         let expected = "clusters=per-node root=kernel-bench tick=10000ms -- unmap.page page.copy";
-        assert_eq!(bench.command_line(), expected);
-        let all = Bench::new("pager", &[], Duration::from_secs(1)).unwrap().command_line();
+        let lines = |bench: &Bench| {
+            let boots = bench.boots();
+            boots.iter().map(|(options, cases)| bench.command_line(options, cases)).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&bench), [expected]);
+        let [all] = &lines(&Bench::new("pager", &[], Duration::from_secs(1)).unwrap())[..] else { panic!() };
         assert!(all.contains(" app=pager-bench ") && all.ends_with(" --"), "{all}");
+        let [all, other] = &lines(&Bench::new("kernel", &[], Duration::from_secs(1)).unwrap())[..] else {
+            panic!()
+        };
+        assert!(all.contains(" tick=10000ms -- syscall.null ") && !all.contains("maintained"), "{all}");
+        let case = "ipc.roundtrip.cross-cluster.maintained";
+        assert!(other.ends_with(&format!(" rings=maintained -- {case}")), "{other}");
+        let alone = Bench::new("kernel", &[case.into()], Duration::from_secs(1)).unwrap();
+        assert_eq!(lines(&alone), [other.as_str()]);
         assert!(Bench::new("kernels", &[], Duration::from_secs(1)).is_err());
         let unknown = Bench::new("kernel", &["ipc".into()], Duration::from_secs(1)).unwrap_err().to_string();
         assert!(unknown.contains("`ipc`") && unknown.contains("ipc.roundtrip,") && !unknown.contains('\n'));

@@ -11,7 +11,7 @@ use crate::machine::{self, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
 use crate::size;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
-use crate::tuning::{Place, Tlb, Tuning};
+use crate::tuning::{Place, Rings, Tlb, Tuning};
 
 /// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
 ///
@@ -186,6 +186,10 @@ struct TuningArgs {
     /// How a kernel reaches the TLBs of its other CPUs [default: broadcast]
     #[arg(long, value_enum)]
     tlb: Option<Tlb>,
+    /// Whether the memory that kernels exchange messages through is coherent between nodes, or maintained by cache operations [default:
+    /// coherent]
+    #[arg(long, value_enum)]
+    rings: Option<Rings>,
     /// Put a part of every kernel on another node; PART: image, tcbs, utcbs, page-tables or map-nodes; WHERE: home, next (the
     /// next node with memory) or a node's number. Can be given once per part
     #[arg(long, value_name = "PART=WHERE")]
@@ -250,7 +254,8 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        Tuning { tlb: self.tuning.tlb, places: self.tuning.kernel_memory.clone() }
+        let TuningArgs { tlb, rings, kernel_memory } = &self.tuning;
+        Tuning { tlb: *tlb, rings: *rings, places: kernel_memory.clone() }
     }
 
     /// How the run is modelled, if it is.

@@ -155,9 +155,9 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
         meter.finish();
         return print_line(ledger.render().trim_end());
     }
-    let run = bench.run(&session, &meter)?.passed()?;
+    let runs = bench.run(&session, &meter)?;
     meter.finish();
-    let series = record::series(&[run]);
+    let series = record::series(&runs);
     match args.format {
         Format::Json => print_records(&bench.records(&session.provenance, &series)),
         Format::Table => {

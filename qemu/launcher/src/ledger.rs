@@ -61,7 +61,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Usage`] for a benchmark or a case without a ledger, [`Error::Check`] if stepping and counting do not agree.
     pub fn make(session: &Session, bench: &Bench, observer: &dyn Observer) -> Result<Self> {
-        let counted = record::series(&[bench.run(session, observer)?.passed()?]);
+        let counted = record::series(&bench.run(session, observer)?);
         let suite = bench.suite;
         let program = Symbols::load(&session.elf(suite.program))?;
         let system: Vec<Symbols> = [KERNEL]

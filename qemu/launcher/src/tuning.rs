@@ -17,6 +17,15 @@ pub enum Tlb {
     Interrupt,
 }
 
+/// What the memory of the rings between clusters is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rings {
+    /// Coherent between the nodes.
+    Coherent,
+    /// Not coherent: the kernels clean and invalidate it.
+    Maintained,
+}
+
 /// A part of a kernel that can be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -87,6 +96,8 @@ impl fmt::Display for Place {
 pub struct Tuning {
     /// How TLBs are reached.
     pub tlb: Option<Tlb>,
+    /// What the rings' memory is.
+    pub rings: Option<Rings>,
     /// What lies where.
     pub places: Vec<Place>,
 }
@@ -119,11 +130,12 @@ impl Tuning {
     /// What the guest is told on its command line.
     pub fn words(&self) -> Vec<String> {
         let tlb = self.tlb.map(|tlb| format!("tlb={tlb}"));
-        tlb.into_iter().chain(self.places.iter().map(ToString::to_string)).collect()
+        let rings = self.rings.map(|rings| format!("rings={rings}"));
+        tlb.into_iter().chain(rings).chain(self.places.iter().map(ToString::to_string)).collect()
     }
 }
 
-crate::system::display_as_typed!(Tlb, Part);
+crate::system::display_as_typed!(Tlb, Rings, Part);
 
 #[cfg(test)]
 mod tests {
@@ -147,10 +159,11 @@ mod tests {
         let machine = Machine::load(&folder, crate::machine::DEFAULT, Overrides::default()).unwrap();
         let tuning = |places: &[&str]| Tuning {
             tlb: Some(Tlb::Interrupt),
+            rings: Some(Rings::Maintained),
             places: places.iter().map(|place| place.parse().unwrap()).collect(),
         };
         let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
-        assert_eq!(good.words(), ["tlb=interrupt", "tcbs=1", "image=next"]);
+        assert_eq!(good.words(), ["tlb=interrupt", "rings=maintained", "tcbs=1", "image=next"]);
         assert!(tuning(&["tcbs=2"]).check(&machine).is_err());
         assert!(tuning(&["tcbs=1", "tcbs=home"]).check(&machine).is_err());
     }

@@ -32,7 +32,7 @@ pub(crate) fn run(world: &mut World, name: &str) -> Option<Result<Samples, Troub
         "ipc.roundtrip.mr60" => to_pager(world, SIXTY),
         "ipc.roundtrip.partner" => to_partner(world, EIGHT),
         "ipc.roundtrip.same-space" => same_space(world),
-        "ipc.roundtrip.cross-cluster" => cross_cluster(world),
+        "ipc.roundtrip.cross-cluster" | "ipc.roundtrip.cross-cluster.maintained" => cross_cluster(world),
         "notify.roundtrip" => notify(world),
         "fault.roundtrip" => fault(world, world.frames.pages.base),
         "fault.roundtrip.from-block" => fault(world, world.frames.blocks.base),

@@ -240,8 +240,10 @@ fn boot_information_describes_machine_and_modules() {
     assert_eq!((info.tick_ns, info.timer_irq, info.semihosting), (250_000, 27, 1));
     assert_eq!(info.app_arguments(), "tick=bad x");
     assert_eq!(info.kernel_switches, 0);
-    let booted = boot(MACHINES[1], "trace=on tlb=interrupt measure=off").unwrap();
+    let booted = boot(MACHINES[1], "trace=on tlb=interrupt measure=off rings=coherent").unwrap();
     assert_eq!(booted.info.kernel_switches, kernel_switch::TRACE | kernel_switch::TLB_INTERRUPT);
+    let booted = boot(MACHINES[1], "rings=maintained").unwrap();
+    assert_eq!(booted.info.kernel_switches, kernel_switch::RINGS_MAINTAINED);
     assert_eq!((info.node_count, info.distances[0][1]), (2, 21));
     let names: Vec<&str> = info.modules().iter().map(|module| module.name()).collect();
     assert_eq!(names, ["kernel", "root-pager", "app"]);
@@ -264,7 +266,9 @@ fn mistakes_are_named() {
     }
     assert_eq!(line("root=nosuch").to_string(), "no module named `nosuch` in the archive");
     assert!(line("root=app").to_string().starts_with("module `app` cannot be loaded: it is not a (whole)"));
-    for (word, option) in [("tlb=maybe", "tlb"), ("measure=", "measure"), ("trace=On", "trace")] {
+    for (word, option) in
+        [("tlb=maybe", "tlb"), ("measure=", "measure"), ("trace=On", "trace"), ("rings=dry", "rings")]
+    {
         assert!(matches!(line(word), Error::Switch { option: o, .. } if o == option), "{word}");
     }
     let with = |files: &[(&str, &[u8])]| boot_with(topology(tree, ""), &archive(files)).err().unwrap();

@@ -12,10 +12,12 @@
 //! | [`measure`] | how long interrupts are off and the lock is held |
 //! | [`shootdown`] | TLB invalidation in other CPUs, by interrupt |
 //! | [`gic`], [`timer`], [`fp`], [`registers`] | interrupt controller, tick, lazy floating point, system registers |
+//! | [`cache`] | maintenance of ring memory that is not coherent |
 //! | [`words`], [`mem`] | copying between UTCBs; `memset` and `memcpy` |
 //! | [`heap`] | arenas out of the cluster's memory |
 //! | [`console`] | the last words of a panicking kernel |
 
+mod cache;
 mod console;
 mod dispatch;
 mod entry;

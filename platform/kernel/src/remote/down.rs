@@ -7,10 +7,10 @@ use crate::remote::{Ending, Place};
 use crate::thread::State;
 use skerry_abi::Error;
 
-/// Waits that are ended in one go; the rest follows at the next interrupt, which comes at once.
-const STEP: u32 = 16;
-/// Threads looked at in one go.
-const LOOK: u32 = 256;
+/// What it costs to end a wait, in units of [`skerry_mapping_db::Budget`].
+const STEP: u32 = 20;
+/// What it costs to look at a thread.
+const LOOK: u32 = 1;
 
 impl<H: Hal> Kernel<'_, H> {
     /// Stops this cluster for good: no thread runs any more, and all others get [`Error::NodeDown`] from it.
@@ -19,6 +19,7 @@ impl<H: Hal> Kernel<'_, H> {
         for cluster in 0..self.peers.len() {
             if let Some(ring) = self.peers[cluster].outbound {
                 ring.set_down();
+                self.tell_down(ring);
                 self.ring(cluster);
             }
         }
@@ -32,10 +33,10 @@ impl<H: Hal> Kernel<'_, H> {
     /// A cluster has said that it is down: ends the waits for it, some at a time.
     pub(super) fn node_down(&mut self, cluster: usize) {
         self.peers[cluster].down = true;
-        let mut ended = 0;
-        while ended < STEP
-            && let Some(index) = self.peers[cluster].waiting.head()
-        {
+        while let Some(index) = self.peers[cluster].waiting.head() {
+            if !self.budget.take(STEP) {
+                return self.look_soon(cluster);
+            }
             match (index as usize).checked_sub(self.threads.len()) {
                 Some(guest) => {
                     self.peers[cluster].waiting.remove(self.links, index);
@@ -43,33 +44,30 @@ impl<H: Hal> Kernel<'_, H> {
                 }
                 None => self.lose_partner(index),
             }
-            ended += 1;
         }
         // Who waits for an answer is in no queue: a cluster goes down once, but calls and answers come all the time.
-        let first = self.peers[cluster].told;
-        while ended < STEP && self.peers[cluster].told < self.used_threads.min(first.saturating_add(LOOK)) {
+        while self.peers[cluster].told < self.used_threads {
+            if !self.budget.take(LOOK) {
+                return self.look_soon(cluster);
+            }
             let t = self.peers[cluster].told;
             self.peers[cluster].told += 1;
             let remote = &self.threads[t as usize].remote;
             if remote.place == Place::Pending && usize::from(remote.peer) == cluster {
                 self.lose_partner(t);
-                ended += 1;
+                self.budget.charge(STEP);
             }
-        }
-        let peer = &self.peers[cluster];
-        if !peer.waiting.is_empty() || peer.told < self.used_threads {
-            self.continue_telling(cluster);
         }
     }
 
     /// Somebody has begun to wait for a cluster that is down.
     pub(super) fn look_again(&mut self, cluster: usize) {
         self.peers[cluster].told = 0;
-        self.continue_telling(cluster);
+        self.look_soon(cluster);
     }
 
-    /// The next look at the rings goes on with [`Kernel::node_down`].
-    fn continue_telling(&mut self, cluster: usize) {
+    /// The rest of what there is to do about a cluster follows in another kernel entry, which comes at once.
+    pub(super) fn look_soon(&mut self, cluster: usize) {
         if self.bells.ring(cluster) {
             self.hal.kick(self.this_cpu);
         }

@@ -65,7 +65,7 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         // part: ring
-        let slot = outbound.room(&inbound, peer.limit)?;
+        let slot = outbound.room(&inbound, peer.limit, || {})?;
         let (kind, seq, sender, receiver, argument);
         if from == dest && send_timeout == Timeout::NEVER {
             // part: permission
@@ -153,7 +153,7 @@ impl<H: Hal> Kernel<'_, H> {
             Some((peer, ring, ring.request()?))
         });
         let Some((peer, ring, (slot, waiting))) = found else {
-            own.give_back(bells);
+            own.give_back(0, bells);
             return None;
         };
         let (head, tag) = (Head::read(slot), Tag(slot[TAG].load(Relaxed)));
@@ -164,7 +164,7 @@ impl<H: Hal> Kernel<'_, H> {
             _ => None,
         };
         let Some((t, thread, from)) = taken else {
-            own.give_back(bells);
+            own.give_back(0, bells);
             return None;
         };
         // part: message
@@ -193,7 +193,7 @@ impl<H: Hal> Kernel<'_, H> {
         let ring = self.peers[cluster].inbound?;
         let (slot, waiting) = ring.request()?;
         let Some((t, slots)) = self.fast_arrive(cluster, ring, slot) else {
-            self.bells.give_back(bells);
+            self.bells.give_back(0, bells);
             return None;
         };
         let Self { cpus, threads, peers, counters, hal, .. } = self;

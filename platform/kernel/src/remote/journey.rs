@@ -17,6 +17,9 @@ const SLOTS: usize = 4;
 /// Words of the UTCB in the first of its slots: as many as fit. The others are in the second.
 const PART: usize = SLOT_WORDS - HEADER;
 
+/// What it costs to take a thread, besides the packet.
+const ARRIVAL: u32 = 80;
+
 /// Words of the first slot: x0..x30, and
 const SP: usize = HEADER + 31;
 const PC: usize = SP + 1;
@@ -54,7 +57,8 @@ impl<H: Hal> Kernel<'_, H> {
         (remote.peer, remote.request, remote.ending) = (cluster as u16, request, Ending::None);
         if request == Request::Move {
             let slots = Self::slots_of_move(thread.fp_used);
-            if peer.waiting.is_empty() && !peer.down && Self::has_room(peer, slots) {
+            if peer.waiting.is_empty() && !peer.down && peer.bells.is_some() && Self::has_room_in(peer, slots)
+            {
                 (remote.place, thread.state) = (Place::Pending, State::Moving);
                 return self.send_move(t, cluster);
             }
@@ -100,11 +104,21 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Whether requests of that many slots can be sent now.
-    pub(super) fn has_room(peer: &Peer<'_>, slots: u64) -> bool {
+    pub(super) fn has_room(&mut self, cluster: usize, slots: u64) -> bool {
+        if self.is_maintained() {
+            let limit = self.peers[cluster].limit;
+            return self.spoken_for_maintained(cluster).is_some_and(|used| Self::fits(used, slots, limit));
+        }
+        Self::has_room_in(&self.peers[cluster], slots)
+    }
+    /// The same for rings in coherent memory.
+    pub(super) fn has_room_in(peer: &Peer<'_>, slots: u64) -> bool {
         let (Some(inbound), Some(outbound)) = (peer.inbound, peer.outbound) else { return false };
-        let used = outbound.unconsumed(Lane::Requests) + inbound.unconsumed(Lane::Responses);
+        Self::fits(outbound.spoken_for(&inbound, || {}), slots, peer.limit)
+    }
+    fn fits(used: u64, slots: u64, limit: u64) -> bool {
         // A limit below a move's slots is a test's: the lane itself always has room for them.
-        used + slots.min(peer.limit.max(1)) <= peer.limit
+        used + slots.min(limit.max(1)) <= limit
     }
 
     /// Sends the request of a moving or dead thread that has just left the queue for room.
@@ -192,6 +206,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// A thread comes to this cluster. Returns what its old one is told.
     pub(super) fn take_move(&mut self, ring: Ring<'_>, head: Head, slot: Slot<'_>) -> Head {
+        self.budget.charge(ARRIVAL);
         match self.take_state(ring, head, slot) {
             Ok((t, fp)) => {
                 if let Some(packet) = fp {
@@ -287,9 +302,18 @@ impl<H: Hal> Kernel<'_, H> {
     /// Handles the responses that have arrived from a cluster. All that led to a packet which this cluster has seen is among them.
     pub(super) fn take_responses(&mut self, cluster: usize) {
         let Some(ring) = self.peers.get(cluster).and_then(|peer| peer.inbound) else { return };
+        if self.is_maintained() {
+            self.look_at(ring);
+        }
         while let Some(slot) = ring.front(Lane::Responses) {
+            if self.is_maintained() {
+                self.fetch(ring, Lane::Responses, slot);
+            }
             self.take_response(cluster, slot);
             ring.release(Lane::Responses);
+        }
+        if self.is_maintained() {
+            self.give_back_maintained(cluster);
         }
     }
 

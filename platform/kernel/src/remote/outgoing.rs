@@ -1,6 +1,6 @@
 //! Requests of this cluster's threads, on their way out.
 
-use super::{ARGUMENT, CALL, GRANTED, Head, IN_RECEIVE, IN_SEND, POLL, Place, Request, TAG, kind};
+use super::{ARGUMENT, CALL, GRANTED, Head, IN_RECEIVE, IN_SEND, PACKET, POLL, Place, Request, TAG, kind};
 use crate::guests::Stay;
 use crate::hal::Hal;
 use crate::ipc::Sent;
@@ -152,25 +152,25 @@ impl<H: Hal> Kernel<'_, H> {
         if self.peers[cluster].waiting.is_empty() {
             return;
         }
-        let mut wanted = false;
+        let (mut wanted, mut sent) = (false, false);
         loop {
             let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
-            if !Self::has_room(&self.peers[cluster], needed) {
+            if !self.has_room(cluster, needed) {
                 if wanted {
                     return;
                 }
                 wanted = true;
-                if let Some(ring) = self.peers[cluster].outbound {
-                    ring.want(true);
-                }
+                self.want_room(cluster, true);
                 continue;
             }
+            // One at least, or those who come would keep those who wait from leaving.
+            if !self.budget.take(PACKET) && sent {
+                return self.look_soon(cluster);
+            }
+            sent = true;
             let Self { peers, links, .. } = self;
             let Some(index) = peers[cluster].waiting.pop_front(links) else {
-                if let Some(ring) = self.peers[cluster].outbound {
-                    ring.want(false);
-                }
-                return;
+                return self.want_room(cluster, false);
             };
             match (index as usize).checked_sub(self.threads.len()) {
                 Some(guest) => self.send_guest(guest as u32, cluster),
@@ -234,8 +234,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Writes and publishes a request; there is room.
     fn send_request(&mut self, t: u32, cluster: usize, request: Request) {
-        let thread = &self.threads[t as usize];
         let Some(slot) = self.room(cluster) else { return };
+        let thread = &self.threads[t as usize];
         let (id, op, seq) = (thread.id, thread.op, thread.remote.seq);
         let head = match request {
             Request::Send => {

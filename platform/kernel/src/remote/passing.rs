@@ -110,11 +110,12 @@ impl<H: Hal> Kernel<'_, H> {
     /// Notification bits go after thread `t`, at once if there is room.
     pub(super) fn notify_after(&mut self, t: u32, bits: u64, rights: u64) {
         let (thread, at) = (&self.threads[t as usize], usize::from(self.cold[t as usize].at));
+        let id = thread.id;
         if thread.state == State::Departed
             && let Some(slot) = self.free_way(at)
         {
             slot[TAG].store(bits, Relaxed);
-            return self.send_note(at, kind::NOTIFY, thread.id, rights);
+            return self.send_note(at, kind::NOTIFY, id, rights);
         }
         // A stranger's would not be taken.
         if rights & GRANTED != 0 {

@@ -1,12 +1,14 @@
 //! Memory for the kernels of a test: arenas of a chosen size, and the rings between them.
 
+use super::store::{Store, caching};
 use super::world::{Fake, TestKernel};
 use crate::counters::InfoPage;
 use crate::deadline::Timer;
 use crate::guests::Guest;
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
-use crate::ring::{BELL_WORDS, Bells, RING_WORDS, Ring, SLOTS};
+use crate::remote::RingMode;
+use crate::ring::{Bells, Ring, SLOTS};
 use crate::runqueue::RunQueue;
 use crate::shootdown::TlbMode;
 use crate::space::Space;
@@ -14,6 +16,7 @@ use crate::thread::{Cold, Tcb};
 use core::sync::atomic::AtomicU64;
 use skerry_abi::CpuId;
 use skerry_mapping_db::{HwTable, MappingDb, Node, SpaceTables};
+use std::sync::Arc;
 use std::vec::Vec;
 
 /// How much room the arenas of each kernel have.
@@ -63,31 +66,38 @@ struct Heap<'a> {
     trace: Vec<skerry_trace::Page>,
 }
 
-const SETTINGS: Settings =
-    Settings { counter_frequency: 62_500_000, cycle_clock: 0, tlb: TlbMode::Broadcast };
+const SETTINGS: Settings = Settings {
+    counter_frequency: 62_500_000,
+    cycle_clock: 0,
+    tlb: TlbMode::Broadcast,
+    rings: RingMode::Coherent,
+};
 
-/// Ring memory between `clusters` kernels: `[to][from]`.
-pub(super) struct Rings(Vec<Vec<Vec<AtomicU64>>>);
+/// Ring memory between kernels.
+pub(super) struct Rings(Arc<Store>);
 
 impl Rings {
     pub(super) fn new(clusters: usize) -> Self {
-        let words = |to, from| if to == from { BELL_WORDS } else { RING_WORDS };
-        let ring = |to, from| (0..words(to, from)).map(|_| AtomicU64::new(0)).collect();
-        Self((0..clusters).map(|to| (0..clusters).map(|from| ring(to, from)).collect()).collect())
+        Self(Store::new(clusters))
     }
     /// The bells of a cluster.
     pub(super) fn bells(&self, cluster: usize) -> Bells<'_> {
-        Bells::new(&self.0[cluster][cluster]).expect("long enough")
+        Bells::new(self.0.memory(cluster, cluster)).expect("long enough")
     }
     /// The packets from one cluster to another.
     pub(super) fn between(&self, from: usize, to: usize) -> Ring<'_> {
-        Ring::new(&self.0[to][from]).expect("long enough")
+        Ring::new(self.0.memory(from, to)).expect("long enough")
+    }
+    /// The same as cluster `me` sees it.
+    fn seen_by(&self, me: usize, from: usize, to: usize) -> Ring<'_> {
+        Ring::new(self.0.seen_by(me, from, to)).expect("long enough")
     }
 }
 
 /// The memory of all kernels of a machine.
 pub(super) struct Memory<'a> {
     heaps: Vec<Heap<'a>>,
+    store: Arc<Store>,
     cpus: usize,
 }
 
@@ -102,7 +112,7 @@ impl<'a> Memory<'a> {
             let mut make = make;
             (0..count).map(|_| make()).collect()
         }
-        let clusters = rings.0.len();
+        let clusters = rings.0.clusters();
         let heap = |me: usize, sizes: Sizes| Heap {
             tables: fill(sizes.tables, HwTable::default),
             shadow: fill(sizes.tables, || [0u32; 512]),
@@ -121,8 +131,8 @@ impl<'a> Memory<'a> {
             bells: rings.bells(me),
             peers: (0..clusters)
                 .map(|other| Peer {
-                    inbound: (me != other).then(|| rings.between(other, me)),
-                    outbound: (me != other).then(|| rings.between(me, other)),
+                    inbound: (me != other).then(|| rings.seen_by(me, other, me)),
+                    outbound: (me != other).then(|| rings.seen_by(me, me, other)),
                     bells: (me != other).then(|| rings.bells(other)),
                     waiting: Queue::EMPTY,
                     limit: SLOTS,
@@ -134,12 +144,13 @@ impl<'a> Memory<'a> {
             info: fill(InfoPage::count(cpus), || InfoPage::ZERO),
             trace: fill(sizes.trace_pages, || skerry_trace::Page::ZERO),
         };
-        Self { heaps: (0..clusters).map(|me| heap(me, sizes(me))).collect(), cpus }
+        let heaps = (0..clusters).map(|me| heap(me, sizes(me))).collect();
+        Self { heaps, store: Arc::clone(&rings.0), cpus }
     }
 
     /// One kernel per cluster, without spaces and threads.
     pub(super) fn kernels(&'a mut self) -> Vec<TestKernel<'a>> {
-        let cpus = self.cpus;
+        let (cpus, store) = (self.cpus, &self.store);
         self.heaps
             .iter_mut()
             .enumerate()
@@ -171,7 +182,12 @@ impl<'a> Memory<'a> {
                     trace: &heap.trace,
                     trace_pa: 0x3800_0000,
                 };
-                let mut kernel = Kernel::new(me as u16, Fake::default(), SETTINGS, arenas);
+                let fake = Fake {
+                    rings: caching().map(|caching| (Arc::clone(store), me, caching.seed)),
+                    ..Fake::default()
+                };
+                let rings = if caching().is_some() { RingMode::Maintained } else { RingMode::Coherent };
+                let mut kernel = Kernel::new(me as u16, fake, Settings { rings, ..SETTINGS }, arenas);
                 (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
                 kernel.enter((me * cpus) as CpuId);
                 kernel

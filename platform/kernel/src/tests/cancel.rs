@@ -38,7 +38,7 @@ fn until(send: u64, receive: Timeout, call: Ipc) -> Ipc {
 }
 
 #[test]
-fn a_queued_send_ends_at_its_deadline_and_the_message_never_arrives() {
+pub(super) fn a_queued_send_ends_at_its_deadline_and_the_message_never_arrives() {
     let (mut w, client, server) = pair();
     ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
     settle(&mut w);
@@ -54,7 +54,7 @@ fn a_queued_send_ends_at_its_deadline_and_the_message_never_arrives() {
 }
 
 #[test]
-fn a_call_that_was_delivered_in_time_is_not_hurt_by_its_send_deadline() {
+pub(super) fn a_call_that_was_delivered_in_time_is_not_hurt_by_its_send_deadline() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     ipc(&mut w[0], client, until(50, Timeout(90), Ipc::call(server, 1, &[7])));
@@ -79,7 +79,7 @@ fn a_call_that_was_delivered_in_time_is_not_hurt_by_its_send_deadline() {
 }
 
 #[test]
-fn the_receive_deadline_does_not_end_an_endless_send_phase() {
+pub(super) fn the_receive_deadline_does_not_end_an_endless_send_phase() {
     let (mut w, client, server) = pair();
     ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::call(server, 1, &[7]) });
     settle(&mut w);
@@ -94,7 +94,7 @@ fn the_receive_deadline_does_not_end_an_endless_send_phase() {
 }
 
 #[test]
-fn an_answer_that_crosses_the_cancel_counts() {
+pub(super) fn an_answer_that_crosses_the_cancel_counts() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     ipc(&mut w[0], client, until(10, Timeout(50), Ipc::call(server, 1, &[7])));
@@ -109,7 +109,7 @@ fn an_answer_that_crosses_the_cancel_counts() {
 }
 
 #[test]
-fn a_pull_that_crosses_the_cancel_finds_nobody() {
+pub(super) fn a_pull_that_crosses_the_cancel_finds_nobody() {
     let (mut w, client, server) = pair();
     let (_, other) = program(&mut w[0], 20);
     ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
@@ -126,7 +126,7 @@ fn a_pull_that_crosses_the_cancel_finds_nobody() {
 }
 
 #[test]
-fn a_killed_sender_is_gone_when_the_other_cluster_has_agreed_and_only_once() {
+pub(super) fn a_killed_sender_is_gone_when_the_other_cluster_has_agreed_and_only_once() {
     for deliver_first in [false, true] {
         let (mut w, client, server) = pair();
         ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
@@ -150,7 +150,7 @@ fn a_killed_sender_is_gone_when_the_other_cluster_has_agreed_and_only_once() {
 }
 
 #[test]
-fn a_receiver_killed_while_it_pulls_strands_nobody() {
+pub(super) fn a_receiver_killed_while_it_pulls_strands_nobody() {
     let (mut w, client, server) = pair();
     ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
     settle(&mut w);
@@ -164,7 +164,7 @@ fn a_receiver_killed_while_it_pulls_strands_nobody() {
 }
 
 #[test]
-fn remote_callers_are_told_when_the_last_thread_that_could_answer_ends() {
+pub(super) fn remote_callers_are_told_when_the_last_thread_that_could_answer_ends() {
     let (mut w, client, server) = pair();
     let space = w[1].thread(w[1].find(server).unwrap()).space;
     let space = w[1].spaces[usize::from(space)].id;
@@ -183,7 +183,7 @@ fn remote_callers_are_told_when_the_last_thread_that_could_answer_ends() {
 }
 
 #[test]
-fn a_colleague_may_answer_a_remote_call() {
+pub(super) fn a_colleague_may_answer_a_remote_call() {
     let (mut w, client, server) = pair();
     let space = w[1].thread(w[1].find(server).unwrap()).space;
     let space = w[1].spaces[usize::from(space)].id;
@@ -198,7 +198,7 @@ fn a_colleague_may_answer_a_remote_call() {
 }
 
 #[test]
-fn a_closed_receive_from_another_cluster_ends_with_its_partner() {
+pub(super) fn a_closed_receive_from_another_cluster_ends_with_its_partner() {
     let (mut w, client, server) = pair();
     // It never was.
     ipc(&mut w[0], client, Ipc::receive(ThreadId::new(1, 50, 1)));
@@ -237,7 +237,7 @@ fn a_closed_receive_from_another_cluster_ends_with_its_partner() {
 }
 
 #[test]
-fn a_thread_may_be_made_to_start_its_send_again() {
+pub(super) fn a_thread_may_be_made_to_start_its_send_again() {
     let (mut w, client, server) = pair();
     ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
     settle(&mut w);
@@ -270,7 +270,7 @@ fn crowd(w: &mut [TestKernel], n: u16, call: impl Fn(u64) -> Ipc) -> Vec<ThreadI
 }
 
 #[test]
-fn full_rings_in_both_directions_drain() {
+pub(super) fn full_rings_in_both_directions_drain() {
     let (mut w, client, server) = pair();
     let n = 2 * SLOTS as u16 + 5;
     let there = crowd(&mut w, n, |i| Ipc::call(server, 1, &[i]));
@@ -298,7 +298,7 @@ fn full_rings_in_both_directions_drain() {
 }
 
 #[test]
-fn a_thread_that_waits_for_room_times_out_or_dies_at_once() {
+pub(super) fn a_thread_that_waits_for_room_times_out_or_dies_at_once() {
     let (mut w, client, server) = pair();
     crowd(&mut w, SLOTS as u16, |_| Ipc::send(server, 1, &[]));
     ipc(&mut w[0], client, until(50, Timeout::NEVER, Ipc::call(server, 1, &[7])));
@@ -312,7 +312,7 @@ fn a_thread_that_waits_for_room_times_out_or_dies_at_once() {
 }
 
 #[test]
-fn a_receiver_killed_before_its_pull_left_gives_the_guest_back() {
+pub(super) fn a_receiver_killed_before_its_pull_left_gives_the_guest_back() {
     let (mut w, client, server) = pair();
     ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
     settle(&mut w);
@@ -332,7 +332,7 @@ fn a_receiver_killed_before_its_pull_left_gives_the_guest_back() {
 }
 
 #[test]
-fn a_reply_that_waits_for_room_may_come_too_late() {
+pub(super) fn a_reply_that_waits_for_room_may_come_too_late() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     ipc(&mut w[0], client, Ipc { receive_timeout: Timeout(50), ..Ipc::call(server, 1, &[7]) });
@@ -354,7 +354,7 @@ fn a_reply_that_waits_for_room_may_come_too_late() {
 }
 
 #[test]
-fn notifications_cross_without_waiting_and_run_together_when_there_is_no_room() {
+pub(super) fn notifications_cross_without_waiting_and_run_together_when_there_is_no_room() {
     let (mut w, client, server) = pair();
     let notify =
         |w: &mut [TestKernel], to: ThreadId, bits| syscall(&mut w[0], client, NOTIFY, &[to.0, bits])[0];
@@ -384,7 +384,7 @@ fn notifications_cross_without_waiting_and_run_together_when_there_is_no_room() 
 
 /// Any thread can invent names of threads in other clusters.
 #[test]
-fn no_space_fills_the_table_with_notifications() {
+pub(super) fn no_space_fills_the_table_with_notifications() {
     let (mut w, flooder, server) = pair();
     let (_, other) = program(&mut w[0], 20);
     let notify = |w: &mut [TestKernel], from, to: ThreadId| syscall(&mut w[0], from, NOTIFY, &[to.0, 1])[0];
@@ -406,7 +406,7 @@ fn no_space_fills_the_table_with_notifications() {
 }
 
 #[test]
-fn notifications_that_wait_for_a_cluster_that_stops_are_off_the_account() {
+pub(super) fn notifications_that_wait_for_a_cluster_that_stops_are_off_the_account() {
     let (mut w, client, _) = pair();
     crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
     for n in 0..MAX_NOTES {
@@ -420,7 +420,7 @@ fn notifications_that_wait_for_a_cluster_that_stops_are_off_the_account() {
 }
 
 #[test]
-fn deleting_a_thread_elsewhere_succeeds_or_says_that_it_does_not() {
+pub(super) fn deleting_a_thread_elsewhere_succeeds_or_says_that_it_does_not() {
     let (mut w, client, server) = pair();
     let space = w[0].create_space(1, true).unwrap();
     let boss = thread(&mut w[0], space, 0, ThreadId::NIL);
@@ -440,7 +440,7 @@ fn deleting_a_thread_elsewhere_succeeds_or_says_that_it_does_not() {
 }
 
 #[test]
-fn a_parked_cluster_is_told_to_all_who_wait_for_it() {
+pub(super) fn a_parked_cluster_is_told_to_all_who_wait_for_it() {
     let (mut w, queued, server) = pair();
     let (_, called) = program(&mut w[1], 20);
     let (_, caller) = program(&mut w[0], 20);
@@ -458,7 +458,7 @@ fn a_parked_cluster_is_told_to_all_who_wait_for_it() {
     let many = crowd(&mut w, 30, |_| Ipc::send(server, 1, &[]));
     syscall(&mut w[1], root, SYSTEM_EXIT, &[exit::PARK_CLUSTER]);
     assert_eq!(w[1].pick(), None);
-    for _ in 0..5 {
+    for _ in 0..10 {
         w[0].handle(Event::Kick);
     }
     let error = |id| (outcome(&w[0], id).1.error(), outcome(&w[0], id).1.receive_failed());
@@ -476,14 +476,14 @@ fn a_parked_cluster_is_told_to_all_who_wait_for_it() {
 }
 
 #[test]
-fn only_privileged_threads_park_a_cluster() {
+pub(super) fn only_privileged_threads_park_a_cluster() {
     let (mut w, client, _) = pair();
     let told = syscall(&mut w[0], client, SYSTEM_EXIT, &[exit::PARK_CLUSTER])[0];
     assert_eq!(told, Error::NotPrivileged.code());
 }
 
 #[test]
-fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
+pub(super) fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
     let filler = ThreadId::new(0, 9, 9);

@@ -1,11 +1,13 @@
 use super::invariants::check;
 use super::world::*;
+use crate::control::MAX_WAITERS;
 use crate::kernel::Event;
 use crate::thread::State;
 use skerry_abi::syscall::{
     SCHEDULE, SPACE_CONTROL, THREAD_CONTROL, exchange, space_op, thread_op, thread_state,
 };
 use skerry_abi::{Error, Rights, ThreadId, Timeout};
+use std::vec::Vec;
 
 const KEEP: u64 = !0;
 
@@ -153,6 +155,47 @@ fn whoever_cancels_a_wait_in_another_cluster_waits_for_the_end_of_that_one_only(
         settle(&mut w);
         assert_eq!(state(&w[0], client), State::AwaitingResponse);
     }
+}
+
+/// So many wait for the end of one wait, or of one space, that to wake them all is no long work; others are told so.
+#[test]
+fn only_so_many_wait_for_the_same_end() {
+    let mut w = world(2, 1);
+    let (space, client) = program(&mut w[0], 20);
+    let (_, server) = program(&mut w[1], 20);
+    let privileged = w[0].create_space(1, true).unwrap();
+    let bosses: Vec<_> =
+        (0..=MAX_WAITERS as u16).map(|n| thread(&mut w[0], privileged, n, ThreadId::NIL)).collect();
+    let (last, first) = bosses.split_last().unwrap();
+    let set = |flags, a: ThreadId| [thread_op::EXCHANGE, a.0, flags, 0, 0, 0];
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    for what in [0, 1] {
+        if what == 0 {
+            ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+            settle(&mut w);
+        }
+        let ask = |w: &mut [TestKernel], boss| {
+            let answer = match what {
+                0 => syscall(&mut w[0], boss, THREAD_CONTROL, &set(exchange::CANCEL, client))[0],
+                _ => syscall(&mut w[0], boss, SPACE_CONTROL, &[space_op::DESTROY, space.0])[0],
+            };
+            w[0].pick();
+            answer
+        };
+        if what == 1 {
+            // Its message is in another cluster again.
+            ipc(&mut w[0], client, Ipc::send(server, 2, &[]));
+            settle(&mut w);
+        }
+        first.iter().for_each(|&boss| _ = ask(&mut w, boss));
+        assert!(first.iter().all(|&boss| state(&w[0], boss) == State::Controlling));
+        assert_eq!(ask(&mut w, *last), Error::TableFull.code());
+        check(&w[0]).unwrap();
+        settle(&mut w);
+        check(&w[0]).unwrap();
+        assert!(first.iter().all(|&boss| state(&w[0], boss) == State::Ready));
+    }
+    assert_eq!(state(&w[0], client), State::Free);
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Scene {
 
 /// It is deleted, or its space is, while its birth cluster does not know yet where it is; it may even have moved on by then.
 #[test]
-fn a_thread_deleted_while_its_place_is_noted_ends() {
+pub(super) fn a_thread_deleted_while_its_place_is_noted_ends() {
     for (by_space, moves_on) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut s = scene(4);
         let id = s.traveller(0, 1);
@@ -63,7 +63,7 @@ fn a_thread_deleted_while_its_place_is_noted_ends() {
 
 /// It comes back to a cluster that it has not quite left: that would have it twice.
 #[test]
-fn a_thread_does_not_come_back_before_it_has_left() {
+pub(super) fn a_thread_does_not_come_back_before_it_has_left() {
     let mut s = scene(3);
     let id = s.traveller(0, 1);
     let old = s.spaces[1];
@@ -82,7 +82,7 @@ fn a_thread_does_not_come_back_before_it_has_left() {
 
 /// It comes home, moves on, or ends, before its birth cluster has looked at the word that its first move is over.
 #[test]
-fn news_of_later_moves_may_come_first() {
+pub(super) fn news_of_later_moves_may_come_first() {
     let begin = || {
         let mut s = scene(4);
         let id = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
@@ -110,7 +110,7 @@ fn news_of_later_moves_may_come_first() {
 
 /// A partner in its birth cluster talks to it while it comes home: the answer that it is gone is about where it was.
 #[test]
-fn whom_one_talks_to_comes_home() {
+pub(super) fn whom_one_talks_to_comes_home() {
     let mut s = scene(2);
     let id = s.traveller(0, 1);
     let caller = thread(&mut s.w[0], s.spaces[0], 8, ThreadId::NIL);
@@ -129,7 +129,7 @@ fn whom_one_talks_to_comes_home() {
 
 /// The same, while it moves on; and while it moves on and comes back, which its birth cluster hears before the answer.
 #[test]
-fn whom_one_talks_to_is_away_for_a_moment() {
+pub(super) fn whom_one_talks_to_is_away_for_a_moment() {
     for comes_back in [false, true] {
         let mut s = scene(3);
         let id = s.traveller(1, 2);
@@ -159,7 +159,7 @@ fn whom_one_talks_to_is_away_for_a_moment() {
 
 /// It is watched where it has not quite left, and by then it has come to the watcher, and sends.
 #[test]
-fn whom_one_receives_from_comes_before_the_watch_is_in_place() {
+pub(super) fn whom_one_receives_from_comes_before_the_watch_is_in_place() {
     let mut s = scene(4);
     let id = s.traveller(3, 1);
     let receiver = thread(&mut s.w[0], s.spaces[0], 9, ThreadId::NIL);

@@ -69,7 +69,7 @@ impl Scene {
 }
 
 #[test]
-fn a_thread_moves_with_all_it_has() {
+pub(super) fn a_thread_moves_with_all_it_has() {
     let mut s = scene(2);
     let id = thread(&mut s.w[0], s.spaces[0], 5, ThreadId::NIL);
     let t = s.w[0].find(id).unwrap();
@@ -108,7 +108,7 @@ fn a_thread_moves_with_all_it_has() {
 }
 
 #[test]
-fn its_calls_are_answered_by_those_who_never_heard_of_its_move() {
+pub(super) fn its_calls_are_answered_by_those_who_never_heard_of_its_move() {
     let mut s = scene(3);
     let id = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
     let server = thread(&mut s.w[0], s.spaces[0], 9, ThreadId::NIL);
@@ -130,7 +130,7 @@ fn its_calls_are_answered_by_those_who_never_heard_of_its_move() {
 }
 
 #[test]
-fn everybody_finds_it_wherever_it_goes() {
+pub(super) fn everybody_finds_it_wherever_it_goes() {
     let mut s = scene(4);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     let friends: Vec<_> = (0..4).map(|c| thread(&mut s.w[c], s.spaces[c], 9, ThreadId::NIL)).collect();
@@ -176,7 +176,7 @@ fn everybody_finds_it_wherever_it_goes() {
 }
 
 #[test]
-fn the_short_way_goes_where_a_thread_is_known_to_be() {
+pub(super) fn the_short_way_goes_where_a_thread_is_known_to_be() {
     let mut s = scene(3);
     let server = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
     assert_eq!(s.go(1, server, 2), 0);
@@ -202,7 +202,7 @@ fn the_short_way_goes_where_a_thread_is_known_to_be() {
 }
 
 #[test]
-fn waiting_senders_follow_and_nothing_is_doubled() {
+pub(super) fn waiting_senders_follow_and_nothing_is_doubled() {
     let mut s = scene(3);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     let near: Vec<_> = (1..12).map(|slot| thread(&mut s.w[0], s.spaces[0], slot, ThreadId::NIL)).collect();
@@ -243,7 +243,7 @@ fn waiting_senders_follow_and_nothing_is_doubled() {
 }
 
 #[test]
-fn waits_survive_or_begin_again() {
+pub(super) fn waits_survive_or_begin_again() {
     let mut s = scene(2);
     let new = |s: &mut Scene, slot| thread(&mut s.w[0], s.spaces[0], slot, ThreadId::NIL);
     let partner = thread(&mut s.w[0], s.spaces[0], 99, ThreadId::NIL);
@@ -307,7 +307,7 @@ fn waits_survive_or_begin_again() {
 }
 
 #[test]
-fn a_fault_is_dropped_and_happens_again() {
+pub(super) fn a_fault_is_dropped_and_happens_again() {
     let mut s = scene(2);
     let pagers: Vec<_> = s.w.iter_mut().map(|k| program(k, 2).1).collect();
     let id = thread(&mut s.w[0], s.spaces[0], 0, pagers[0]);
@@ -337,7 +337,7 @@ fn a_fault_is_dropped_and_happens_again() {
 }
 
 #[test]
-fn a_refused_thread_goes_on_where_it_was() {
+pub(super) fn a_refused_thread_goes_on_where_it_was() {
     let mut s = scene(3);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     let taken = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
@@ -386,7 +386,7 @@ fn a_refused_thread_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_refused_thread_keeps_its_notifications() {
+pub(super) fn a_refused_thread_keeps_its_notifications() {
     let mut s = scene(2);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     let friend = thread(&mut s.w[0], s.spaces[0], 1, ThreadId::NIL);
@@ -402,7 +402,7 @@ fn a_refused_thread_keeps_its_notifications() {
 
 /// A thread that only wants to run, and a CPU that has nothing to do: the short way does what the general one does.
 #[test]
-fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
+pub(super) fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
     for (with_fp, unit_is_free) in [(false, true), (true, true), (true, false)] {
         let mut scenes = [(); 2].map(|()| {
             let mut s = scene(2);
@@ -450,7 +450,7 @@ fn a_thread_that_comes_to_a_sleeping_cpu_runs_at_once() {
 
 /// What is not as simple as that is left to the general way, and nothing has happened before.
 #[test]
-fn the_short_way_in_leaves_what_is_not_simple() {
+pub(super) fn the_short_way_in_leaves_what_is_not_simple() {
     type Prepare = fn(&mut Scene, ThreadId);
     let receives: Prepare = |s, id| ipc(&mut s.w[0], id, Ipc::receive(ThreadId::ANY));
     let suspended: Prepare = |s, id| _ = s.control(0, &[thread_op::SUSPEND, id.0]);
@@ -481,7 +481,7 @@ fn the_short_way_in_leaves_what_is_not_simple() {
 }
 
 #[test]
-fn a_thread_deleted_in_transit_ends_and_strands_nobody() {
+pub(super) fn a_thread_deleted_in_transit_ends_and_strands_nobody() {
     // Before the destination has looked, after it, and while another cluster has to agree first.
     for steps in 0..3 {
         let mut s = scene(3);
@@ -517,7 +517,7 @@ fn a_thread_deleted_in_transit_ends_and_strands_nobody() {
 
 /// What reaches a thread while it moves goes after it, even if there is neither room in the ring nor an entry to wait for it.
 #[test]
-fn nothing_that_comes_in_transit_needs_memory() {
+pub(super) fn nothing_that_comes_in_transit_needs_memory() {
     for (birth, delete) in [(0, false), (0, true), (2, false), (2, true)] {
         let mut s = scene(3);
         let id = thread(&mut s.w[birth], s.spaces[birth], 0, ThreadId::NIL);
@@ -556,7 +556,7 @@ fn nothing_that_comes_in_transit_needs_memory() {
 
 /// In the time between its arrival and the note to its birth cluster.
 #[test]
-fn a_thread_deleted_while_its_place_is_noted_ends() {
+pub(super) fn a_thread_deleted_while_its_place_is_noted_ends() {
     let mut s = scene(3);
     let id = thread(&mut s.w[2], s.spaces[2], 0, ThreadId::NIL);
     assert_eq!(s.go(2, id, 0), 0);
@@ -572,7 +572,7 @@ fn a_thread_deleted_while_its_place_is_noted_ends() {
 }
 
 #[test]
-fn the_end_of_the_caller_does_not_stop_the_journey() {
+pub(super) fn the_end_of_the_caller_does_not_stop_the_journey() {
     let mut s = scene(2);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     s.ask(0, id, 1);
@@ -586,7 +586,7 @@ fn the_end_of_the_caller_does_not_stop_the_journey() {
 }
 
 #[test]
-fn a_space_ends_after_those_that_are_leaving_it() {
+pub(super) fn a_space_ends_after_those_that_are_leaving_it() {
     let mut s = scene(2);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     s.ask(0, id, 1);
@@ -597,7 +597,7 @@ fn a_space_ends_after_those_that_are_leaving_it() {
 }
 
 #[test]
-fn nothing_leaks_on_the_way() {
+pub(super) fn nothing_leaks_on_the_way() {
     let mut s = scene(3);
     let before: Vec<_> = s.w.iter().map(|k| k.db.stats()).collect();
     for round in 0..3_000 {

@@ -49,7 +49,7 @@ impl Scene {
 
 /// It has arrived, and what came for it at home waits for room to go after it. Then it moves on, ends, or comes home.
 #[test]
-fn what_waits_at_home_goes_after_the_thread_wherever_it_is() {
+pub(super) fn what_waits_at_home_goes_after_the_thread_wherever_it_is() {
     #[derive(Clone, Copy, PartialEq, Debug)]
     enum Then {
         Stays,
@@ -117,7 +117,7 @@ fn what_waits_at_home_goes_after_the_thread_wherever_it_is() {
 
 /// What others send to its birth cluster does not need an entry there either, whoever sends it; and strangers are still refused.
 #[test]
-fn what_is_passed_on_needs_no_memory() {
+pub(super) fn what_is_passed_on_needs_no_memory() {
     let mut s = scene(3);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     assert_eq!(s.go(0, id, 1), 0);
@@ -147,7 +147,7 @@ fn what_is_passed_on_needs_no_memory() {
 
 /// The packet that was passed on finds it gone: it has moved on meanwhile, twice perhaps, or it has ended.
 #[test]
-fn what_finds_the_thread_gone_is_given_back() {
+pub(super) fn what_finds_the_thread_gone_is_given_back() {
     for delete in [false, true] {
         for moves in 0..3 {
             let mut s = scene(4);
@@ -194,7 +194,7 @@ fn what_finds_the_thread_gone_is_given_back() {
 /// What reaches it in a cluster that it only passes through waits there for room to its birth cluster; and if that has stopped, goes after
 /// it straight away.
 #[test]
-fn what_waits_far_from_home_goes_there_first() {
+pub(super) fn what_waits_far_from_home_goes_there_first() {
     for (delete, stops) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut s = scene(4);
         let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
@@ -234,7 +234,7 @@ fn what_waits_far_from_home_goes_there_first() {
 
 /// The cluster that the thread is in stops.
 #[test]
-fn nothing_waits_for_a_cluster_that_has_stopped() {
+pub(super) fn nothing_waits_for_a_cluster_that_has_stopped() {
     let mut s = scene(2);
     let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
     assert_eq!(s.go(0, id, 1), 0);
@@ -251,7 +251,7 @@ fn nothing_waits_for_a_cluster_that_has_stopped() {
 
 /// NOTIFY says whether bits are on their way, not whether they are taken; a message without waiting tells that.
 #[test]
-fn who_notifies_into_the_void_can_ask() {
+pub(super) fn who_notifies_into_the_void_can_ask() {
     let mut s = scene(2);
     let (_, me) = program(&mut s.w[0], 20);
     let (_, stranger) = program(&mut s.w[1], 21);

@@ -7,7 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 #[test]
-fn a_call_to_another_cluster_looks_like_any_other() {
+pub(super) fn a_call_to_another_cluster_looks_like_any_other() {
     let mut w = world(3, 1);
     let (_, client) = program(&mut w[0], 20);
     let (_, server) = program(&mut w[2], 20);
@@ -23,7 +23,7 @@ fn a_call_to_another_cluster_looks_like_any_other() {
 }
 
 #[test]
-fn a_busy_receiver_pulls_later_and_nothing_is_lost() {
+pub(super) fn a_busy_receiver_pulls_later_and_nothing_is_lost() {
     let mut w = world(2, 1);
     let (_, server) = program(&mut w[1], 20);
     // More callers than credit, so that some wait at the source.
@@ -54,7 +54,7 @@ fn a_busy_receiver_pulls_later_and_nothing_is_lost() {
 }
 
 #[test]
-fn items_strangers_and_dead_partners_are_refused() {
+pub(super) fn items_strangers_and_dead_partners_are_refused() {
     let mut w = world(2, 1);
     let (_, client) = program(&mut w[0], 20);
     let (_, server) = program(&mut w[1], 21);
@@ -75,7 +75,7 @@ fn items_strangers_and_dead_partners_are_refused() {
 }
 
 #[test]
-fn the_end_of_a_receiver_bounces_queued_remote_senders() {
+pub(super) fn the_end_of_a_receiver_bounces_queued_remote_senders() {
     let mut w = world(2, 1);
     let (_, server) = program(&mut w[1], 20);
     let clients: Vec<_> = (0..3).map(|_| program(&mut w[0], 20).1).collect();
@@ -93,7 +93,7 @@ fn the_end_of_a_receiver_bounces_queued_remote_senders() {
 }
 
 #[test]
-fn a_sender_that_dies_while_queued_is_not_received_from() {
+pub(super) fn a_sender_that_dies_while_queued_is_not_received_from() {
     let mut w = world(2, 1);
     let (_, server) = program(&mut w[1], 20);
     let (_, doomed) = program(&mut w[0], 20);
@@ -143,7 +143,7 @@ fn owed(w: &mut [TestKernel], callers: usize) -> (ThreadId, Vec<ThreadId>) {
 }
 
 #[test]
-fn the_end_of_a_servers_space_is_told_to_any_number_of_remote_callers() {
+pub(super) fn the_end_of_a_servers_space_is_told_to_any_number_of_remote_callers() {
     let mut w = world(2, 1);
     let (server, callers) = owed(&mut w, 40);
     let t = w[1].find(server).unwrap();
@@ -170,7 +170,7 @@ fn the_end_of_a_servers_space_is_told_to_any_number_of_remote_callers() {
 }
 
 #[test]
-fn any_number_of_callers_is_told_that_a_cluster_is_down() {
+pub(super) fn any_number_of_callers_is_told_that_a_cluster_is_down() {
     let mut w = world(2, 1);
     let (_, callers) = owed(&mut w, 40);
     w[1].park();

@@ -1,6 +1,7 @@
 //! A machine for the tests: kernels with leaked arenas, connected by real rings, on a fake [`Hal`].
 
 use super::arenas::{Memory, Rings, Sizes};
+use super::store::Store;
 use crate::birth::NewThread;
 use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
@@ -15,6 +16,7 @@ use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::panic::panic_any;
+use std::sync::Arc;
 use std::vec::Vec;
 
 /// How a fake machine ended.
@@ -42,6 +44,19 @@ pub(super) struct Fake {
     pub(super) interrupts: BTreeMap<u32, (CpuId, bool)>,
     /// User memory, by ASID and address.
     pub(super) memory: BTreeMap<(u16, u64), u64>,
+    /// Ring memory that is not coherent, whose cache this is, and what its lines that come and go depend on.
+    pub(super) rings: Option<(Arc<Store>, usize, Option<u64>)>,
+}
+
+impl Fake {
+    fn maintain(&mut self, what: fn(&Store, usize, &[AtomicU64]) -> u64, words: &[AtomicU64]) -> u64 {
+        let (store, cluster, seed) = self.rings.as_mut().expect("rings that are not coherent");
+        let mut drift = || seed.iter_mut().for_each(|random| store.drift(*cluster, random));
+        drift();
+        let lines = what(store, *cluster, words);
+        drift();
+        lines
+    }
 }
 
 impl Hal for Fake {
@@ -92,6 +107,12 @@ impl Hal for Fake {
     }
     fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]) {
         from.iter().zip(to).for_each(|(from, to)| *to = from.load(Ordering::Relaxed));
+    }
+    fn clean(&mut self, words: &[AtomicU64]) -> u64 {
+        self.maintain(Store::clean, words)
+    }
+    fn invalidate(&mut self, words: &[AtomicU64]) -> u64 {
+        self.maintain(Store::invalidate, words)
     }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
         self.memory[&((ttbr0 >> 48) as u16, address)]
@@ -302,7 +323,13 @@ pub(super) fn state(k: &TestKernel, id: ThreadId) -> State {
 pub(super) fn settle(kernels: &mut [TestKernel]) {
     loop {
         let before: usize = kernels.iter().map(|k| k.hal.kicks.len()).sum();
-        kernels.iter_mut().for_each(|k| k.handle(Event::Kick));
+        for k in kernels.iter_mut() {
+            k.handle(Event::Kick);
+            // As on every way out of the kernel.
+            if k.chores.is_pending() {
+                k.work();
+            }
+        }
         if before == kernels.iter().map(|k| k.hal.kicks.len()).sum::<usize>() {
             return;
         }

@@ -6,7 +6,7 @@ use skerry::ending::Ending;
 use skerry::experiment::Experiment;
 use skerry::size::MIB;
 use skerry::system::SystemName;
-use skerry::tuning::Tuning;
+use skerry::tuning::{Rings, Tuning};
 
 use crate::harness::{Outcome, SILENCE, archive_without, ensure, expect, machine, nodes, selftest, trial};
 
@@ -40,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             kernel_parts_elsewhere(name)
         }));
     }
+    trials.push(trial("boot::rings-maintained", rings_maintained));
     trials.push(trial("boot::minimum-memory-per-node", minimum_memory));
     trials.push(trial("boot::bad-command-line", bad_command_line));
     trials.push(trial("boot::out-of-memory", out_of_memory));
@@ -67,15 +68,28 @@ fn kernel_parts_elsewhere(name: SystemName) -> Outcome {
     let places = places.iter().map(|place| place.parse()).collect::<Result<_, String>>()?;
     let walk = ArrayWalk { overlap: 0.5, size: 4 * MIB, ..ArrayWalk::default() };
     let mut experiment = Experiment::array_walk(nodes(3, 3, 384 * MIB)?, name.system(), walk, SILENCE)?;
-    experiment.tuning = Tuning { tlb: None, places }.check(&experiment.machine)?;
+    experiment.tuning = Tuning { places, ..Tuning::default() }.check(&experiment.machine)?;
+    expect(&experiment, Ending::Pass).map(drop)
+}
+
+/// Kernels that keep the memory of their rings up by themselves.
+fn rings_maintained() -> Outcome {
+    let walk = ArrayWalk { overlap: 0.5, size: 2 * MIB, ..ArrayWalk::default() };
+    let system = SystemName::Numa.system();
+    let mut experiment = Experiment::array_walk(nodes(3, 5, 384 * MIB)?, system, walk, SILENCE)?;
+    experiment.tuning.rings = Some(Rings::Maintained);
     expect(&experiment, Ending::Pass).map(drop)
 }
 
 fn bad_command_line() -> Outcome {
-    let mut experiment = selftest(nodes(2, 2, 256 * MIB)?, "ok")?;
-    experiment.options = vec!["clusters=nonsense".into()];
-    let run = expect(&experiment, Ending::BadBoot)?;
-    ensure(run.reason.contains("clusters"), || format!("the reason does not name the option: {}", run.reason))
+    for option in ["clusters", "rings"] {
+        let mut experiment = selftest(nodes(2, 2, 256 * MIB)?, "ok")?;
+        experiment.options = vec![format!("{option}=nonsense")];
+        let run = expect(&experiment, Ending::BadBoot)?;
+        let reason = || format!("the reason does not name {option}: {}", run.reason);
+        ensure(run.reason.contains(option), reason)?;
+    }
+    Ok(())
 }
 
 /// A program that wants more than its node has ends the run as such; the launcher is told no size, so it cannot refuse.

@@ -72,11 +72,16 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Random system calls on four nodes. `SKERRY_FUZZ="SEED CALLS"` chooses another slice.
 fn fuzz() -> impl Iterator<Item = Trial> {
-    let [lone, shared] = [1, 2].map(|cpus| {
-        trial(format!("kernel-test::fuzz-cpus-per-node-{cpus}"), move || {
-            let slice = std::env::var("SKERRY_FUZZ").unwrap_or_else(|_| format!("{cpus} 120000"));
+    let slices = [
+        ("cpus-per-node-1", 1, "tick=50us", "1 120000"),
+        ("cpus-per-node-2", 2, "tick=50us", "2 120000"),
+        ("rings-maintained", 1, "tick=50us rings=maintained", "3 60000"),
+    ];
+    let slices = slices.map(|(name, cpus, options, slice)| {
+        trial(format!("kernel-test::fuzz-{name}"), move || {
+            let slice = std::env::var("SKERRY_FUZZ").unwrap_or_else(|_| slice.into());
             let machine = nodes(4, 4 * cpus, 4 * 128 * MIB)?;
-            let run = run(machine, &format!("fuzz {slice}"), "tick=50us", Pace::Deterministic)?;
+            let run = run(machine, &format!("fuzz {slice}"), options, Pace::Deterministic)?;
             for metric in [
                 "calls",
                 "witness-rounds",
@@ -99,7 +104,7 @@ fn fuzz() -> impl Iterator<Item = Trial> {
             Ok(())
         })
     });
-    [lone, shared].into_iter()
+    slices.into_iter()
 }
 
 /// Boots a machine with the tests as root program.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "semihosting is a trap instruction")]
 
 use super::registers::{dsb_ish, dsb_ishst, dsb_nsh, isb, read_sysreg, tlbi, wfi, write_sysreg};
-use super::{console, fp, gic, percpu, shootdown, timer, words};
+use super::{cache, console, fp, gic, percpu, shootdown, timer, words};
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -20,6 +20,8 @@ pub(super) struct Machine {
     pub(super) doorbells: &'static [u64],
     /// A time slice in steps of the counter.
     pub(super) tick_steps: u64,
+    /// Bytes of a cache line.
+    pub(super) line: u64,
 }
 
 impl Hal for Machine {
@@ -73,6 +75,12 @@ impl Hal for Machine {
     #[inline(always)]
     fn take_registers(&mut self, from: &[AtomicU64; REGISTER_WORDS], to: &mut [u64; REGISTER_WORDS]) {
         words::take(from, to);
+    }
+    fn clean(&mut self, words: &[AtomicU64]) -> u64 {
+        cache::clean(words, self.line)
+    }
+    fn invalidate(&mut self, words: &[AtomicU64]) -> u64 {
+        cache::invalidate(words, self.line)
     }
     fn read_user(&mut self, ttbr0: u64, address: u64) -> u64 {
         let present = read_sysreg!("ttbr0_el1");

@@ -8,7 +8,7 @@ use super::heap::Heap;
 use super::lock::ClusterLock;
 use super::machine::Machine;
 use super::registers::{isb, read_sysreg, wfi, write_sysreg};
-use super::{dispatch, entry, gic, measure, percpu, timer};
+use super::{cache, dispatch, entry, gic, measure, percpu, timer};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use skerry_abi::boot::{BootInfo, MAGIC, RING_SIZE, Range, arena, kernel_switch};
 use skerry_abi::info::cycle_clock;
@@ -18,6 +18,7 @@ use skerry_kernel::deadline::Timer;
 use skerry_kernel::guests::Guest;
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
+use skerry_kernel::remote::RingMode;
 use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
 use skerry_kernel::runqueue::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
@@ -217,12 +218,15 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         trace,
         trace_pa,
     };
-    let machine = Machine { info: boot, doorbells, tick_steps: timer::steps(boot.tick_ns) };
     let switch = |bit| boot.kernel_switches & bit != 0;
+    let maintained = switch(kernel_switch::RINGS_MAINTAINED);
+    let line = cache::line(maintained);
+    let machine = Machine { info: boot, doorbells, tick_steps: timer::steps(boot.tick_ns), line };
+    let rings = if maintained { RingMode::Maintained } else { RingMode::Coherent };
     let tlb = if switch(kernel_switch::TLB_INTERRUPT) { TlbMode::Interrupt } else { TlbMode::Broadcast };
     let cycle_clock = if switch(kernel_switch::MEASURE) { cycle_clock::PMCCNTR } else { cycle_clock::OFF };
     let counter_frequency = read_sysreg!("cntfrq_el0");
-    let settings = Settings { counter_frequency, cycle_clock, tlb };
+    let settings = Settings { counter_frequency, cycle_clock, tlb, rings };
     let mut kernel = Kernel::new(cluster, machine, settings, arenas);
     (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
     kernel

@@ -201,6 +201,8 @@ impl<'m> Machine<'m> {
 
     /// Lets it happen; an error says what no program may ever see.
     pub(super) fn perform(&mut self, action: Action) -> Result<(), String> {
+        // Each is a kernel entry.
+        self.kernels.iter_mut().for_each(|k| k.budget = crate::long::ENTRY);
         match action {
             Action::Do(i, what) => self.system_call(usize::from(i), what),
             Action::Again(i) => {
