@@ -9,8 +9,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod board;
 pub mod home;
+pub mod letter;
+pub mod maintain;
 pub mod options;
 pub mod page;
 pub mod placement;

@@ -8,18 +8,24 @@ mod guest {
     mod fault;
     mod frames;
     mod grace;
+    mod jobs;
     mod launch;
+    mod lead;
     mod life;
     mod limbo;
+    mod maintain;
     mod memory;
     mod moves;
+    mod office;
     mod parked;
     mod place;
     mod serve;
     mod startup;
     mod state;
+    mod take;
     mod takeover;
     mod task;
+    mod unmapper;
 
     use core::panic::PanicInfo;
 

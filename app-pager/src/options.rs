@@ -36,6 +36,16 @@ pub enum TakeOver {
     Eager,
 }
 
+/// How the nodes that share a page are reached when it is unmapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Driver {
+    /// All are asked, then all are awaited.
+    #[default]
+    Parallel,
+    /// One is asked when the one before has answered.
+    Sequential,
+}
+
 /// The options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -47,6 +57,10 @@ pub struct Options<'a> {
     pub master: MasterChoice,
     /// `takeover=lazy|eager`.
     pub take_over: TakeOver,
+    /// `unmap=parallel|sequential`.
+    pub unmap: Driver,
+    /// `maintenance=model|always`: whether caches are maintained though the memory model does not want it.
+    pub maintain_always: bool,
     /// `app=<module>`.
     pub app: &'a str,
 }
@@ -109,11 +123,21 @@ impl<'a> Options<'a> {
             Some("eager") => TakeOver::Eager,
             Some(other) => return Err(OptionError::Value("takeover", other)),
         };
+        let unmap = match get("unmap") {
+            None | Some("parallel") => Driver::Parallel,
+            Some("sequential") => Driver::Sequential,
+            Some(other) => return Err(OptionError::Value("unmap", other)),
+        };
+        let maintain_always = match get("maintenance") {
+            None | Some("model") => false,
+            Some("always") => true,
+            Some(other) => return Err(OptionError::Value("maintenance", other)),
+        };
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
             (true, _, Placement::Node0) => Err(OptionError::Node0ManyKernels),
-            _ => Ok(Self { space, placement, master, take_over, app }),
+            _ => Ok(Self { space, placement, master, take_over, unmap, maintain_always, app }),
         }
     }
 }
@@ -133,6 +157,10 @@ mod tests {
         assert_eq!((numa.space, numa.placement), (TaskSpace::PerNode, Placement::FirstTouch));
         let baseline = decode("app=x space=one placement=node0", 1).unwrap();
         assert_eq!((baseline.space, baseline.placement), (TaskSpace::One, Placement::Node0));
+        assert_eq!((numa.unmap, numa.maintain_always), (Driver::Parallel, false));
+        let slow = decode("app=x unmap=sequential maintenance=always", 2).unwrap();
+        assert_eq!((slow.unmap, slow.maintain_always), (Driver::Sequential, true));
+        assert_eq!(decode("app=x unmap=never", 2), Err(OptionError::Value("unmap", "never")));
         assert_eq!(decode("app=x space=one", 2), Err(OptionError::OneSpaceManyKernels));
         assert_eq!(decode("app=x placement=node0", 2), Err(OptionError::Node0ManyKernels));
         assert_eq!(decode("app=x space=two", 1), Err(OptionError::Value("space", "two")));

@@ -2,13 +2,13 @@
 //!
 //! The bookkeeping of a range lies in its own first frames, on the node it is about: a word with the frames that came back, a bitmap,
 //! and a record per frame ([`skerry_protocols::record`]). Bits change atomically, so a pager thread takes frames through a
-//! [`Cursor`] of its own without any lock; what has to search runs under the pager's lock. Cursors begin at different words.
+//! [`Cursor`] of its own, and any thread gives them back, without any lock. Cursors begin at different words.
 //!
 //! Pagers know the ranges of other clusters, too. They take nothing there; a frame that belongs to another pager is put onto the list of
 //! what came back to its range, which goes through the frames themselves and so is never full. The owner looks there
 //! when it searches. (The list is pushed by anybody and only ever taken as a whole, so no frame can come back to its head unnoticed.)
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use skerry_abi::boot::Range;
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 1024;
 const FOREIGN: u16 = u16::MAX;
 
 /// One range.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct Pool {
     range: Range,
     /// The node whose threads get these frames: its own, or for a node without CPUs the nearest.
@@ -32,10 +32,14 @@ struct Pool {
     /// Whether the frames lie on that node: those are handed out first.
     near: bool,
     /// Where the next search begins (a word of the bitmap).
-    next: usize,
+    next: AtomicUsize,
 }
 
 impl Pool {
+    const fn none() -> Self {
+        let range = Range { base: 0, size: 0 };
+        Self { range, serves: FOREIGN, near: false, next: AtomicUsize::new(0) }
+    }
     fn frames(&self) -> u64 {
         self.range.size >> PAGE_BITS
     }
@@ -81,12 +85,13 @@ impl Pool {
         }
     }
     /// Some words, from the last search on, of which the first has a frame.
-    fn search(&mut self, memory: &impl Memory) -> Option<Cursor> {
-        let bits = self.bits(memory);
-        let all = (self.next..bits.len()).chain(0..self.next);
+    fn search(&self, memory: &impl Memory) -> Option<Cursor> {
+        let (bits, next) = (self.bits(memory), self.next.load(Ordering::Relaxed));
+        let all = (next..bits.len()).chain(0..next);
         let found = all.into_iter().find(|&word| bits[word].load(Ordering::Relaxed) != u64::MAX)?;
         let words = AT_ONCE.min(bits.len() - found);
-        self.next = if found + words == bits.len() { 0 } else { found + words };
+        let next = if found + words == bits.len() { 0 } else { found + words };
+        self.next.store(next, Ordering::Relaxed);
         Some(Cursor {
             bits: self.range.base + 8 + found as u64 * 8,
             frame: self.frame(found as u64 * 64),
@@ -182,18 +187,17 @@ pub struct Pools {
 impl Pools {
     /// No memory.
     pub const fn new() -> Self {
-        let pool = Pool { range: Range { base: 0, size: 0 }, serves: FOREIGN, near: false, next: 0 };
-        Self { pools: [pool; MAX_RANGES], count: 0 }
+        Self { pools: [const { Pool::none() }; MAX_RANGES], count: 0 }
     }
 
     /// Adds a range whose frames go to threads of node `serves`. Its first frames become the bookkeeping. Returns whether there was
     /// room for it; a range too small to hold more than that is left alone.
     pub fn add(&mut self, memory: &impl Memory, range: Range, serves: u16, near: bool) -> bool {
-        let pool = Pool { range, serves, near, next: 0 };
+        let pool = Pool { range, serves, near, next: AtomicUsize::new(0) };
         if range.size <= pool.header() {
             return true;
         }
-        if !self.know(pool) {
+        if self.count == MAX_RANGES {
             return false;
         }
         memory.clear(range.base, pool.header());
@@ -202,11 +206,11 @@ impl Pools {
         if !frames.is_multiple_of(64) {
             bits[pool.words() - 1].store(u64::MAX << (frames % 64), Ordering::Relaxed);
         }
-        pool.claim(memory, 0, pool.header() >> PAGE_BITS)
+        pool.claim(memory, 0, pool.header() >> PAGE_BITS) && self.know(pool)
     }
     /// Adds a range of another cluster, whose pager has [`Pools::add`]ed it. Returns whether there was room.
     pub fn add_foreign(&mut self, range: Range) -> bool {
-        let pool = Pool { range, serves: FOREIGN, near: false, next: 0 };
+        let pool = Pool { range, serves: FOREIGN, near: false, next: AtomicUsize::new(0) };
         range.size <= pool.header() || self.know(pool)
     }
     fn know(&mut self, pool: Pool) -> bool {
@@ -215,8 +219,8 @@ impl Pools {
         }
         // Large ones first: who takes frames one by one seldom has to look for another range.
         let at = self.pools[..self.count].partition_point(|known| known.range.size >= pool.range.size);
-        self.pools.copy_within(at..self.count, at + 1);
-        self.pools[at] = pool;
+        self.pools[self.count] = pool;
+        self.pools[at..=self.count].rotate_right(1);
         self.count += 1;
         true
     }
@@ -240,8 +244,8 @@ impl Pools {
     }
 
     /// Words with frames for `node`: near ones if there are any.
-    pub fn cursor(&mut self, memory: &impl Memory, node: u16) -> Option<Cursor> {
-        self.search(memory, node, |pool| {
+    pub fn cursor(&self, memory: &impl Memory, node: u16) -> Option<Cursor> {
+        self.search(node, |pool| {
             pool.search(memory).or_else(|| {
                 pool.collect(memory);
                 pool.search(memory)
@@ -249,11 +253,11 @@ impl Pools {
         })
     }
     /// Takes `frames` consecutive frames for `node`: near ones if there are any. Nobody needs their records.
-    pub fn allocate(&mut self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
+    pub fn allocate(&self, memory: &impl Memory, node: u16, frames: u64) -> Option<u64> {
         if frames == 1 {
             return self.cursor(memory, node)?.take(memory, Record::FREE);
         }
-        self.search(memory, node, |pool| {
+        self.search(node, |pool| {
             let run = |pool: &Pool| pool.run(memory, frames);
             let first = run(pool).or_else(|| {
                 pool.collect(memory);
@@ -262,16 +266,10 @@ impl Pools {
             Some(pool.frame(first))
         })
     }
-    fn search<R>(
-        &mut self,
-        _: &impl Memory,
-        node: u16,
-        mut look: impl FnMut(&mut Pool) -> Option<R>,
-    ) -> Option<R> {
-        let own = |pool: &&mut Pool, near| pool.serves == node && node != FOREIGN && pool.near == near;
-        [true, false].into_iter().find_map(|near| {
-            self.pools[..self.count].iter_mut().filter(|pool| own(pool, near)).find_map(&mut look)
-        })
+    fn search<R>(&self, node: u16, mut look: impl FnMut(&Pool) -> Option<R>) -> Option<R> {
+        let own = |pool: &&Pool, near| pool.serves == node && node != FOREIGN && pool.near == near;
+        let of = |near| self.pools[..self.count].iter().filter(move |pool| own(pool, near));
+        of(true).chain(of(false)).find_map(&mut look)
     }
 
     /// Gives a frame back to the pool that it is from. Whether that can be: what is free, or no frame of a pool, is left alone.
@@ -285,14 +283,10 @@ impl Pools {
             None => false,
         }
     }
-    /// The same for who must not wait for the lock that guards this: where a frame of this address is to be sent.
-    pub fn way_back<'m>(&self, memory: &'m impl Memory, address: u64) -> Option<&'m AtomicU64> {
-        self.of(address).map(|pool| pool.returned(memory))
-    }
 }
 
 /// Puts a frame, of which nobody knows any more, onto the list of what came back to its range.
-pub fn send_back(memory: &impl Memory, list: &AtomicU64, address: u64) {
+fn send_back(memory: &impl Memory, list: &AtomicU64, address: u64) {
     let link = &memory.words(address, 1)[0];
     let mut head = list.load(Ordering::Relaxed);
     loop {

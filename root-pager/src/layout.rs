@@ -29,6 +29,8 @@ pub enum Stack {
     Pager(u64),
     /// The pager's worker.
     Worker,
+    /// The pager's unmap worker.
+    Unmapper,
 }
 
 /// The frames of one cluster's servers.
@@ -52,7 +54,7 @@ impl Layout {
     pub fn new(boot: &BootInfo, cluster: u16, syscall: &Image, pager: &Image) -> Option<Self> {
         let info = boot.clusters().get(usize::from(cluster))?;
         let cpus = u64::from(info.cpu_count);
-        let stack_bytes = (3 * cpus + 1) * STACK_STRIDE;
+        let stack_bytes = (3 * cpus + 2) * STACK_STRIDE;
         let bytes = (syscall.pages() + pager.pages()) * PAGE_SIZE + START_BYTES + stack_bytes;
         // The largest range of the home node; a home without memory takes the largest there is.
         let range = boot
@@ -82,6 +84,7 @@ impl Layout {
             Stack::Syscall(cpu) => self.cpus + cpu,
             Stack::Pager(cpu) => 2 * self.cpus + cpu,
             Stack::Worker => 3 * self.cpus,
+            Stack::Unmapper => 3 * self.cpus + 1,
         };
         self.stacks.base + (index + 1) * STACK_STRIDE
     }
@@ -90,8 +93,8 @@ impl Layout {
     pub fn syscall_stacks(&self) -> Range {
         Range { base: self.stacks.base + self.cpus * STACK_STRIDE, size: self.cpus * STACK_STRIDE }
     }
-    /// The stacks of the app pager, its worker's included.
+    /// The stacks of the app pager, those of its workers included.
     pub fn pager_stacks(&self) -> Range {
-        Range { base: self.stacks.base + 2 * self.cpus * STACK_STRIDE, size: (self.cpus + 1) * STACK_STRIDE }
+        Range { base: self.stacks.base + 2 * self.cpus * STACK_STRIDE, size: (self.cpus + 2) * STACK_STRIDE }
     }
 }

@@ -12,9 +12,6 @@ use skerry_abi::fpage::PAGE_SIZE;
 use super::memory::Physical;
 use super::state::Context;
 
-/// Frames that are given back under the lock at a time.
-const BATCH: u64 = 64;
-
 impl Context {
     /// Consecutive frames for a task's threads on `node`, charged to the task; their contents are anything. If the node has none left and
     /// the placement allows it, they come from the nearest one that has. `address` says which page or table of the task they are for.
@@ -40,7 +37,7 @@ impl Context {
     pub(super) fn frame_anywhere(&self, task: u32, node: u16, address: u64, record: Record) -> Option<u64> {
         let own = self.state().allocate(node, 1);
         let frame = own.or_else(|| self.elsewhere(task, node, address, 1).ok())?;
-        if let Some(known) = self.state().pools.record(&Physical, frame) {
+        if let Some(known) = self.pools().and_then(|pools| pools.record(&Physical, frame)) {
             known.store(record.0, Ordering::SeqCst);
         }
         Some(frame)
@@ -85,12 +82,8 @@ impl Context {
 
     /// Gives back consecutive frames that nobody uses any more, to whoever's they are.
     pub(super) fn give_back(&self, base: u64, bytes: u64) {
-        let frames = bytes.div_ceil(PAGE_SIZE);
-        for first in (0..frames).step_by(BATCH as usize) {
-            let state = self.state();
-            for frame in first..(first + BATCH).min(frames) {
-                state.pools.free(&Physical, base + frame * PAGE_SIZE);
-            }
+        for frame in 0..bytes.div_ceil(PAGE_SIZE) {
+            self.pools().map(|pools| pools.free(&Physical, base + frame * PAGE_SIZE));
         }
     }
 }

@@ -16,8 +16,11 @@ use super::state::{Context, LOOK};
 
 /// Counts what was retired. Never 0.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
+/// Threads of a pager besides those of CPUs: the worker and the unmap worker.
+const WORKERS: usize = 2;
+
 /// For every thread of the pager the epoch in which it last said that it has nothing in hand.
-static SEEN: [AtomicU64; MAX_CPUS + 1] = [const { AtomicU64::new(1) }; MAX_CPUS + 1];
+static SEEN: [AtomicU64; MAX_CPUS + WORKERS] = [const { AtomicU64::new(1) }; MAX_CPUS + WORKERS];
 
 /// It changes when something was retired: whatever a thread found before is not to be used any more.
 #[inline(always)]
@@ -37,7 +40,7 @@ pub(super) fn announce(rank: usize) {
 pub(super) fn retire(context: &Context) -> u64 {
     let ticket = EPOCH.fetch_add(1, SeqCst);
     let pagers = context.start.cpus().iter().map(|cpu| cpu.pager);
-    for thread in pagers.chain([context.start.worker]) {
+    for thread in pagers.chain([context.start.worker, context.start.unmapper]) {
         // They are threads of this program, which stay.
         let _ = sys::notify(ThreadId(thread), LOOK);
     }
@@ -46,5 +49,5 @@ pub(super) fn retire(context: &Context) -> u64 {
 
 /// Whether all threads have waited since [`retire`] gave this ticket.
 pub(super) fn has_passed(context: &Context, ticket: u64) -> bool {
-    SEEN.iter().take(context.start.cpus().len() + 1).all(|seen| seen.load(SeqCst) > ticket)
+    SEEN.iter().take(context.start.cpus().len() + WORKERS).all(|seen| seen.load(SeqCst) > ticket)
 }

@@ -49,6 +49,18 @@ pub(super) fn archive_bytes(boot: &'static BootInfo, range: Range) -> &'static [
     unsafe { slice::from_raw_parts(at(range.base as usize), range.size as usize) }
 }
 
+/// `count` values in cleared frames at `address`.
+pub(super) fn values_at<T: Copy>(address: u64, count: usize, value: T) -> &'static mut [T] {
+    let first = at_mut::<T>(address as usize);
+    (0..count).for_each(|i| {
+        // SAFETY: page-aligned frames fresh from the pool, large enough for these values, of which the caller keeps the only
+        // reference and which it never gives back.
+        unsafe { first.add(i).write(value) }
+    });
+    // SAFETY: as above; all values have been written.
+    unsafe { slice::from_raw_parts_mut(first, count) }
+}
+
 /// The start page of a task that does not run yet, in cleared frames at `address`.
 pub(super) fn app_start(address: u64) -> &'static mut AppStart {
     // SAFETY: called once per task, by `boot_app`, with page-aligned frames fresh from the pool; any bits are valid. The

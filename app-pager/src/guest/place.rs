@@ -18,6 +18,8 @@ use super::state::{Context, board_at, book_at};
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) task: u32,
+    /// For whose threads.
+    pub(super) node: u16,
     epoch: u64,
     pub(super) region: Region,
     /// The task's roll, if it has a quota.
@@ -30,7 +32,7 @@ pub(super) struct Place {
 impl Place {
     /// Nowhere.
     pub(super) const NONE: Self =
-        Self { task: 0, epoch: 0, region: Region::NONE, roll: None, book: 0, table: 0 };
+        Self { task: 0, node: 0, epoch: 0, region: Region::NONE, roll: None, book: 0, table: 0 };
 
     /// Whether it is the one for this page.
     #[inline(always)]
@@ -38,6 +40,17 @@ impl Place {
         self.task == task
             && address.wrapping_sub(self.region.base) < self.region.size
             && self.epoch == grace::epoch()
+    }
+    /// The same for who has made sure since the thread last waited that it is of this life.
+    #[inline(always)]
+    pub(super) fn holds(&self, task: u32, address: u64) -> bool {
+        self.task == task && address.wrapping_sub(self.region.base) < self.region.size
+    }
+    /// Forgets what may be gone since the thread last waited.
+    pub(super) fn refresh(&mut self) {
+        if self.epoch != grace::epoch() {
+            *self = Self::NONE;
+        }
     }
     /// Whether the pages are the business of all nodes.
     pub(super) const fn is_global(&self) -> bool {
@@ -86,6 +99,7 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
     let table = local_table(context, (task, &board.roll()), node, space.book, index, &region)?;
     Ok(Place {
         task,
+        node,
         epoch,
         region,
         roll: Some(board.roll()).filter(Roll::is_limited),

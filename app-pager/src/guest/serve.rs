@@ -2,12 +2,15 @@
 
 use core::ptr;
 
+use app_pager::batch::{self, Request, Wish};
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
-use skerry_ipc::pager::{self, Birth, Free, MAY_START, Stats, TaskEnd, ThreadEnd};
+use skerry_ipc::pager::{
+    self, Birth, Free, MAY_START, Pages, Revoked, RevokedPages, Stats, TaskEnd, ThreadEnd,
+};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, encode_reply, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 use skerry_rt::{println, sys, utcb};
@@ -15,8 +18,10 @@ use skerry_rt::{println, sys, utcb};
 use app_pager::home::cluster_of;
 
 use super::fault::{Decision, Faults};
+use super::jobs::Jobs;
 use super::life::{self, Found};
 use super::moves::{self, Begin, Known};
+use super::office;
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
 use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
@@ -30,6 +35,7 @@ struct Pager<const W: usize> {
     context: Context,
     faults: Faults<W>,
     parked: Parked,
+    jobs: Jobs<W>,
     /// What the last look for work that was left over found.
     found: Found,
 }
@@ -50,8 +56,15 @@ fn haste(found: Found) -> Timeout {
 ///
 /// Page faults are taken and answered in registers; what else comes goes through a buffer.
 pub(super) fn page<const W: usize>(context: Context) -> ! {
+    let jobs = match Jobs::<W>::new(context) {
+        Ok(jobs) => jobs,
+        Err(error) => super::end_run(
+            skerry_abi::syscall::exit::SERVER_FAULT,
+            format_args!("app pager of CPU {}: {error}", context.cpu),
+        ),
+    };
     let mut pager =
-        Pager { context, faults: Faults::<W>::new(context), parked: Parked::new(), found: Found::Nothing };
+        Pager { context, faults: Faults::new(context), parked: Parked::new(), jobs, found: Found::Nothing };
     let mut message = Message::new();
     let (mut to, mut tag, mut registers) = (ThreadId::NIL, Tag(0), [0; REGISTER_WORDS]);
     loop {
@@ -77,12 +90,20 @@ pub(super) fn work(context: Context) -> ! {
 
 /// The tag of a page fault.
 const FAULT: Tag = Tag::new(kernel_label::PAGE_FAULT, 3, 0);
-/// Answers to one.
+/// The tag of a request to unmap a range, and of its answer.
+const UNMAP: Tag = Tag::new(pager::Op::Unmap.label(), 2, 0);
+const REVOKED: Tag = Tag::new(0, 5, 0);
+/// Answers to a page fault.
 const ONE_ITEM: Tag = Tag::new(0, 0, 4);
 const AGAIN: Tag = Tag::new(0, 0, 0);
 const REJECT: Tag = Tag::new(kernel_label::REJECT_FAULT, 0, 0);
 /// To whom, and which tag: nobody.
 const NO_ANSWER: (ThreadId, Tag) = (ThreadId::NIL, Tag(0));
+
+const fn registers_of(told: Revoked) -> [u64; REGISTER_WORDS] {
+    let [a, b, c, d, e] = told.to_array();
+    [a, b, c, d, e, 0, 0, 0]
+}
 
 impl<const W: usize> Pager<W> {
     /// A fault, and the answer to it.
@@ -171,6 +192,14 @@ impl<const W: usize> Pager<W> {
             }
             return NO_ANSWER;
         }
+        if tag == UNMAP
+            && registers[1] == 1
+            && let Ok(told) = self.jobs.unmap_page(from.thread, from.domain, registers[0])
+        {
+            let Some(told) = told else { return NO_ANSWER };
+            *registers = registers_of(told);
+            return (from.thread, REVOKED);
+        }
         message.tag = tag;
         let count = tag.words().min(MAX_WORDS);
         message.buffer_mut()[..REGISTER_WORDS].copy_from_slice(registers);
@@ -204,6 +233,28 @@ impl<const W: usize> Pager<W> {
             for Waiting { from, address, access } in self.parked.take() {
                 self.answer_again(from, address, access);
             }
+        }
+        self.jobs.notified(bits & WAKE != 0, |(client, answer)| {
+            let mut message = Message::new();
+            match answer {
+                batch::Answer::Range(told) => encode_reply(&mut message, Ok(told)),
+                batch::Answer::Pages(told) => encode_reply(&mut message, Ok(told)),
+            }
+            // Who was killed while waiting needs no answer.
+            let _ = reply(client, &mut message);
+        });
+    }
+
+    /// A request to take pages away.
+    fn revoke(&mut self, from: Sender, request: Option<Request>, list: &[u64]) -> Answer<batch::Answer> {
+        let request = request.ok_or(Error::BadArgument)?;
+        self.context.state().task(from.domain)?;
+        self.jobs.begin(from.thread, from.domain, request, list)?.ok_or(Unanswered::Parked)
+    }
+    fn revoke_range(&mut self, from: Sender, request: Option<Request>) -> Answer<Revoked> {
+        match self.revoke(from, request, &[])? {
+            batch::Answer::Range(told) => Ok(told),
+            batch::Answer::Pages(RevokedPages(told)) => Ok(told),
         }
     }
 
@@ -388,6 +439,21 @@ impl<const W: usize> pager::Server for Pager<W> {
         life::kill(&self.context, id, id, TaskEnd::Exited(code), format_args!("{text}"))?;
         Err(Unanswered::Parked)
     }
+    fn unmap(&mut self, from: Sender, base: u64, pages: u64) -> Answer<Revoked> {
+        self.revoke_range(from, Request::range(Wish::Unmap, base, pages))
+    }
+    fn protect(&mut self, from: Sender, base: u64, pages: u64, rights: u64) -> Answer<Revoked> {
+        if rights & !Rights::RWX.bits() != 0 {
+            return Err(Error::BadArgument.into());
+        }
+        self.revoke_range(from, Request::range(Wish::Protect(Rights::from_bits(rights)), base, pages))
+    }
+    fn revoke(&mut self, from: Sender, pages: Pages) -> Answer<RevokedPages> {
+        match Pager::revoke(self, from, Request::list(pages.words()), pages.words())? {
+            batch::Answer::Range(told) => Ok(RevokedPages(told)),
+            batch::Answer::Pages(told) => Ok(told),
+        }
+    }
 }
 
 /// The worker: requests of other pagers. Level 0.
@@ -475,10 +541,20 @@ impl peer::Server for Worker {
     }
     fn frame_take(&mut self, _: Sender, _task: u32, _address: u64, frames: u64) -> Answer<u64> {
         let nodes = self.0.start.cpus().iter().filter_map(|cpu| self.0.node_of(cpu.cpu as u16).ok());
-        let mut state = self.0.state();
+        let state = self.0.state();
         Ok(nodes.into_iter().find_map(|node| state.allocate(node, frames)).ok_or(Error::OutOfMemory)?)
     }
     fn free(&mut self, _: Sender, node: u16) -> Answer<Free> {
         Ok(task::free(&self.0, node))
+    }
+    fn introduce(
+        &mut self,
+        _: Sender,
+        cluster: u16,
+        office: u64,
+        worker: ThreadId,
+    ) -> Answer<(u64, ThreadId)> {
+        office::know(cluster, office, worker);
+        Ok(office::own(&self.0))
     }
 }

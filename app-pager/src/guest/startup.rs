@@ -2,6 +2,7 @@
 
 use app_pager::options::Options;
 use app_pager::placement::home;
+use app_pager::pool::Pools;
 use app_pager::seat::MANY_WORDS;
 use skerry_abi::boot::{BootInfo, Range};
 use skerry_abi::fpage::PAGE_SIZE;
@@ -12,8 +13,8 @@ use skerry_rt::start::{self, SERVER_MAGIC, ServerStart, without};
 use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
-use super::state::Context;
-use super::{end_run, launch, root_server, serve};
+use super::state::{Context, POOLS};
+use super::{end_run, launch, office, root_server, serve, unmapper};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -25,8 +26,9 @@ pub(super) fn main(_: u64) -> ! {
         Ok(options) => options,
         Err(error) => end_run(exit::BAD_BOOT, format_args!("{error}")),
     };
-    let worker = utcb::my_id() == ThreadId(info.worker);
-    let index = if worker { 0 } else { utcb::slot() };
+    let me = utcb::my_id();
+    let (worker, unmapper) = (me == ThreadId(info.worker), me == ThreadId(info.unmapper));
+    let index = if worker || unmapper { 0 } else { utcb::slot() };
     let Some(&own) = info.cpus().get(index) else {
         end_run(exit::SERVER_FAULT, format_args!("app pager: thread without a CPU"))
     };
@@ -39,11 +41,20 @@ pub(super) fn main(_: u64) -> ! {
         cpu,
         node: boot.cpus().get(usize::from(cpu)).map_or(0, |cpu| cpu.node),
         syscall: ThreadId(own.syscall),
-        worker,
-        rank: if worker { info.cpus().len() } else { index },
+        worker: worker || unmapper,
+        rank: match (worker, unmapper) {
+            (true, _) => info.cpus().len(),
+            (_, true) => info.cpus().len() + 1,
+            _ => index,
+        },
     };
-    touch_stack(if worker { info.worker_stack } else { own.stack }, info.stack_bytes);
-    if !worker && index == 0 {
+    let stack = match (worker, unmapper) {
+        (true, _) => info.worker_stack,
+        (_, true) => info.unmapper_stack,
+        _ => own.stack,
+    };
+    touch_stack(stack, info.stack_bytes);
+    if !context.worker && index == 0 {
         if let Err((what, error)) = first(&context) {
             end_run(
                 exit::SERVER_FAULT,
@@ -56,10 +67,11 @@ pub(super) fn main(_: u64) -> ! {
         let mut message = Message::new();
         while ipc::receive(first, &mut message, Timeout::NEVER).is_err() {}
     }
-    match (worker, context.seats().words()) {
-        (true, _) => serve::work(context),
-        (false, 1) => serve::page::<1>(context),
-        (false, _) => serve::page::<MANY_WORDS>(context),
+    match context.seats().words() {
+        _ if worker => serve::work(context),
+        _ if unmapper => unmapper::work(context),
+        1 => serve::page::<1>(context),
+        _ => serve::page::<MANY_WORDS>(context),
     }
 }
 
@@ -103,9 +115,10 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     touch_blocks(archive, Rights::R);
     pieces(boot, start).for_each(|(piece, ..)| touch_blocks(piece, Rights::RWX));
     set_up_pools(context).map_err(|error| ("pools", error))?;
+    office::set_up(context).map_err(|error| ("mailboxes", error))?;
 
     let others = start.cpus().iter().skip(1).map(|cpu| ThreadId(cpu.pager));
-    for thread in others.chain([ThreadId(start.worker)]) {
+    for thread in others.chain([start.worker, start.unmapper].map(ThreadId)) {
         let mut go = Message::new();
         ipc::send(thread, &mut go, Timeout::NEVER).map_err(|error| ("starting the other threads", error))?;
     }
@@ -132,13 +145,9 @@ fn set_up_pools(context: &Context) -> Result<(), Error> {
             .unwrap_or(u8::MAX)
     };
     let has_cpus = |node| boot.cpus().iter().any(|cpu| cpu.node == node && cpu.cluster == context.cluster);
-    let mut state = context.state();
-    for (piece, node, cluster) in pieces(boot, start) {
+    let add = |pools: &mut Pools, (piece, node, cluster): (Range, u16, u16)| {
         if cluster != context.cluster {
-            if !state.pools.add_foreign(piece) {
-                return Err(Error::TableFull);
-            }
-            continue;
+            return if pools.add_foreign(piece) { Ok(()) } else { Err(Error::TableFull) };
         }
         // The frames of a node without CPUs go to the nearest node of the cluster that has some.
         let serves = if has_cpus(node) {
@@ -147,12 +156,14 @@ fn set_up_pools(context: &Context) -> Result<(), Error> {
             (0..nodes).filter(|&other| has_cpus(other)).min_by_key(|&other| (distance(other, node), other))
         };
         let serves = serves.ok_or(Error::WrongState)?;
-        if !state.pools.add(&Physical, piece, serves, serves == node) {
-            return Err(Error::TableFull);
-        }
-    }
+        if pools.add(&Physical, piece, serves, serves == node) { Ok(()) } else { Err(Error::TableFull) }
+    };
+    let fill = |pools: &mut Pools| pieces(boot, start).try_for_each(|piece| add(pools, piece));
+    POOLS.set(fill).ok_or(Error::WrongState)??;
+    let pools = context.pools().ok_or(Error::WrongState)?;
+    let mut state = context.state();
     for node in 0..nodes {
-        let found = home(&state.pools, node, nodes, |other| distance(node, other));
+        let found = home(pools, node, nodes, |other| distance(node, other));
         if let (Some(found), Some(slot)) = (found, state.homes.get_mut(usize::from(node))) {
             *slot = found;
         }

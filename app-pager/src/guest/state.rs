@@ -16,7 +16,7 @@ use skerry_abi::layout::USER_BITS;
 use skerry_abi::{Error, SpaceId, ThreadId};
 use skerry_ipc::{level, peer, syscall};
 use skerry_rt::ipc::{Kernel, pause};
-use skerry_rt::spin::{Guard, TicketLock};
+use skerry_rt::spin::{Guard, SetUp, TicketLock};
 use skerry_rt::start::{self, ServerStart};
 use skerry_rt::sys;
 
@@ -80,7 +80,6 @@ pub(super) struct Joiner {
 
 /// The state behind the lock. The lock is never held across an IPC.
 pub(super) struct State {
-    pub(super) pools: Pools,
     /// By node: whose frames a thread there gets.
     pub(super) homes: [u16; MAX_NODES],
     pub(super) tasks: [Task; MAX_TASKS],
@@ -103,14 +102,16 @@ impl State {
         self.tasks.iter_mut().find(|task| id != 0 && task.id == id)
     }
     /// Consecutive frames for threads on `node`; their contents are anything.
-    pub(super) fn allocate(&mut self, node: u16, frames: u64) -> Option<u64> {
+    pub(super) fn allocate(&self, node: u16, frames: u64) -> Option<u64> {
         let home = self.homes.get(usize::from(node)).copied().unwrap_or(u16::MAX);
-        self.pools.allocate(&Physical, home, frames)
+        POOLS.get()?.allocate(&PHYSICAL, home, frames)
     }
 }
 
+/// The frames, set up before anybody serves.
+pub(super) static POOLS: SetUp<Pools> = SetUp::new(Pools::new());
+
 pub(super) static STATE: TicketLock<State> = TicketLock::new(State {
-    pools: Pools::new(),
     homes: [u16::MAX; MAX_NODES],
     tasks: [const { Task::NONE }; MAX_TASKS],
     joined: 0,
@@ -208,11 +209,21 @@ impl Context {
     pub(super) const fn page_number(&self, task: u32, address: u64) -> u64 {
         (task as u64) << (USER_BITS - PAGE_BITS) | address >> PAGE_BITS
     }
-    /// A word of frames for threads on `node`.
+    /// The frames, when they are set up.
+    pub(super) fn pools(&self) -> Option<&'static Pools> {
+        POOLS.get()
+    }
+    /// Whose frames a thread on `node` gets.
+    fn home(&self, node: u16) -> u16 {
+        self.state().homes.get(usize::from(node)).copied().unwrap_or(u16::MAX)
+    }
+    /// Consecutive frames for threads on `node`; their contents are anything.
+    pub(super) fn allocate(&self, node: u16, frames: u64) -> Option<u64> {
+        self.pools()?.allocate(&Physical, self.home(node), frames)
+    }
+    /// Words of frames for threads on `node`.
     pub(super) fn cursor(&self, node: u16) -> Option<Cursor> {
-        let mut state = self.state();
-        let home = state.homes.get(usize::from(node)).copied()?;
-        state.pools.cursor(&PHYSICAL, home)
+        self.pools()?.cursor(&PHYSICAL, self.home(node))
     }
     /// Whether a frame lies on a node that this pager serves threads of.
     pub(super) fn is_own_frame(&self, frame: u64) -> bool {
@@ -239,7 +250,7 @@ impl Context {
     /// Cleared, consecutive frames for threads on `node`: at least `bytes` bytes.
     pub(super) fn cleared(&self, node: u16, bytes: u64) -> Result<u64, Error> {
         let frames = bytes.div_ceil(PAGE_SIZE);
-        let address = self.state().allocate(node, frames).ok_or(Error::OutOfMemory)?;
+        let address = self.allocate(node, frames).ok_or(Error::OutOfMemory)?;
         Physical.clear(address, frames * PAGE_SIZE);
         Ok(address)
     }

@@ -280,6 +280,6 @@ pub(super) fn unpark(context: &Context, caller: ThreadId) {
 /// What is free on a node of this cluster.
 pub(super) fn free(context: &Context, node: u16) -> Free {
     let header = info::header();
-    let frames = context.state().pools.free_frames(&Physical, node);
+    let frames = context.pools().map_or(0, |pools| pools.free_frames(&Physical, node));
     Free { frames, tables: header.free_tables, map_nodes: header.free_nodes }
 }

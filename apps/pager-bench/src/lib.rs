@@ -9,7 +9,7 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 12] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
@@ -44,6 +44,21 @@ pub const CASES: [Case; 6] = [
         [5500, 14_640, 0],
         "the same to a node where their task has nothing: a space is made, and the master table is taken over later, when threads fault there",
     ),
+    Case::new(
+        "unmap.global.n1",
+        [600, 10_480, 0],
+        "a program has a page of a global region taken away that only its own node maps, from its call to the return",
+    )
+    .between("bench_unmap", "bench_unmapped"),
+    Case::new("unmap.global.n2", [1700, 10_480, 0], "the same with a page that two nodes map"),
+    Case::new("unmap.global.n4", [0, 0, 0], "the same with four nodes"),
+    Case::new("unmap.global.n8", [0, 0, 0], "the same with eight nodes"),
+    Case::new(
+        "unmap.global.growth",
+        [1000, 0, 0],
+        "what each further sharer takes: of four (even samples) and of eight nodes (odd ones), less the median of two",
+    ),
+    Case::new("unmap.global.batch63", [300, 4080, 0], "63 pages in one call, two nodes, per page"),
 ];
 
 /// The case with this name.

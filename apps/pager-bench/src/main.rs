@@ -9,6 +9,7 @@
 mod guest {
     mod cases;
     mod touch;
+    mod unmap;
 
     use pager_bench::CASES;
     use skerry_abi::syscall::exit;

@@ -36,6 +36,15 @@ interface! {
     14 = TaskKill task_kill(task: u32) -> ();
     /// What is free on a node.
     15 = Free free(node: u16) -> Free;
+    /// Takes the `pages` pages from `base` on away from all threads of the task, on all nodes; whoever touches one afterwards gets a new
+    /// one. Of a region where every node has frames of its own, this node's. When it returns, no access succeeds
+    /// any more through what was mapped.
+    16 = Unmap unmap(base: u64, pages: u64) -> Revoked;
+    /// From now on threads have these [`Rights`](skerry_abi::Rights) to the pages, no more and no less, as far as somebody has
+    /// touched them already. A region's own rights are the most there can be.
+    17 = Protect protect(base: u64, pages: u64, rights: u64) -> Revoked;
+    /// As [`Op::Unmap`] and [`Op::Protect`], for any pages: see [`Pages`].
+    18 = Revoke revoke(pages: Pages) -> RevokedPages;
 }
 
 /// Any CPU, in [`Birth::cpu`].
@@ -173,6 +182,99 @@ impl RegionKind {
             _ => return None,
         };
         Some((kind, word & MEASURED != 0))
+    }
+}
+
+/// What became of a range of pages: how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Revoked {
+    /// Were taken away, or got their new rights.
+    pub done: u64,
+    /// Nobody had them, or somebody else took them away first.
+    pub gone: u64,
+    /// Were read, written or executed since they were mapped, on any node. (Of those that were done.)
+    pub accessed: u64,
+    /// Were written.
+    pub dirty: u64,
+    /// Are no pages of the task, or may not have such rights: nothing has happened to them.
+    pub bad: u64,
+}
+
+/// The same for a list of pages: which of them, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RevokedPages(pub Revoked);
+
+impl Revoked {
+    /// As an array, in the order of the fields.
+    pub const fn to_array(self) -> [u64; 5] {
+        [self.done, self.gone, self.accessed, self.dirty, self.bad]
+    }
+    /// The inverse of [`Revoked::to_array`].
+    pub const fn from_array([done, gone, accessed, dirty, bad]: [u64; 5]) -> Self {
+        Self { done, gone, accessed, dirty, bad }
+    }
+}
+
+impl Wire for Revoked {
+    const WORDS: usize = 5;
+    fn put(&self, out: &mut Writer<'_>) {
+        self.to_array().iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let mut words = [0; 5];
+        for word in &mut words {
+            *word = input.take()?;
+        }
+        Some(Self::from_array(words))
+    }
+}
+
+impl Wire for RevokedPages {
+    const WORDS: usize = Revoked::WORDS;
+    fn put(&self, out: &mut Writer<'_>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        Revoked::take(input).map(Self)
+    }
+}
+
+/// Pages of one message at most.
+pub const MAX_LIST: usize = 63;
+
+/// A list of pages (one that comes twice is gone the second time). A word each: the address, and in bit 0..3 the [`Rights`](skerry_abi::Rights) that it shall have (none:
+/// it is taken away), the same in all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pages {
+    count: usize,
+    words: [u64; MAX_LIST],
+}
+
+impl Pages {
+    /// As many of these words as fit.
+    pub fn of(words: &[u64]) -> Self {
+        let mut pages = Self { count: words.len().min(MAX_LIST), words: [0; MAX_LIST] };
+        pages.words[..pages.count].copy_from_slice(&words[..pages.count]);
+        pages
+    }
+    /// The words.
+    pub fn words(&self) -> &[u64] {
+        &self.words[..self.count]
+    }
+}
+
+impl Wire for Pages {
+    const WORDS: usize = MAX_LIST;
+    fn put(&self, out: &mut Writer<'_>) {
+        self.words().iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let mut pages = Self::of(&[]);
+        while let Some(word) = input.take() {
+            *pages.words.get_mut(pages.count)? = word;
+            pages.count += 1;
+        }
+        (pages.count != 0).then_some(pages)
     }
 }
 

@@ -3,10 +3,10 @@
 //! `board` is the address of the task's board, a few frames of the master's pool that every pager can read (see the app pager's
 //! `board` module); a pager that meets a task for the first time adopts it from there.
 
-use crate::level;
 use skerry_abi::{SpaceId, ThreadId};
 
 use crate::Chunk;
+use crate::level;
 use crate::pager::{Birth, Free, Stats, TaskEnd, ThreadEnd};
 
 interface! {
@@ -46,4 +46,6 @@ interface! {
     16 = FrameTake frame_take(task: u32, address: u64, frames: u64) -> u64;
     /// What is free on a node of this cluster.
     17 = Free free(node: u16) -> Free;
+    /// Gets to know the pager of `cluster`: where its mailboxes are, and its unmap worker. Returns the same of this one.
+    18 = Introduce introduce(cluster: u16, office: u64, worker: ThreadId) -> (u64, ThreadId);
 }

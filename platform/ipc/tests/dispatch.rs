@@ -12,6 +12,16 @@ use skerry_ipc::{Answer, Caller, Chunk, Message, Outcome, Sender, Unanswered, le
 struct Fake(Vec<String>);
 
 impl pager::Server for Fake {
+    fn unmap(&mut self, _: Sender, _: u64, _: u64) -> Answer<pager::Revoked> {
+        Err(Unanswered::Parked)
+    }
+    fn protect(&mut self, _: Sender, _: u64, _: u64, _: u64) -> Answer<pager::Revoked> {
+        Err(Unanswered::Parked)
+    }
+    fn revoke(&mut self, _: Sender, pages: pager::Pages) -> Answer<pager::RevokedPages> {
+        let done = pages.words().len() as u64;
+        Ok(pager::RevokedPages(pager::Revoked { done, ..pager::Revoked::default() }))
+    }
     fn thread_create(&mut self, _: Sender, cpu: u16, entry: u64, stack: u64, argument: u64) -> Answer<u32> {
         self.0.push(format!("thread_create {cpu} {entry} {stack} {argument}"));
         Ok(7)

@@ -82,6 +82,41 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
+/// What one thread sets up before others read it, for ever unchanged from then on.
+#[derive(Debug, Default)]
+pub struct SetUp<T> {
+    state: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+const OPEN: u32 = 0;
+const BEING_SET: u32 = 1;
+const FIXED: u32 = 2;
+
+// SAFETY: one thread has the value for itself while it is being set, and none changes it after that.
+unsafe impl<T: Send + Sync> Sync for SetUp<T> {}
+
+impl<T> SetUp<T> {
+    /// Not set up.
+    pub const fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(OPEN), value: UnsafeCell::new(value) }
+    }
+    /// Sets it up; `None`, and nothing is done, if somebody has or is about to.
+    pub fn set<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.state.compare_exchange(OPEN, BEING_SET, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: only who changes `OPEN` to `BEING_SET` gets here, once, and nobody reads before `FIXED`.
+        let result = f(unsafe { &mut *self.value.get() });
+        self.state.store(FIXED, Ordering::Release);
+        Some(result)
+    }
+    /// The value, when it is set up.
+    #[inline(always)]
+    pub fn get(&self) -> Option<&T> {
+        // SAFETY: nobody changes it from `FIXED` on.
+        (self.state.load(Ordering::Acquire) == FIXED).then(|| unsafe { &*self.value.get() })
+    }
+}
+
 /// A barrier that is used once.
 #[derive(Debug, Default)]
 pub struct Barrier {
@@ -103,5 +138,24 @@ impl Barrier {
         } else {
             until(|| self.open.load(Ordering::Acquire) == 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SetUp;
+
+    #[test]
+    fn set_up_once() {
+        let word = SetUp::new(1);
+        assert_eq!(word.get(), None);
+        assert_eq!(
+            word.set(|value| {
+                *value = 2;
+                word.get().is_none()
+            }),
+            Some(true)
+        );
+        assert_eq!((word.set(|_| ()), word.get()), (None, Some(&2)));
     }
 }

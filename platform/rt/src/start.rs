@@ -88,6 +88,10 @@ pub struct ServerStart {
     pub worker: u64,
     /// Where the worker's stack ends.
     pub worker_stack: u64,
+    /// The app pager's unmap worker.
+    pub unmapper: u64,
+    /// Where that one's stack ends.
+    pub unmapper_stack: u64,
     /// Usable bytes below the end of each stack.
     pub stack_bytes: u64,
     /// Memory of the app pager besides the pools, to be touched at start-up; unused entries have size 0.

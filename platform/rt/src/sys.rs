@@ -346,12 +346,32 @@ pub fn cycles() -> u64 {
     value
 }
 
+/// `CTR_EL0`: sizes of cache lines.
+pub fn cache_type() -> u64 {
+    let ctr;
+    // SAFETY: a read of a register that the kernel opened for EL0.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) }
+    ctr
+}
+
+/// Writes the data cache line at an address back to the Point of Coherency and drops it from all caches. Complete after
+/// [`maintained`].
+#[inline(always)]
+pub fn clean_invalidate(address: u64) {
+    // SAFETY: does not change what memory holds; an address the program may not read ends in its pager's report.
+    unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// All cache maintenance so far is complete, for everybody.
+pub fn maintained() {
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) }
+}
+
 /// Makes `bytes` bytes from `start` on, just written as data, fetchable as code (Arm ARM, "Synchronization and
 /// coherency issues between data and instruction accesses").
 pub fn sync_code(start: u64, bytes: u64) {
-    let ctr: u64;
-    // SAFETY: a read of a register that the kernel opened for EL0.
-    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) }
+    let ctr = cache_type();
     let line = |field: u64| 4u64 << (field & 0xf);
     let each = |step: u64, operation: &dyn Fn(u64)| {
         let mut address = start & !(step - 1);

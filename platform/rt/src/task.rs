@@ -1,7 +1,7 @@
 //! What applications ask of their pager: threads, regions, the end.
 
-use skerry_abi::{Error, ThreadId};
-use skerry_ipc::pager::{Birth, Client, RegionKind, TaskEnd, ThreadEnd};
+use skerry_abi::{Error, Rights, ThreadId};
+use skerry_ipc::pager::{Birth, Client, Pages, RegionKind, Revoked, TaskEnd, ThreadEnd};
 use skerry_ipc::{Chunk, level};
 
 use crate::ipc::{Kernel, pause, sleep_forever};
@@ -105,6 +105,40 @@ pub fn kill(task: u32) -> Result<(), Error> {
 /// The pager's.
 pub fn region(base: u64, size: u64, kind: RegionKind, flags: u64) -> Result<(), Error> {
     pager().region_create(base, size, kind as u64 | flags)
+}
+
+/// Takes pages away from all threads of the task, on all nodes: see [`skerry_ipc::pager::Op::Unmap`].
+///
+/// # Errors
+/// The pager's.
+pub fn unmap(base: u64, pages: u64) -> Result<Revoked, Error> {
+    patiently(|| pager().unmap(base, pages))
+}
+
+/// Gives threads these rights to pages, no more and no less: see [`skerry_ipc::pager::Op::Protect`].
+///
+/// # Errors
+/// The pager's.
+pub fn protect(base: u64, pages: u64, rights: Rights) -> Result<Revoked, Error> {
+    patiently(|| pager().protect(base, pages, rights.bits()))
+}
+
+/// The same for a list of pages: see [`Pages`].
+///
+/// # Errors
+/// The pager's.
+pub fn revoke(pages: Pages) -> Result<Revoked, Error> {
+    patiently(|| pager().revoke(pages)).map(|told| told.0)
+}
+
+/// Tries again when the pager has too many requests at a time.
+fn patiently<R>(request: impl Fn() -> Result<R, Error>) -> Result<R, Error> {
+    loop {
+        match request() {
+            Err(Error::TableFull) => pause(PAUSE_TICKS),
+            answer => return answer,
+        }
+    }
 }
 
 /// A stack of its own region, which ends at `end`; what lies below it is up to the caller to keep unmapped.

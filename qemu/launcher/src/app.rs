@@ -19,7 +19,7 @@ pub const ARRAY_WALK: &str = "array-walk";
 pub const LATENCY: &str = "latency";
 
 /// All applications.
-pub const APPS: [App; 4] = [
+pub const APPS: [App; 5] = [
     App {
         name: ARRAY_WALK,
         description: "a thread per node walks its array; the arrays overlap by a chosen part (--overlap)",
@@ -27,6 +27,11 @@ pub const APPS: [App; 4] = [
     App {
         name: LATENCY,
         description: "a thread walks linked lists in every node's memory; `-- --sizes=BYTES,… --stride=BYTES`; needs --model",
+    },
+    App {
+        name: "pager-test",
+        description: "pages are taken away from threads that use them; one case after `--`: hammer, partial, cross, protect, \
+                      protect-write, refuse, stress [seed]",
     },
     App {
         name: "selftest",
@@ -124,6 +129,11 @@ mod tests {
 
     #[test]
     fn unknown_apps_are_refused_with_the_known_ones() {
-        assert!(App::find("array-wal").unwrap_err().to_string().contains("array-walk, latency, selftest"));
+        assert!(
+            App::find("array-wal")
+                .unwrap_err()
+                .to_string()
+                .contains("array-walk, latency, pager-test, selftest")
+        );
     }
 }

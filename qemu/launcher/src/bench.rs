@@ -76,7 +76,7 @@ pub static SUITES: [Suite; 3] = [
     },
     Suite {
         name: "pager",
-        about: "instructions of the pagers' paths (page faults) against what they may take",
+        about: "instructions of the pagers' paths (page faults, unmap) against what they may take",
         cases: &pager_bench::CASES,
         others: [("linux", "Linux"), ("userfaultfd", "userfaultfd")],
         legend: "Linux: 6.1, in the same emulator with the same method; userfaultfd: there, a thread of the program handles the fault. \
@@ -84,7 +84,7 @@ pub static SUITES: [Suite; 3] = [
         program: PAGER_BENCH,
         servers: &[APP_PAGER],
         ledger: Some("docs/pager-ledger.md"),
-        machine: Overrides { nodes: None, cpus: None, mem: None },
+        machine: Overrides { nodes: Some(8), cpus: Some(8), mem: Some(1 << 30) },
         options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
     },
 ];

@@ -11,7 +11,7 @@ use crate::machine::{self, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
 use crate::size;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
-use crate::tuning::{Place, Rings, Tlb, Tuning};
+use crate::tuning::{Maintenance, Place, Rings, Tlb, Tuning, Unmap};
 
 /// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
 ///
@@ -181,7 +181,7 @@ struct SystemArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Inside the kernels")]
+#[command(next_help_heading = "Inside kernels and pagers")]
 struct TuningArgs {
     /// How a kernel reaches the TLBs of its other CPUs [default: broadcast]
     #[arg(long, value_enum)]
@@ -194,6 +194,14 @@ struct TuningArgs {
     /// next node with memory) or a node's number. Can be given once per part
     #[arg(long, value_name = "PART=WHERE")]
     kernel_memory: Vec<Place>,
+    /// How a pager reaches the nodes that share a page when it is unmapped: all at once, or one after the other
+    /// [default: parallel]
+    #[arg(long, value_enum)]
+    unmap: Option<Unmap>,
+    /// When pagers maintain caches as a frame changes hands: as the memory model wants it, or always, for what it costs
+    /// [default: model]
+    #[arg(long, value_enum)]
+    maintenance: Option<Maintenance>,
 }
 
 #[derive(Debug, Args)]
@@ -254,8 +262,14 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        let TuningArgs { tlb, rings, kernel_memory } = &self.tuning;
-        Tuning { tlb: *tlb, rings: *rings, places: kernel_memory.clone() }
+        let TuningArgs { tlb, rings, kernel_memory, unmap, maintenance } = &self.tuning;
+        Tuning {
+            tlb: *tlb,
+            rings: *rings,
+            places: kernel_memory.clone(),
+            unmap: *unmap,
+            maintenance: *maintenance,
+        }
     }
 
     /// How the run is modelled, if it is.

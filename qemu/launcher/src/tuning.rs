@@ -1,4 +1,5 @@
-//! Options of the kernels that a user may try: how TLBs are reached, and on which node a kernel's parts lie.
+//! Options of kernels and pagers that a user may try: how TLBs are reached, on which node a kernel's parts lie, how pages are
+//! unmapped.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +25,24 @@ pub enum Rings {
     Coherent,
     /// Not coherent: the kernels clean and invalidate it.
     Maintained,
+}
+
+/// How a pager reaches the nodes that share a page when it is unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Unmap {
+    /// All are asked, then all are awaited.
+    Parallel,
+    /// One after the other.
+    Sequential,
+}
+
+/// When pagers maintain caches as a frame changes hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Maintenance {
+    /// When the memory model wants it.
+    Model,
+    /// Always, for what it costs.
+    Always,
 }
 
 /// A part of a kernel that can be placed.
@@ -100,6 +119,10 @@ pub struct Tuning {
     pub rings: Option<Rings>,
     /// What lies where.
     pub places: Vec<Place>,
+    /// How pagers unmap pages that nodes share.
+    pub unmap: Option<Unmap>,
+    /// When they maintain caches.
+    pub maintenance: Option<Maintenance>,
 }
 
 impl Tuning {
@@ -131,11 +154,14 @@ impl Tuning {
     pub fn words(&self) -> Vec<String> {
         let tlb = self.tlb.map(|tlb| format!("tlb={tlb}"));
         let rings = self.rings.map(|rings| format!("rings={rings}"));
-        tlb.into_iter().chain(rings).chain(self.places.iter().map(ToString::to_string)).collect()
+        let unmap = self.unmap.map(|unmap| format!("unmap={unmap}"));
+        let maintenance = self.maintenance.map(|when| format!("maintenance={when}"));
+        let places = self.places.iter().map(ToString::to_string);
+        tlb.into_iter().chain(rings).chain(places).chain(unmap).chain(maintenance).collect()
     }
 }
 
-crate::system::display_as_typed!(Tlb, Rings, Part);
+crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Maintenance);
 
 #[cfg(test)]
 mod tests {
@@ -161,9 +187,19 @@ mod tests {
             tlb: Some(Tlb::Interrupt),
             rings: Some(Rings::Maintained),
             places: places.iter().map(|place| place.parse().unwrap()).collect(),
+            unmap: Some(Unmap::Sequential),
+            maintenance: Some(Maintenance::Always),
         };
         let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
-        assert_eq!(good.words(), ["tlb=interrupt", "rings=maintained", "tcbs=1", "image=next"]);
+        let words = [
+            "tlb=interrupt",
+            "rings=maintained",
+            "tcbs=1",
+            "image=next",
+            "unmap=sequential",
+            "maintenance=always",
+        ];
+        assert_eq!(good.words(), words);
         assert!(tuning(&["tcbs=2"]).check(&machine).is_err());
         assert!(tuning(&["tcbs=1", "tcbs=home"]).check(&machine).is_err());
     }

@@ -26,6 +26,7 @@ const APP_PAGER: &str = "app-pager";
 /// Priorities. A server runs above its clients, so that a client never waits behind another client.
 const ROOT_PRIORITY: u8 = 220;
 const SYSCALL_PRIORITY: u8 = 215;
+const UNMAPPER_PRIORITY: u8 = 212;
 const WORKER_PRIORITY: u8 = 210;
 const PAGER_PRIORITY: u8 = 200;
 
@@ -163,10 +164,16 @@ pub(crate) fn servers(boot: &'static BootInfo, cluster: u16) -> Result<(), Failu
     let worker = create(pager_space, first_cpu, first_root_worker, slot, WORKER_PRIORITY, what)?;
     start.worker = worker.0;
     start.worker_stack = layout.stack_top(Stack::Worker);
+    let unmapper = "unmap worker of the app pager";
+    let unmap_worker =
+        create(pager_space, first_cpu, first_root_worker, slot + 1, UNMAPPER_PRIORITY, unmapper)?;
+    start.unmapper = unmap_worker.0;
+    start.unmapper_stack = layout.stack_top(Stack::Unmapper);
     start.stack_bytes = STACK_STRIDE - PAGE_SIZE;
     // The page is complete: from here on it is only read.
     let (count, cpu_table) = (start.cpu_count as usize, start.cpus);
     begin(worker, pager.entry, Stack::Worker, 0, what)?;
+    begin(unmap_worker, pager.entry, Stack::Unmapper, 0, unmapper)?;
     for (n, cpu) in cpu_table[..count].iter().enumerate() {
         begin(ThreadId(cpu.pager), pager.entry, Stack::Pager(n as u64), 0, "thread of the app pager")?;
     }

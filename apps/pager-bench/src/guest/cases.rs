@@ -11,6 +11,7 @@ use skerry_ipc::pager::{RegionKind, ThreadEnd};
 use skerry_rt::{start, task};
 
 use super::touch::{self, RUN};
+use super::unmap::{self, BATCH};
 
 /// Where the regions lie: each has a page table of its own.
 const REGIONS: u64 = 0x10_0000_0000;
@@ -19,6 +20,9 @@ const STRIDE: u64 = 2 << 20;
 const STACKS: u64 = 0x8_0000_0000;
 const STACK_STRIDE: u64 = 1 << 20;
 const STACK_BYTES: u64 = 16 << 10;
+
+/// Nodes besides the first that the cases use.
+const OTHERS: usize = 7;
 
 /// Why a case could not be measured.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +56,9 @@ impl fmt::Display for Trouble {
 
 /// The machine, and how much of the address space is used.
 pub(super) struct Bench {
-    /// CPUs of the master's node, where the task was started, and of another one.
+    /// CPUs of the master's node, where the task was started, and of the others.
     here: u16,
-    there: Option<u16>,
+    others: [Option<u16>; OTHERS],
     regions: Cell<u64>,
     threads: Cell<u64>,
 }
@@ -63,8 +67,8 @@ impl Bench {
     pub(super) fn new() -> Result<Self, Trouble> {
         let mut places = start::app().places();
         let (_, here) = places.next().ok_or(Trouble::OneNode)?;
-        let there = places.next().map(|(_, cpu)| cpu);
-        Ok(Self { here, there, regions: Cell::new(0), threads: Cell::new(0) })
+        let others = core::array::from_fn(|_| places.next().map(|(_, cpu)| cpu));
+        Ok(Self { here, others, regions: Cell::new(0), threads: Cell::new(0) })
     }
 
     /// What two looks at the counter cost by themselves.
@@ -74,7 +78,7 @@ impl Bench {
     }
 
     pub(super) fn run(&self, case: &str) -> Result<[u64; SAMPLES], Trouble> {
-        let there = || self.there.ok_or(Trouble::OneNode);
+        let there = || self.others[0].ok_or(Trouble::OneNode);
         match case {
             "fault.first-touch" => {
                 self.thread(self.here, touch::measure, self.region(RegionKind::Global)?)?;
@@ -97,16 +101,63 @@ impl Bench {
                 task::join(companion)?;
             }
             "thread.migrate.new" => self.migrate(there()?)?,
+            "unmap.global.n1" => return self.unmap(1),
+            "unmap.global.n2" => return self.unmap(2),
+            "unmap.global.n4" => return self.unmap(4),
+            "unmap.global.n8" => return self.unmap(8),
+            "unmap.global.growth" => return self.growth(),
+            "unmap.global.batch63" => {
+                let base = self.region_of(RegionKind::Global, RUN as u64 * BATCH)?;
+                let companion = self.spawn(there()?, touch::stay, 0)?;
+                self.thread(there()?, unmap::prepare_batches, base)?;
+                self.thread(self.here, unmap::measure_batches, base)?;
+                self.end(companion)?;
+            }
             _ => return Err(Trouble::Unknown),
         }
         Ok(touch::samples())
     }
 
-    /// A region that nobody has touched.
+    /// Pages that so many nodes have written to, taken away one by one.
+    fn unmap(&self, sharers: usize) -> Result<[u64; SAMPLES], Trouble> {
+        let base = self.region(RegionKind::Global)?;
+        let mut companions = [0; OTHERS];
+        for (other, companion) in self.others[..sharers - 1].iter().zip(&mut companions) {
+            let cpu = other.ok_or(Trouble::OneNode)?;
+            // As long as a thread is there the node keeps what it maps.
+            *companion = self.spawn(cpu, touch::stay, 0)?;
+            self.thread(cpu, touch::prepare, base)?;
+        }
+        self.thread(self.here, unmap::measure, base)?;
+        let samples = touch::samples();
+        companions[..sharers - 1].iter().try_for_each(|&companion| self.end(companion))?;
+        Ok(samples)
+    }
+
+    fn end(&self, thread: u32) -> Result<(), Trouble> {
+        task::delete(thread)?;
+        task::join(thread)?;
+        Ok(())
+    }
+
+    /// What every sharer after the second takes, of four and of eight in turn.
+    fn growth(&self) -> Result<[u64; SAMPLES], Trouble> {
+        let mut two = self.unmap(2)?;
+        two.sort_unstable();
+        let two = two[SAMPLES / 2];
+        let (four, eight) = (self.unmap(4)?, self.unmap(8)?);
+        let more = |count: u64, sharers: u64| count.saturating_sub(two).div_ceil(sharers);
+        Ok(core::array::from_fn(|i| if i % 2 == 0 { more(four[i], 2) } else { more(eight[i], 6) }))
+    }
+
+    /// A region for the touches of one case, that nobody has touched.
     fn region(&self, kind: RegionKind) -> Result<u64, Trouble> {
+        self.region_of(kind, RUN as u64)
+    }
+    fn region_of(&self, kind: RegionKind, pages: u64) -> Result<u64, Trouble> {
         let base = REGIONS + self.regions.get() * STRIDE;
-        self.regions.set(self.regions.get() + 1);
-        task::region(base, RUN as u64 * PAGE_SIZE, kind, 0)?;
+        self.regions.set(self.regions.get() + (pages * PAGE_SIZE).div_ceil(STRIDE));
+        task::region(base, pages * PAGE_SIZE, kind, 0)?;
         Ok(base)
     }
 

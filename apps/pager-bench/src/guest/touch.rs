@@ -77,23 +77,24 @@ struct Moved {
 }
 
 /// What the last measuring thread counted.
-static COUNTS: [AtomicU64; RUN] = [const { AtomicU64::new(0) }; RUN];
+pub(super) static COUNTS: [AtomicU64; RUN] = [const { AtomicU64::new(0) }; RUN];
 
 /// What the last measuring thread counted, without the warm-up.
 pub(super) fn samples() -> [u64; SAMPLES] {
     core::array::from_fn(|index| COUNTS[WARM_UP + index].load(Ordering::Relaxed))
 }
 
-/// The words of the region at `base`.
-fn words(base: u64) -> &'static [AtomicU64] {
+/// The words of some pages from `base` on.
+pub(super) fn words(base: u64, pages: usize) -> &'static [AtomicU64] {
     let start = core::ptr::with_exposed_provenance(base as usize);
-    // SAFETY: only regions of `RUN` pages are passed here, which nothing removes; the words are only used as atomics.
-    unsafe { slice::from_raw_parts(start, RUN * PAGE_WORDS) }
+    // SAFETY: only pages of regions are passed here, which nothing removes; the words are only used as atomics, which a page that
+    // is taken away and comes back as another one does not disturb.
+    unsafe { slice::from_raw_parts(start, pages * PAGE_WORDS) }
 }
 
 /// Thread: writes to every page of the region at `base`, and counts.
 pub(super) extern "C" fn measure(base: u64) -> ! {
-    for (page, count) in words(base).chunks_exact(PAGE_WORDS).zip(&COUNTS) {
+    for (page, count) in words(base, RUN).chunks_exact(PAGE_WORDS).zip(&COUNTS) {
         // SAFETY: a word of the region.
         count.store(unsafe { bench_touch_word(&page[0]) }, Ordering::Relaxed);
     }
@@ -133,6 +134,6 @@ pub(super) extern "C" fn nothing(_: u64) -> ! {
 
 /// Thread: touches the region at `base` only.
 pub(super) extern "C" fn prepare(base: u64) -> ! {
-    words(base).chunks_exact(PAGE_WORDS).for_each(|page| page[0].store(2, Ordering::Relaxed));
+    words(base, RUN).chunks_exact(PAGE_WORDS).for_each(|page| page[0].store(2, Ordering::Relaxed));
     task::exit(exit::PASS)
 }

@@ -5,7 +5,7 @@ use skerry_abi::layout::{PINNED_BASE, USER_END};
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, SpaceId, Tag, ThreadId, message::kernel_label};
-use skerry_ipc::pager::{ANY_CPU, Birth, MAY_START, Op, TaskEnd};
+use skerry_ipc::pager::{ANY_CPU, Birth, MAY_START, Op, Pages, TaskEnd};
 use skerry_ipc::{Message, console, peer, root, syscall};
 use skerry_rt::{ipc, start, sys, task, utcb};
 
@@ -84,7 +84,10 @@ fn malformed() -> Result<(), Trouble> {
     let pager = start::my_pager();
     let bad = Error::BadRequest.code();
     for &op in Op::ALL {
-        expect("too many words", request(pager, op.label(), MAX_WORDS), bad)?;
+        // A list of pages may be as long as a message.
+        if op != Op::Revoke {
+            expect("too many words", request(pager, op.label(), MAX_WORDS), bad)?;
+        }
         // Too few, unless it needs none.
         if op != Op::ThreadSelf {
             expect("no words", request(pager, op.label(), 0), bad)?;
@@ -168,6 +171,24 @@ fn operation(op: Op, parent: u32, sibling: u32) -> Result<(), Trouble> {
             refused("a kill", Error::Refused, [parent, sibling, 0, 1, u32::MAX].map(|id| pager.task_kill(id)))
         }
         Op::Free => refused("what is free nowhere", Error::BadArgument, [pager.free(999)]),
+        // More of these in the cases of pager-test.
+        Op::Unmap => {
+            let bad = [(!0, 1), (0x20_0001, 1), (0x20_0000, 0), (end, 1), (end - 4096, 2), (0, !0)];
+            refused("an unmap", Error::BadArgument, bad.map(|(base, pages)| pager.unmap(base, pages)))?;
+            expect("another's page", pager.unmap(PINNED_BASE, 1).map_or(0, |told| told.bad), 1)
+        }
+        Op::Protect => {
+            let bad = [(!0, 1, 1), (0x20_0000, 0, 1), (0x20_0000, 1, 8), (end, 1, 1)];
+            let asked = bad.map(|(base, pages, rights)| pager.protect(base, pages, rights));
+            refused("a protection", Error::BadArgument, asked)?;
+            expect("another's rights", pager.protect(PINNED_BASE, 1, 1).map_or(0, |told| told.bad), 1)
+        }
+        Op::Revoke => {
+            let lists = [&[0x20_0008][..], &[0x20_0000, 0x20_1001][..]];
+            refused("a list", Error::BadArgument, lists.map(|words| pager.revoke(Pages::of(words))))?;
+            let told = pager.revoke(Pages::of(&[PINNED_BASE, end - 4096]));
+            expect("others' pages", told.map_or(0, |told| told.0.bad), 3)
+        }
     }
 }
 

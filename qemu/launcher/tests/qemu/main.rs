@@ -11,6 +11,7 @@ mod hostile;
 mod instrument;
 mod kernel;
 mod kernel_test;
+mod pager;
 mod patch;
 mod removal;
 mod tasks;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         instrument::trials(),
         kernel::trials(),
         kernel_test::trials(),
+        pager::trials(),
         removal::trials(),
         tasks::trials(),
     ]

@@ -1,0 +1,207 @@
+//! What a task asks its pager to take away, cut into batches that a leader can handle.
+//!
+//! A request names a range of any length, or up to 63 pages. It is done in rounds of 64 pages at most. What is no page of the
+//! task, or may not have the rights that are asked for, is left out and told; the others are not held up by it.
+
+use skerry_abi::Rights;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::layout::USER_END;
+use skerry_ipc::pager::{Revoked, RevokedPages};
+use skerry_protocols::revoke::{MAX_PAGES, Used};
+
+/// What is to become of the pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Nobody has them any more.
+    Unmap,
+    /// Everybody has these rights, no more and no less.
+    Protect(Rights),
+}
+
+/// The pages of one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// Their addresses.
+    pub addresses: [u64; MAX_PAGES],
+    /// How many.
+    pub count: usize,
+    /// Those that all nodes share, a bit each.
+    pub global: u64,
+    /// Those that are a node's own.
+    pub local: u64,
+    /// Those that are none.
+    pub bad: u64,
+    /// What became of them, so far.
+    pub done: u64,
+    /// How they were used.
+    pub used: Used,
+}
+
+impl Batch {
+    /// No pages.
+    pub const fn new() -> Self {
+        Self {
+            addresses: [0; MAX_PAGES],
+            count: 0,
+            global: 0,
+            local: 0,
+            bad: 0,
+            done: 0,
+            used: Used { accessed: 0, dirty: 0 },
+        }
+    }
+    /// One more page.
+    pub fn add(&mut self, address: u64, kind: Kind) {
+        let bit = 1 << self.count;
+        self.addresses[self.count] = address;
+        self.count += 1;
+        match kind {
+            Kind::Global => self.global |= bit,
+            Kind::Local => self.local |= bit,
+            Kind::Bad => self.bad |= bit,
+        }
+    }
+    fn outcome(&self) -> Revoked {
+        let all = self.global | self.local;
+        Revoked {
+            done: self.done,
+            gone: all & !self.done,
+            accessed: self.used.accessed & self.done,
+            dirty: self.used.dirty & self.done,
+            bad: self.bad,
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a page is to a leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// All nodes share it.
+    Global,
+    /// It is a node's own.
+    Local,
+    /// The task has no such page, or it may not have such rights.
+    Bad,
+}
+
+/// A request in progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// What is to become of the pages.
+    pub wish: Wish,
+    next: u64,
+    end: u64,
+    list: bool,
+    sum: Revoked,
+}
+
+impl Request {
+    /// A range of pages; `None` if it is none, or empty.
+    pub fn range(wish: Wish, base: u64, pages: u64) -> Option<Self> {
+        let end = pages.checked_mul(PAGE_SIZE).and_then(|bytes| base.checked_add(bytes))?;
+        let sound = base.is_multiple_of(PAGE_SIZE) && pages != 0 && end <= USER_END;
+        sound.then_some(Self { wish, next: base, end, list: false, sum: Revoked::default() })
+    }
+    /// A list, see [`skerry_ipc::pager::Pages`]: what it wants, if that is one thing.
+    pub fn list(words: &[u64]) -> Option<Self> {
+        let wish = |word: u64| word & (PAGE_SIZE - 1);
+        let first = wish(*words.first()?);
+        let sound = first <= Rights::RWX.bits() && words.iter().all(|&word| wish(word) == first);
+        let wish = if first == 0 { Wish::Unmap } else { Wish::Protect(Rights::from_bits(first)) };
+        sound.then_some(Self { wish, next: 0, end: 0, list: true, sum: Revoked::default() })
+    }
+    /// What the next round is about; `kind` says what a page is. Of a list, everything is in its first round, which is in `words`.
+    pub fn round(&mut self, words: &[u64], mut kind: impl FnMut(u64) -> Kind) -> Batch {
+        let mut batch = Batch::new();
+        if self.list {
+            for word in words.iter().take(MAX_PAGES) {
+                let address = word & !(PAGE_SIZE - 1);
+                batch.add(address, kind(address));
+            }
+        }
+        while self.next < self.end && batch.count < MAX_PAGES {
+            batch.add(self.next, kind(self.next));
+            self.next += PAGE_SIZE;
+        }
+        batch
+    }
+    /// Takes what became of a round. Returns whether there is another one.
+    pub fn finish_round(&mut self, batch: &Batch) -> bool {
+        let outcome = batch.outcome().to_array();
+        let mut sum = self.sum.to_array();
+        for (sum, bits) in sum.iter_mut().zip(outcome) {
+            *sum = if self.list { bits } else { *sum + u64::from(bits.count_ones()) };
+        }
+        self.sum = Revoked::from_array(sum);
+        self.next < self.end
+    }
+    /// The answer.
+    pub const fn answer(&self) -> Answer {
+        if self.list { Answer::Pages(RevokedPages(self.sum)) } else { Answer::Range(self.sum) }
+    }
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To one about a range.
+    Range(Revoked),
+    /// To one about a list.
+    Pages(RevokedPages),
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_long_range_comes_in_rounds_and_is_summed_up() {
+        let mut request = Request::range(Wish::Unmap, 0x10_0000, 130).unwrap();
+        let kind = |address: u64| if address == 0x10_1000 { Kind::Bad } else { Kind::Global };
+        let mut rounds = Vec::new();
+        loop {
+            let mut batch = request.round(&[], kind);
+            batch.done = batch.global & !4;
+            batch.used = Used { accessed: u64::MAX, dirty: 1 };
+            rounds.push((batch.count, batch.addresses[0]));
+            if !request.finish_round(&batch) {
+                break;
+            }
+        }
+        assert_eq!(rounds, [(64, 0x10_0000), (64, 0x14_0000), (2, 0x18_0000)]);
+        let sum = Revoked { done: 127, gone: 2, accessed: 127, dirty: 3, bad: 1 };
+        assert_eq!(request.answer(), Answer::Range(sum));
+        for (base, pages) in [(1, 1), (0, 0), (0, u64::MAX), (u64::MAX << 12, 1), (USER_END, 1)] {
+            assert!(Request::range(Wish::Unmap, base, pages).is_none());
+        }
+    }
+
+    #[test]
+    fn a_bad_page_among_many_is_named_and_holds_nobody_up() {
+        let words: Vec<u64> = (0..63).map(|i| (0x5000_0000 + (i << 12)) | Rights::R.bits()).collect();
+        let mut request = Request::list(&words).unwrap();
+        assert_eq!(request.wish, Wish::Protect(Rights::R));
+        let kind = |address: u64| match (address - 0x5000_0000) >> 12 {
+            40 => Kind::Bad,
+            7 => Kind::Local,
+            _ => Kind::Global,
+        };
+        let mut batch = request.round(&words, kind);
+        assert_eq!((batch.count, batch.bad, batch.local), (63, 1 << 40, 1 << 7));
+        batch.done = batch.global | batch.local;
+        assert!(!request.finish_round(&batch));
+        let Answer::Pages(RevokedPages(told)) = request.answer() else { panic!() };
+        assert_eq!((told.bad, told.done, told.gone), (1 << 40, (u64::MAX >> 1) & !(1 << 40), 0));
+        // Two wishes at a time, rights that there are not.
+        assert!(Request::list(&[0x1000, 0x2001]).is_none() && Request::list(&[0x1008]).is_none());
+        assert!(Request::list(&[]).is_none());
+    }
+}

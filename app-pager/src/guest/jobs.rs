@@ -1,0 +1,336 @@
+//! Requests that take pages away, as continuations of a pager thread.
+//!
+//! A request is led as far as it goes; when it has to wait it stays here, its client un-answered, and the thread serves others. Workers
+//! that have answered, and leaders that have given way, notify the thread. Each place here has a letter of its own.
+
+use app_pager::batch::{Answer, Batch, Kind, Request, Wish};
+use app_pager::letter::LETTERS;
+use app_pager::protocols::effect::Me;
+use app_pager::protocols::lead::{Goal, Lead, Outcome};
+use app_pager::protocols::revoke::MAX_PAGES;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::{Error, Rights, ThreadId};
+use skerry_ipc::pager::{MAX_LIST, Revoked};
+
+use super::lead::{Desk, Pause};
+use super::memory::values_at;
+use super::office;
+use super::place::{Place, find};
+use super::state::Context;
+
+/// Where a request is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The next pages are to be looked at.
+    Round,
+    /// Pages of all nodes lose rights.
+    Take,
+    /// They get rights.
+    Give,
+    /// The node's own pages.
+    Own,
+}
+
+/// A request.
+#[derive(Clone, Copy)]
+pub(super) struct Job<const W: usize> {
+    /// Who waits for the answer; nil: the place is free.
+    client: ThreadId,
+    task: u32,
+    request: Request,
+    /// The words of a list.
+    list: [u64; MAX_LIST],
+    listed: usize,
+    batch: Batch,
+    stage: Stage,
+    /// What it waits for.
+    pause: Pause,
+    /// Its letter says what it is about.
+    begun: bool,
+    one: Lead<1, W>,
+    many: Lead<MAX_PAGES, W>,
+}
+
+/// Those of a pager thread.
+pub(super) struct Jobs<const W: usize> {
+    context: Context,
+    me: Me,
+    jobs: &'static mut [Job<W>],
+    place: Place,
+}
+
+/// An answer, and who gets it.
+pub(super) type Finished = (ThreadId, Answer);
+
+impl<const W: usize> Jobs<W> {
+    /// None.
+    pub(super) fn new(context: Context) -> Result<Self, Error> {
+        let me = context.me(context.node);
+        let idle = Request::range(Wish::Unmap, 0, 1).ok_or(Error::BadArgument)?;
+        let bytes = (LETTERS * size_of::<Job<W>>()) as u64;
+        let none = Job {
+            client: ThreadId::NIL,
+            task: 0,
+            request: idle,
+            list: [0; MAX_LIST],
+            listed: 0,
+            batch: Batch::new(),
+            stage: Stage::Round,
+            pause: Pause::Done,
+            begun: false,
+            one: Lead::of(me, Goal::Unmap, 0),
+            many: Lead::of(me, Goal::Unmap, 0),
+        };
+        let jobs = values_at(context.cleared(context.node, bytes)?, LETTERS, none);
+        Ok(Self { context, me, jobs, place: Place::NONE })
+    }
+
+    /// A request of `client`, a thread of `task`. `None`: it is answered later.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`]: there are too many at a time; try again.
+    pub(super) fn begin(
+        &mut self,
+        client: ThreadId,
+        task: u32,
+        request: Request,
+        list: &[u64],
+    ) -> Result<Option<Answer>, Error> {
+        let number = self.free().ok_or(Error::TableFull)?;
+        let job = &mut self.jobs[number];
+        (job.client, job.task, job.request, job.stage) = (client, task, request, Stage::Round);
+        (job.listed, job.begun) = (list.len(), false);
+        job.list[..list.len()].copy_from_slice(list);
+        self.place.refresh();
+        Ok(self.go_on(number))
+    }
+
+    /// A place that nobody has, and whose letter no worker has: of a task that ended, one may still be on its way.
+    fn free(&self) -> Option<usize> {
+        let answered = |number| {
+            office::letter(&self.context, self.context.cpu, number).is_none_or(|letter| letter.is_answered())
+        };
+        (0..self.jobs.len()).find(|&number| self.jobs[number].client.is_nil() && answered(number))
+    }
+
+    /// One page of all nodes taken away: the most common request, without a place of its own unless it has to wait. `None`: it is
+    /// answered later, or is not that.
+    #[inline(never)]
+    pub(super) fn unmap_page(
+        &mut self,
+        client: ThreadId,
+        task: u32,
+        address: u64,
+    ) -> Result<Option<Revoked>, Uncommon> {
+        if address & (PAGE_SIZE - 1) != 0 || !self.place.covers(task, address) || !self.place.is_global() {
+            return Err(Uncommon);
+        }
+        let Some(number) = self.free() else { return Err(Uncommon) };
+        let mut lead = Lead::<1, W>::of(self.me, Goal::Unmap, 1);
+        let mut begun = false;
+        let addresses = [address];
+        let Self { context, place, .. } = self;
+        let mut desk = Desk { context, place, task, addresses: &addresses, number, begun: &mut begun };
+        match desk.run(&mut lead, 0) {
+            Pause::Done => {
+                let (done, used) = (lead.outcome(0) == Outcome::Done, lead.used());
+                let (done, gone) = (u64::from(done), u64::from(!done));
+                Ok(Some(Revoked { done, gone, accessed: used.accessed, dirty: used.dirty, bad: 0 }))
+            }
+            Pause::Over => Ok(None),
+            pause => {
+                self.keep(number, client, task, address, (lead, pause, begun));
+                Ok(None)
+            }
+        }
+    }
+    #[inline(never)]
+    fn keep(
+        &mut self,
+        number: usize,
+        client: ThreadId,
+        task: u32,
+        address: u64,
+        (lead, pause, begun): (Lead<1, W>, Pause, bool),
+    ) {
+        let job = &mut self.jobs[number];
+        // A range of one page, whose round has begun.
+        if let Some(mut request) = Request::range(Wish::Unmap, address, 1) {
+            job.batch = request.round(&[], |_| Kind::Global);
+            (job.client, job.task, job.request) = (client, task, request);
+            (job.stage, job.one, job.pause, job.begun) = (Stage::Take, lead, pause, begun);
+        }
+    }
+
+    /// Somebody has notified: all that wait for workers and have the answers, or wait for another leader, go on. What is finished goes to
+    /// `answer`.
+    pub(super) fn notified(&mut self, woken: bool, mut answer: impl FnMut(Finished)) {
+        for number in 0..self.jobs.len() {
+            let job = &mut self.jobs[number];
+            if job.client.is_nil() {
+                continue;
+            }
+            let ready = match job.pause {
+                Pause::Answers | Pause::Answer => true,
+                Pause::Turn => woken,
+                Pause::Done | Pause::Over => false,
+            };
+            let turn = job.pause == Pause::Turn;
+            if !ready || !turn && !self.desk(number).is_answered() {
+                continue;
+            }
+            let (client, task) = (self.jobs[number].client, self.jobs[number].task);
+            if self.context.state().task(task).is_err() {
+                // Its task has ended; nobody waits.
+                self.jobs[number].client = ThreadId::NIL;
+                continue;
+            }
+            // What was found before the thread waited may be gone.
+            self.place.refresh();
+            if let Some(done) = self.go_on(number) {
+                answer((client, done));
+            }
+        }
+    }
+
+    fn desk(&mut self, number: usize) -> Desk<'_> {
+        let Self { context, jobs, place, .. } = self;
+        let Job { task, batch, begun, .. } = &mut jobs[number];
+        Desk { context, place, task: *task, addresses: &batch.addresses[..batch.count], number, begun }
+    }
+
+    /// Leads on, until it waits or is finished.
+    fn go_on(&mut self, number: usize) -> Option<Answer> {
+        loop {
+            let job = &mut self.jobs[number];
+            match job.stage {
+                Stage::Round => self.begin_round(number),
+                Stage::Take | Stage::Give => {
+                    let pause = self.lead(number);
+                    let job = &mut self.jobs[number];
+                    job.pause = pause;
+                    match pause {
+                        Pause::Done => {}
+                        Pause::Over => {
+                            // So nobody waits for the answer.
+                            job.client = ThreadId::NIL;
+                            return None;
+                        }
+                        _ => return None,
+                    }
+                    self.led(number);
+                }
+                Stage::Own => {
+                    if job.batch.local != 0 && !self.own(number) {
+                        self.jobs[number].pause = Pause::Answers;
+                        return None;
+                    }
+                    let job = &mut self.jobs[number];
+                    job.stage = Stage::Round;
+                    if !job.request.finish_round(&job.batch) {
+                        job.client = ThreadId::NIL;
+                        return Some(job.request.answer());
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_round(&mut self, number: usize) {
+        let Self { context, jobs, place, me } = self;
+        let job = &mut jobs[number];
+        let rights = match job.request.wish {
+            Wish::Unmap => Rights::NONE,
+            Wish::Protect(rights) => rights,
+        };
+        let task = job.task;
+        let kind = |address: u64| {
+            if !place.covers(task, address) {
+                match find(context, task, context.node, address) {
+                    Ok(found) => *place = found,
+                    Err(_) => return Kind::Bad,
+                }
+            }
+            match (place.region.rights.contains(rights), place.is_global()) {
+                (false, _) => Kind::Bad,
+                (true, true) => Kind::Global,
+                (true, false) => Kind::Local,
+            }
+        };
+        job.batch = job.request.round(&job.list[..job.listed], kind);
+        let goal = match job.request.wish {
+            Wish::Unmap => Goal::Unmap,
+            Wish::Protect(rights) => Goal::Restrict(rights),
+        };
+        job.stage = Stage::Take;
+        job.set_lead(*me, goal);
+    }
+
+    /// Runs the leader from where it is.
+    fn lead(&mut self, number: usize) -> Pause {
+        let Self { context, jobs, place, .. } = self;
+        let Job { task, batch, begun, one, many, pause, .. } = &mut jobs[number];
+        let answered = *pause == Pause::Answers;
+        let addresses = &batch.addresses[..batch.count];
+        let mut desk = Desk { context, place, task: *task, addresses, number, begun };
+        let alone = addresses.len() == 1;
+        if alone { desk.go_on(one, answered) } else { desk.go_on(many, answered) }
+    }
+
+    /// The leader is done.
+    fn led(&mut self, number: usize) {
+        let me = self.me;
+        let job = &mut self.jobs[number];
+        let alone = job.batch.count == 1;
+        let outcome = |page: usize| if alone { job.one.outcome(page) } else { job.many.outcome(page) };
+        let is_done = |&page: &usize| job.batch.global >> page & 1 != 0 && outcome(page) == Outcome::Done;
+        let done = (0..job.batch.count).filter(is_done).fold(0, |done, page| done | 1 << page);
+        let used = if alone { job.one.used() } else { job.many.used() };
+        job.batch.done |= done;
+        job.batch.used = job.batch.used.merge(used);
+        match (job.stage, job.request.wish) {
+            (Stage::Take, Wish::Protect(rights)) => {
+                job.stage = Stage::Give;
+                job.set_lead(me, Goal::Allow(rights));
+            }
+            _ => job.stage = Stage::Own,
+        }
+    }
+
+    /// The node's own pages are the unmap worker's business: one after the other there, so who comes second to a page knows that it is gone.
+    /// Returns whether that is done.
+    fn own(&mut self, number: usize) -> bool {
+        let seat = self.me.node;
+        let (pages, wish) = (self.jobs[number].batch.local, self.jobs[number].request.wish);
+        let keep = match wish {
+            Wish::Unmap => None,
+            Wish::Protect(rights) => Some(rights),
+        };
+        let mut desk = self.desk(number);
+        if !*desk.begun {
+            desk.ask(seat, pages, keep, false);
+        }
+        if !desk.is_answered() {
+            return false;
+        }
+        let (found, used) = desk.found();
+        let batch = &mut self.jobs[number].batch;
+        batch.done |= found;
+        batch.used = batch.used.merge(used);
+        true
+    }
+}
+
+impl<const W: usize> Job<W> {
+    fn set_lead(&mut self, me: Me, goal: Goal) {
+        self.pause = Pause::Done;
+        if self.batch.count == 1 {
+            self.one = Lead::of(me, goal, self.batch.global);
+        } else {
+            self.many = Lead::of(me, goal, self.batch.global);
+        }
+    }
+}
+
+/// The request needs the long way.
+pub(super) struct Uncommon;

@@ -1,0 +1,222 @@
+//! Performing what a leader wants: the machine [`Lead`] for the pages of a batch.
+//!
+//! It runs on a pager thread until it has to wait, for workers or for another leader, and is kept as it is then ([`super::jobs`]).
+
+use app_pager::letter::Letter;
+use app_pager::maintain::Site;
+use app_pager::options::Driver;
+use app_pager::protocols::lead::{Effect, Lead};
+use app_pager::protocols::record::Record;
+use core::sync::atomic::Ordering;
+use skerry_abi::Rights;
+use skerry_abi::fpage::PAGE_SIZE;
+use skerry_rt::utcb;
+
+use super::maintain;
+use super::memory::Physical;
+use super::office;
+use super::place::{Place, find};
+use super::state::{Context, board_at};
+use super::take;
+
+/// Why a leader does not go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pause {
+    /// It is done.
+    Done,
+    /// Not all workers have answered.
+    Answers,
+    /// The one that was asked last has not answered, and others are still to be asked.
+    Answer,
+    /// Somebody else leads a page.
+    Turn,
+    /// The task is over, and with it all that this was about.
+    Over,
+}
+
+/// Around a leader.
+pub(super) struct Desk<'a> {
+    pub(super) context: &'a Context,
+    /// Where the last page was.
+    pub(super) place: &'a mut Place,
+    pub(super) task: u32,
+    /// The pages.
+    pub(super) addresses: &'a [u64],
+    /// Which letter is this request's.
+    pub(super) number: usize,
+    /// Whether the letter says what it is about.
+    pub(super) begun: &'a mut bool,
+}
+
+impl Desk<'_> {
+    fn letter(&self) -> Option<Letter<'static>> {
+        office::letter(self.context, self.context.cpu, self.number)
+    }
+
+    /// Asks a seat's worker for these pages.
+    pub(super) fn ask(&mut self, seat: u16, pages: u64, keep: Option<Rights>, leader_counts: bool) {
+        let Some(letter) = self.letter() else { return };
+        if !core::mem::replace(self.begun, true) {
+            letter.begin(self.task, keep, utcb::my_id(), 1 << self.number);
+            for (index, &address) in self.addresses.iter().enumerate() {
+                letter.set_page(index, address);
+            }
+            if leader_counts {
+                letter.count();
+            }
+        }
+        letter.count();
+        letter.order(seat, pages);
+        let cluster = self.context.seats().cluster(seat);
+        if office::send(self.context, cluster, self.number).is_err() {
+            // There is no such pager, so its kernel maps nothing.
+            letter.done();
+        }
+    }
+
+    /// Runs a leader from where it is. `answer` is that to its last effect.
+    #[inline(always)]
+    pub(super) fn run<const N: usize, const W: usize>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        mut answer: u64,
+    ) -> Pause {
+        let mut taken = take::Batch::new();
+        loop {
+            let effect = lead.step(answer);
+            if !matches!(effect, Effect::Unmap { .. } | Effect::Access(..)) {
+                taken.flush();
+            }
+            answer = match effect {
+                Effect::Access(page, word, access) => {
+                    taken.flush();
+                    match self.page::<W>(page) {
+                        Some(page) => page.access(word, access),
+                        None => return self.over(),
+                    }
+                }
+                Effect::Unmap { page, frame, keep } => {
+                    taken.add(page, frame, keep);
+                    0
+                }
+                Effect::Ask(seat) => {
+                    let order = lead.order(seat);
+                    let parallel = self.context.options.unmap == Driver::Parallel;
+                    self.ask(seat, order.pages, order.keep, parallel);
+                    if !parallel && !self.is_answered() {
+                        return Pause::Answer;
+                    }
+                    0
+                }
+                Effect::Await => {
+                    lead.report(taken.used());
+                    taken = take::Batch::new();
+                    if *self.begun && self.last() {
+                        return Pause::Answers;
+                    }
+                    self.collect(lead);
+                    0
+                }
+                Effect::Maintain(_, frame) => {
+                    maintain::hand_over(self.context, Site::Unmap, frame, PAGE_SIZE);
+                    0
+                }
+                Effect::Claim(page, frame) => {
+                    self.claim(page, frame);
+                    0
+                }
+                Effect::FreeCopy(_, frame) | Effect::Free(_, frame) => {
+                    self.context.give_back(frame, PAGE_SIZE);
+                    if let Some(roll) = self.place.roll {
+                        roll.refund(1);
+                    }
+                    0
+                }
+                Effect::Wake => {
+                    self.wake();
+                    0
+                }
+                Effect::Park => return Pause::Turn,
+                Effect::Done => return Pause::Done,
+                // Nobody moves pages yet, and nobody clears up after a crash.
+                Effect::Allocate(..) | Effect::Lost(..) | Effect::Copy { .. } => 0,
+            };
+        }
+    }
+
+    /// Runs a leader on, or from the beginning, after what it waited for.
+    #[inline(never)]
+    pub(super) fn go_on<const N: usize, const W: usize>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        answered: bool,
+    ) -> Pause {
+        if answered {
+            self.collect(lead);
+        }
+        self.run(lead, 0)
+    }
+
+    /// The task has ended. Workers that were asked still answer.
+    #[cold]
+    fn over(&mut self) -> Pause {
+        if core::mem::replace(self.begun, false)
+            && self.context.options.unmap == Driver::Parallel
+            && let Some(letter) = self.letter()
+        {
+            letter.done();
+        }
+        Pause::Over
+    }
+
+    /// The leader has asked all and waits from now on. Returns whether it has to.
+    fn last(&self) -> bool {
+        let Some(letter) = self.letter() else { return false };
+        match self.context.options.unmap {
+            Driver::Parallel => !letter.done(),
+            Driver::Sequential => !letter.is_answered(),
+        }
+    }
+    /// Whether all who were asked have answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.letter().is_none_or(|letter| letter.is_answered())
+    }
+    /// All have answered, and what they said goes to the leader.
+    pub(super) fn collect<const N: usize, const W: usize>(&mut self, lead: &mut Lead<N, W>) {
+        if core::mem::replace(self.begun, false)
+            && let Some(letter) = self.letter()
+        {
+            lead.report(letter.used());
+        }
+    }
+    /// Of which pages workers had something to take away, and how they were used.
+    pub(super) fn found(&mut self) -> (u64, app_pager::protocols::revoke::Used) {
+        *self.begun = false;
+        self.letter().map_or_else(Default::default, |letter| (letter.found(), letter.used()))
+    }
+
+    /// The words of a page. Between two waits of this thread what it has found stays, whoever ends (see `grace`).
+    #[inline(always)]
+    fn page<const W: usize>(&mut self, index: u8) -> Option<app_pager::page::Page<'static>> {
+        let address = *self.addresses.get(usize::from(index))?;
+        if !self.place.holds(self.task, address) {
+            *self.place = find(self.context, self.task, self.context.node, address).ok()?;
+        }
+        Some(self.place.page::<W>(address))
+    }
+    fn claim(&self, page: u8, frame: u64) {
+        let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
+        let number = self.context.page_number(self.task, address);
+        let record = Record::taken(number, self.context.me(self.context.node));
+        if let Some(word) = self.context.pools().and_then(|pools| pools.record(&Physical, frame)) {
+            word.store(record.0, Ordering::SeqCst);
+        }
+    }
+    #[cold]
+    fn wake(&self) {
+        let board = self.context.state().task(self.task).map_or(0, |task| task.board);
+        if let Ok(roll) = board_at(board).map(|board| board.roll()) {
+            office::wake_all(self.context, |cluster| roll.is_active(cluster));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Where the mailboxes of the pagers are, and who their unmap workers are. See [`app_pager::letter`].
+//!
+//! Two pagers get to know each other when one of them first needs the other: by a call to the other's worker, which never waits.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use app_pager::letter::{self, Letter, inbox_at, letter_at, office_bytes};
+use skerry_abi::boot::MAX_CLUSTERS;
+use skerry_abi::{Error, ThreadId};
+use skerry_ipc::{level, peer};
+use skerry_rt::ipc::{Kernel, pause};
+use skerry_rt::sys;
+
+use super::memory::Physical;
+use super::state::{Context, WAKE};
+
+/// By cluster: where its office is, and its unmap worker; 0 as long as it is not known.
+static OFFICES: [AtomicU64; MAX_CLUSTERS] = [const { AtomicU64::new(0) }; MAX_CLUSTERS];
+static WORKERS: [AtomicU64; MAX_CLUSTERS] = [const { AtomicU64::new(0) }; MAX_CLUSTERS];
+
+/// Bits of a notification to an unmap worker that name pager threads: several share one on large machines.
+const SENDERS: u16 = 62;
+/// How long who finds no room on the way to another cluster waits before it tries again.
+const PAUSE_TICKS: u64 = 1000;
+
+/// The bit that tells an unmap worker of letters of this CPU's pager thread.
+const fn sender_bit(cpu: u16) -> u64 {
+    1 << (cpu % SENDERS)
+}
+/// The pager threads that a bit may stand for, on a machine with so many CPUs.
+pub(super) fn senders(bit: u16, cpus: u16) -> impl Iterator<Item = u16> {
+    (bit..cpus).step_by(SENDERS.into()).take_while(move |_| bit < SENDERS)
+}
+
+/// Sets up this cluster's office.
+pub(super) fn set_up(context: &Context) -> Result<(), Error> {
+    let bytes = office_bytes(context.start.cpus().len(), context.seats().count().into());
+    let office = context.cleared(context.node, bytes)?;
+    know(context.cluster, office, ThreadId(context.start.unmapper));
+    Ok(())
+}
+
+/// Keeps what another pager says about itself.
+pub(super) fn know(cluster: u16, office: u64, worker: ThreadId) {
+    if let (Some(at), Some(known)) = (OFFICES.get(usize::from(cluster)), WORKERS.get(usize::from(cluster))) {
+        at.store(office, Ordering::Relaxed);
+        known.store(worker.0, Ordering::Release);
+    }
+}
+
+/// This pager's office and unmap worker, to be told to others.
+pub(super) fn own(context: &Context) -> (u64, ThreadId) {
+    let cluster = usize::from(context.cluster);
+    let worker = WORKERS.get(cluster).map_or(0, |worker| worker.load(Ordering::Acquire));
+    (OFFICES.get(cluster).map_or(0, |office| office.load(Ordering::Relaxed)), ThreadId(worker))
+}
+
+/// Office and unmap worker of a cluster.
+fn of(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
+    let index = usize::from(cluster);
+    let known = WORKERS.get(index).ok_or(Error::BadArgument)?;
+    let worker = known.load(Ordering::Acquire);
+    if worker != 0 {
+        return Ok((OFFICES[index].load(Ordering::Relaxed), ThreadId(worker)));
+    }
+    let peer = peer::Client::new(Kernel::<level::Pager>::new(), context.worker_of(cluster)?);
+    let (office, worker) = own(context);
+    let (its_office, its_worker) = peer.introduce(context.cluster, office, worker)?;
+    know(cluster, its_office, its_worker);
+    Ok((its_office, its_worker))
+}
+
+/// A letter of a pager thread; `None` if its cluster was never heard of.
+pub(super) fn letter(context: &Context, cpu: u16, number: usize) -> Option<Letter<'static>> {
+    let cluster = context.boot.cpus().get(usize::from(cpu))?.cluster;
+    let office = OFFICES.get(usize::from(cluster))?.load(Ordering::Relaxed);
+    let thread =
+        context.boot.cpus()[..usize::from(cpu)].iter().filter(|other| other.cluster == cluster).count();
+    let seats = usize::from(context.seats().count());
+    (office != 0).then(|| {
+        Letter::new(Physical.words_at(letter_at(office, seats, thread, number), letter::words(seats)))
+    })
+}
+
+/// The letters of a pager thread that are in the inbox of this cluster's unmap worker.
+pub(super) fn received(context: &Context, cpu: u16) -> u64 {
+    let (office, _) = own(context);
+    Physical.words_at(inbox_at(office, cpu), 1)[0].swap(0, Ordering::SeqCst)
+}
+
+/// Puts a letter of this thread into the inbox of a cluster's unmap worker, and tells it.
+pub(super) fn send(context: &Context, cluster: u16, number: usize) -> Result<(), Error> {
+    let (office, worker) = of(context, cluster)?;
+    Physical.words_at(inbox_at(office, context.cpu), 1)[0].fetch_or(1 << number, Ordering::SeqCst);
+    notify(worker, sender_bit(context.cpu));
+    Ok(())
+}
+
+/// Notifies a pager's thread. If there is no room on the way, that is for a moment.
+pub(super) fn notify(thread: ThreadId, bits: u64) {
+    while sys::notify(thread, bits) == Err(Error::Timeout) {
+        pause(PAUSE_TICKS);
+    }
+}
+
+/// Has all pagers where the task is active look again at what they parked.
+pub(super) fn wake_all(context: &Context, is_active: impl Fn(u16) -> bool) {
+    context.wake_node();
+    let others = (0..context.boot.cluster_count as u16).filter(|&cluster| cluster != context.cluster);
+    for cluster in others.filter(|&cluster| is_active(cluster)) {
+        if let Ok((_, worker)) = of(context, cluster) {
+            notify(worker, WAKE);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Taking pages away from this node's kernel, several in one system call.
+//!
+//! The machines ask for one page after the other and go on to something else only after the last; so what they ask for in a row is
+//! collected. It has to be carried out ([`Batch::flush`]) before anything else is done for the machine.
+
+use app_pager::protocols::revoke::Used;
+use skerry_abi::{Fpage, Rights};
+use skerry_rt::sys;
+
+/// Pages of one system call.
+const AT_ONCE: usize = 8;
+
+/// Pages that are to be taken away.
+pub(super) struct Batch {
+    fpages: [Fpage; AT_ONCE],
+    pages: [u8; AT_ONCE],
+    count: usize,
+    used: Used,
+}
+
+impl Batch {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self {
+            fpages: [Fpage::NIL; AT_ONCE],
+            pages: [0; AT_ONCE],
+            count: 0,
+            used: Used { accessed: 0, dirty: 0 },
+        }
+    }
+    /// The frame of this page, or all rights to it but these.
+    #[inline(always)]
+    pub(super) fn add(&mut self, page: u8, frame: u64, keep: Option<Rights>) {
+        if self.count == AT_ONCE {
+            self.flush();
+        }
+        let rights = keep.map_or(Rights::RWX, |keep| Rights::RWX.without(keep));
+        self.fpages[self.count] = Fpage::page(frame, rights);
+        self.pages[self.count] = page;
+        self.count += 1;
+    }
+    /// Takes them away.
+    #[inline(always)]
+    pub(super) fn flush(&mut self) {
+        if self.count != 0 {
+            self.take();
+        }
+    }
+    #[inline(never)]
+    fn take(&mut self) {
+        let fpages = &mut self.fpages[..self.count];
+        // A pager has all frames, and eight at most are asked for: there is nothing to be refused.
+        if sys::unmap(fpages, false).is_ok() {
+            for (fpage, &page) in fpages.iter().zip(&self.pages) {
+                let seen = fpage.rights();
+                self.used.accessed |= u64::from(seen.contains(Rights::R)) << page;
+                self.used.dirty |= u64::from(seen.contains(Rights::W)) << page;
+            }
+        }
+        self.count = 0;
+    }
+    /// How they were used, as far as they have been taken away.
+    pub(super) const fn used(&self) -> Used {
+        self.used
+    }
+}

@@ -1,0 +1,76 @@
+//! The pagers take pages away on all nodes at a time: cases of `apps/pager-test`, one boot each.
+
+use libtest_mimic::{Failed, Trial};
+use skerry::app::App;
+use skerry::ending::Ending;
+use skerry::experiment::Experiment;
+use skerry::qemu::Pace;
+use skerry::size::MIB;
+use skerry::system::{Kernel, Placement, Space, System, SystemName};
+use skerry::tuning::{Maintenance, Tuning, Unmap};
+
+use crate::harness::{Outcome, SILENCE, expect, nodes, trial};
+
+/// All trials of this file.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    // Case, nodes, CPUs, how it ends.
+    for (case, count, cpus, ending) in [
+        ("hammer", 2, 2, Ending::Pass),
+        ("hammer", 2, 4, Ending::Pass),
+        ("hammer", 4, 8, Ending::Pass),
+        ("partial", 1, 1, Ending::Pass),
+        ("partial", 2, 2, Ending::Pass),
+        ("partial", 4, 4, Ending::Pass),
+        ("cross", 2, 4, Ending::Pass),
+        ("cross", 4, 4, Ending::Pass),
+        ("protect", 1, 2, Ending::Pass),
+        ("protect", 4, 4, Ending::Pass),
+        ("protect-write", 2, 2, Ending::AppFault),
+        ("refuse", 2, 2, Ending::Pass),
+        ("stress 1", 4, 4, Ending::Pass),
+        ("stress 2", 4, 4, Ending::Pass),
+        ("stress 3", 2, 2, Ending::Pass),
+    ] {
+        let name = format!("pager::{}-nodes-{count}-cpus-{cpus}", case.replace(' ', "-seed-"));
+        trials.push(trial(name, move || run(experiment(case, count, cpus)?, ending)));
+    }
+    trials.push(trial("pager::hammer-one-kernel-four-nodes", || {
+        let mut experiment = experiment("hammer", 4, 4)?;
+        experiment.system =
+            System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
+        run(experiment, Ending::Pass)
+    }));
+    trials.push(trial("pager::partial-one-kernel-two-nodes", || {
+        let mut experiment = experiment("partial", 2, 2)?;
+        experiment.system =
+            System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
+        run(experiment, Ending::Pass)
+    }));
+    for case in ["hammer", "cross", "stress 4"] {
+        trials.push(trial(format!("pager::{}-sequential", case.replace(' ', "-seed-")), move || {
+            let mut experiment = experiment(case, 4, 4)?;
+            let (unmap, maintenance) = (Some(Unmap::Sequential), Some(Maintenance::Always));
+            experiment.tuning = Tuning { unmap, maintenance, ..Tuning::default() };
+            run(experiment, Ending::Pass)
+        }));
+    }
+    trials.push(trial("pager::stress-seed-5-multi-threaded", || {
+        let mut experiment = experiment("stress 5", 4, 4)?;
+        experiment.pace = Pace::Fast;
+        run(experiment, Ending::Pass)
+    }));
+    trials
+}
+
+fn experiment(case: &str, count: usize, cpus: usize) -> Result<Experiment, Failed> {
+    let machine = nodes(count, cpus, 128 * MIB * count as u64)?;
+    let app = App::find("pager-test")?;
+    let mut experiment = Experiment::new(machine, SystemName::Numa.system(), app, None, SILENCE)?;
+    experiment.app_args = case.split(' ').map(str::to_owned).collect();
+    Ok(experiment)
+}
+
+fn run(experiment: Experiment, ending: Ending) -> Outcome {
+    expect(&experiment, ending).map(drop)
+}
