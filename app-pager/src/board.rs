@@ -5,10 +5,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use skerry_abi::boot::MAX_NODES;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::layout::{PINNED_BASE, PINNED_END, PROGRAM_BASE, USER_END};
 use skerry_abi::{Error, Rights};
-use skerry_ipc::pager::RegionKind;
+use skerry_ipc::pager::{RegionKind, Stats};
 
 use crate::roll::{self, Roll};
 
@@ -21,8 +22,10 @@ const REGIONS: usize = 0;
 const REGION_TABLE: usize = 16;
 const REGION_WORDS: usize = 8;
 const ROLL: usize = REGION_TABLE + MAX_REGIONS * REGION_WORDS;
+const COUNTS: usize = ROLL + roll::WORDS;
+const COUNT_WORDS: usize = 8;
 /// Words of a board.
-pub const WORDS: usize = ROLL + roll::WORDS;
+pub const WORDS: usize = COUNTS + MAX_NODES * COUNT_WORDS;
 /// Bytes of a board, in whole pages.
 pub const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE_SIZE);
 
@@ -107,7 +110,22 @@ impl<'a> Board<'a> {
     }
     /// Its threads, and where they are.
     pub fn roll(&self) -> Roll<'a> {
-        Roll::of(self.0.split_at(ROLL).1)
+        Roll::of(&self.0[ROLL..COUNTS])
+    }
+    fn kept(&self, node: u16) -> &[AtomicU64] {
+        let at = COUNTS + usize::from(node) % MAX_NODES * COUNT_WORDS;
+        &self.0[at..at + COUNT_WORDS]
+    }
+    /// Keeps the counts of `node` from a space that is no more.
+    pub fn keep_stats(&self, node: u16, stats: Stats) {
+        for (count, value) in self.kept(node).iter().zip(stats.to_array()) {
+            count.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+    /// The counts of `node` from the task's spaces that are no more.
+    pub fn kept_stats(&self, node: u16) -> Stats {
+        let counts = self.kept(node);
+        Stats::from_array(core::array::from_fn(|i| counts[i].load(Ordering::Relaxed)))
     }
 
     /// The region with this number.

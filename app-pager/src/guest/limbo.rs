@@ -97,6 +97,8 @@ pub(super) fn step(context: &Context) -> bool {
         }
     }
     let task = link(address, TASK) as u32;
+    // Those of faults that were still in work.
+    super::task::keep_stats(context, link(address, BOARD), address);
     context.give_back(address, context.book_bytes());
     board.roll().refund(context.book_bytes() / PAGE_SIZE);
     // From now on the board may be given back.

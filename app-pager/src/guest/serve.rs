@@ -402,8 +402,11 @@ impl<const W: usize> pager::Server for Pager<W> {
         Ok(context.peer(master)?.region_create(id, base, size, kind)?)
     }
     fn stats(&mut self, from: Sender, node: u16) -> Answer<Stats> {
-        let mut sum = task::stats(&self.context, from.domain, node)?;
-        for peer in task::peers(&self.context, &self.task(from)?.view) {
+        let board = self.task(from)?.view;
+        // These first: what a space counted that ends just now is then missed, not counted twice.
+        let mut sum = board.kept_stats(node);
+        sum.add(task::stats(&self.context, from.domain, node)?);
+        for peer in task::acquainted(&self.context, &board) {
             sum.add(peer.stats(from.domain, node)?);
         }
         Ok(sum)

@@ -130,6 +130,9 @@ pub(super) fn destroy_spaces(context: &Context, id: u32) -> Result<(), Error> {
     let (board, spaces) = {
         let mut state = context.state();
         let task = state.task(id)?;
+        for space in task.spaces.iter().filter(|space| space.book != 0) {
+            keep_stats(context, task.board, space.book);
+        }
         (task.board, core::mem::replace(&mut task.spaces, [none; MAX_NODES]))
     };
     board_at(board)?.roll().set_space(context.cluster, SpaceId::NIL);
@@ -139,6 +142,15 @@ pub(super) fn destroy_spaces(context: &Context, id: u32) -> Result<(), Error> {
         limbo::add(context, id, board, space.book);
     }
     Ok(())
+}
+
+/// What a book has counted goes to the task's board, where the counts outlive the book.
+pub(super) fn keep_stats(context: &Context, board: u64, book: u64) {
+    if let (Ok(board), Ok(book)) = (board_at(board), book_at(book)) {
+        for node in 0..context.boot.node_count as u16 {
+            board.keep_stats(node, book.take_stats(node));
+        }
+    }
 }
 
 /// Takes the seat of a destroyed space out of the sharers of all pages. Nobody makes a new space there before that is done. A
@@ -228,9 +240,26 @@ pub(super) fn peers(
     context: &Context,
     board: &Board<'static>,
 ) -> impl Iterator<Item = peer::Client<Kernel<level::Pager>>> {
-    let (context, roll) = (*context, board.roll());
+    let roll = board.roll();
+    others(context, move |cluster| roll.is_active(cluster))
+}
+
+/// The pagers of the other clusters that know the task, with threads of it or not any more.
+pub(super) fn acquainted(
+    context: &Context,
+    board: &Board<'static>,
+) -> impl Iterator<Item = peer::Client<Kernel<level::Pager>>> {
+    let roll = board.roll();
+    others(context, move |cluster| roll.is_known(cluster))
+}
+
+fn others(
+    context: &Context,
+    wanted: impl Fn(u16) -> bool,
+) -> impl Iterator<Item = peer::Client<Kernel<level::Pager>>> {
+    let context = *context;
     (0..context.boot.cluster_count as u16)
-        .filter(move |&cluster| cluster != context.cluster && roll.is_active(cluster))
+        .filter(move |&cluster| cluster != context.cluster && wanted(cluster))
         .filter_map(move |cluster| context.peer(cluster).ok())
 }
 
