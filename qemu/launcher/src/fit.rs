@@ -13,8 +13,12 @@ use crate::system::{Kernel, Placement, System};
 const KERNEL_FIXED: u64 = 6 * MIB;
 /// Rings and tables for one more cluster, in every kernel.
 const KERNEL_PER_CLUSTER: u64 = 28 << 10;
-/// Boot loader and archive, in the memory of the first node that has any.
+/// Boot loader, in the memory of the first node that has any; and the archive, if that is there, too.
 const BOOT_FIXED: u64 = 4 * MIB;
+/// Archive and device tree, on the node where the emulator puts them: at half of the memory, or 128 MiB behind its beginning. Each
+/// begins at a multiple of 2 MiB.
+const ARCHIVE: u64 = 6 * MIB;
+const ARCHIVE_AT: u64 = 128 * MIB;
 /// What the pagers of a pool need for themselves.
 const PAGER_FIXED: u64 = MIB;
 
@@ -26,6 +30,16 @@ pub fn pools(machine: &Machine, system: System) -> Result<Vec<u64>> {
     let mut needed = vec![0; machine.nodes.len()];
     if let Some(first) = machine.nodes.iter().position(|node| node.mem > 0) {
         needed[first] += BOOT_FIXED;
+    }
+    let (mut end, at) = (0, (machine.mem() / 2).min(ARCHIVE_AT));
+    let holds = |node: &crate::machine::Node| {
+        end += node.mem;
+        at < end
+    };
+    if let Some(archive) = machine.nodes.iter().position(holds)
+        && needed[archive] == 0
+    {
+        needed[archive] += ARCHIVE;
     }
     let homes: Vec<usize> = match system.kernel {
         Kernel::PerNode => machine.nodes_with_cpus().collect(),
