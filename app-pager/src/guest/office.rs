@@ -1,6 +1,6 @@
 //! Where the mailboxes of the pagers are, and who their unmap workers are. See [`app_pager::letter`].
 //!
-//! Two pagers get to know each other when one of them first needs the other: by a call to the other's worker, which never waits.
+//! Two pagers get to know each other when one of them first needs the other: by calls to the other's worker, which never waits.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,8 +64,12 @@ fn of(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
         return Ok((OFFICES[index].load(Ordering::Relaxed), ThreadId(worker)));
     }
     let peer = peer::Client::new(Kernel::<level::Pager>::new(), context.worker_of(cluster)?);
+    // Who may send a letter must be one whose letters the other can read, so before the other learns of this office, this
+    // pager's unmap worker has to know the other's; and only then may this pager send.
+    let (its_office, its_worker) = peer.address()?;
+    OFFICES[index].store(its_office, Ordering::SeqCst);
     let (office, worker) = own(context);
-    let (its_office, its_worker) = peer.introduce(context.cluster, office, worker)?;
+    peer.introduce(context.cluster, office, worker)?;
     know(cluster, its_office, its_worker);
     Ok((its_office, its_worker))
 }

@@ -550,14 +550,11 @@ impl peer::Server for Worker {
     fn free(&mut self, _: Sender, node: u16) -> Answer<Free> {
         Ok(task::free(&self.0, node))
     }
-    fn introduce(
-        &mut self,
-        _: Sender,
-        cluster: u16,
-        office: u64,
-        worker: ThreadId,
-    ) -> Answer<(u64, ThreadId)> {
+    fn introduce(&mut self, _: Sender, cluster: u16, office: u64, worker: ThreadId) -> Answer<()> {
         office::know(cluster, office, worker);
+        Ok(())
+    }
+    fn address(&mut self, _: Sender) -> Answer<(u64, ThreadId)> {
         Ok(office::own(&self.0))
     }
 }

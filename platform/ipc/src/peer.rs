@@ -46,6 +46,8 @@ interface! {
     16 = FrameTake frame_take(task: u32, address: u64, frames: u64) -> u64;
     /// What is free on a node of this cluster.
     17 = Free free(node: u16) -> Free;
-    /// Gets to know the pager of `cluster`: where its mailboxes are, and its unmap worker. Returns the same of this one.
-    18 = Introduce introduce(cluster: u16, office: u64, worker: ThreadId) -> (u64, ThreadId);
+    /// Gets to know the pager of `cluster`: where its mailboxes are, and its unmap worker, and may send it letters from then on.
+    18 = Introduce introduce(cluster: u16, office: u64, worker: ThreadId) -> ();
+    /// Where the mailboxes of this pager are, and its unmap worker.
+    19 = Address address() -> (u64, ThreadId);
 }

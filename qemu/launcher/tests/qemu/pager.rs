@@ -31,6 +31,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("stress 1", 4, 4, Ending::Pass),
         ("stress 2", 4, 4, Ending::Pass),
         ("stress 3", 2, 2, Ending::Pass),
+        // With two pager threads per node, both sides of a pair get to know each other at a time.
+        ("stress 3", 4, 8, Ending::Pass),
+        ("stress 4", 4, 8, Ending::Pass),
     ] {
         let name = format!("pager::{}-nodes-{count}-cpus-{cpus}", case.replace(' ', "-seed-"));
         trials.push(trial(name, move || run(experiment(case, count, cpus)?, ending)));
