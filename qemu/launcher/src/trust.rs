@@ -151,10 +151,15 @@ pub fn latencies(
     Ok(findings)
 }
 
-/// What the CPUs waited for lines in a phase, page-table walks left out.
+/// The CPU that walks the lists: the first one of the first node that has any. On others pagers may still be giving back what the threads that
+/// made the lists had.
+const WALKER: u64 = 0;
+
+/// What the walking CPU waited for lines in a phase, page-table walks left out.
 fn waited(run: &Finished, phase: &str) -> Result<f64> {
     let waits = run.measurements.iter().filter(|m| {
         m.case == phase
+            && m.parameters.get("cpu").and_then(Value::as_u64) == Some(WALKER)
             && m.metric.starts_with("wait_")
             && !["wait_walk", "wait_maintenance"].contains(&&*m.metric)
     });
