@@ -29,7 +29,7 @@ use skerry_kernel::thread::{Context, FaultKind, Operation, State, Tcb};
 const FAST: usize = offset_of!(PerCpu, fast);
 const OP: usize = offset_of!(Tcb, op);
 const FAULT: usize = OP + offset_of!(Operation, kind);
-/// Where the memory attributes begin in PAR_EL1, in the encoding of MAIR_EL1: device memory has zeros in the upper half.
+/// Where the memory attributes begin in PAR_EL1, in the encoding of MAIR_EL1: device memory has zeros in the upper four bits.
 const PAR_ATTR: u32 = 56;
 
 // What `ldp` and `stp` take in pairs.
