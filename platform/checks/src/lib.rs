@@ -56,6 +56,8 @@ checks! {
     FastReady,
     /// Fast path: the partner waits on this CPU, and nobody more urgent is ready.
     FastStanding,
+    /// Fast path: the partner waits on another CPU, nothing holds it, and the sender does not need the general code.
+    FastElsewhere,
     /// Fast path: a message has 63 words at most, and no items.
     FastPlain,
     /// Fast path: reserved labels are for the general path to refuse.

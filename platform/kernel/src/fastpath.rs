@@ -2,7 +2,8 @@
 //!
 //! A call to a server that waits, a reply to a caller that waits, a page fault to a pager that waits: sender and receiver on the
 //! same CPU, nothing queued, no items, no finite timeouts. Then nothing has to be queued, the scheduler has nothing to decide,
-//! and the message stays in the registers. Each function here first checks everything and changes nothing; if a case is not the
+//! and the message stays in the registers. A receiver on another CPU of the cluster gets its message the same way, and both CPUs'
+//! schedulers do the rest. Each function here first checks everything and changes nothing; if a case is not the
 //! simple one it returns `None`, and the general code ([`crate::ipc`]) starts from the beginning. What they do is what the general
 //! code does, which the tests check by running both side by side on the same machine.
 //!
@@ -12,6 +13,7 @@
 use crate::counters::Block;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
+use crate::long;
 use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::space::Space;
@@ -63,6 +65,22 @@ impl<H: Hal> Kernel<'_, H> {
     ///
     /// On success the message is delivered, the CPU's current thread is the receiver, and both are returned: sender, receiver.
     pub fn fast_ipc(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
+        self.pass_message::<true>(cpu)
+    }
+
+    /// The same if the receiver is on another CPU. On success it is ready there, and its CPU knows; the sender waits, and the scheduler has
+    /// to name who runs here.
+    #[inline(never)]
+    pub fn fast_elsewhere(&mut self, cpu: usize) -> bool {
+        let Some((_, to)) = self.pass_message::<false>(cpu) else { return false };
+        let partner = to.id.slot();
+        self.budget = long::ENTRY;
+        self.make_ready(partner.into());
+        true
+    }
+
+    #[inline(always)]
+    fn pass_message<const HERE: bool>(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
         let current = queue.current()?;
         let x = &self.threads.get(current as usize)?.context.x;
@@ -71,15 +89,20 @@ impl<H: Hal> Kernel<'_, H> {
         let partner = u32::from(dest.slot());
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let words = tag.0 & 0xfff;
-        // The partner is the thread that is meant, waits here for this sender, and nobody else is to run next.
+        // The partner is the thread that is meant and waits for this sender: here, and nobody else is to run next, or on another CPU.
         let waits = passes(Check::FastIdentity, to.id == dest)
             && passes(Check::FastReady, to.open_to.is_any() || to.open_to == me.id);
-        let urgent = passes(Check::FastStanding, to.standing().wrapping_sub(queue.floor) < 256);
+        let urgent = match HERE {
+            true => passes(Check::FastStanding, to.standing().wrapping_sub(queue.floor) < 256),
+            false => {
+                to.cpu != me.cpu && passes(Check::FastElsewhere, to.is_just_receiving() && queue.is_calm())
+            }
+        };
         // Plain words only, and a label that is not the kernel's affair.
         let plain = passes(Check::FastPlain, words <= MAX_WORDS as u64)
             && passes(Check::FastLabel, u64::from(tag.label()) < FIRST_SPECIAL_LABEL);
-        // This CPU's TLB may hold nothing outdated of its space.
-        let fresh = self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
+        // This CPU's TLB may hold nothing outdated of the space that is to run on it.
+        let fresh = !HERE || self.spaces[usize::from(to.space)].ran_on.contains(CpuSet::of(queue.local));
         if !(waits && urgent && plain && passes(Check::FastTlb, fresh)) {
             return None;
         }
@@ -114,11 +137,14 @@ impl<H: Hal> Kernel<'_, H> {
         me.reply_space = if is_call { to.space_id } else { SpaceId::NIL };
         (me.state, me.open_to, me.deadline) = (State::Receiving, from, u64::MAX);
         (to.state, to.open_to, to.reply_space) = (State::Ready, ThreadId::NIL, SpaceId::NIL);
-        queue.switch_to(partner);
+        if HERE {
+            queue.switch_to(partner);
+        }
         Some((me, to))
     }
 
-    /// A page fault of the thread that runs on `cpu`, this one, to its pager. Returns the same as [`Kernel::fast_ipc`].
+    /// A page fault of the thread that runs on `cpu`, this one, to its pager. On success the CPU's current thread is the pager, and both
+    /// are returned: sender, receiver.
     pub fn fast_fault(
         &mut self,
         cpu: usize,
@@ -165,7 +191,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// The answer of the thread that runs on `cpu`, this one, to a page fault: one page (or 64 KiB) to map, guarded or not, and an open receive.
-    /// Returns the same as [`Kernel::fast_ipc`].
+    /// Returns the same as [`Kernel::fast_fault`].
     pub fn fast_answer(&mut self, cpu: usize) -> Option<(&mut Tcb, &mut Tcb)> {
         let queue = self.cpus.get_mut(cpu)?;
         let current = queue.current()?;

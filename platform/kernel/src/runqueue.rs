@@ -114,6 +114,11 @@ impl RunQueue {
         let [a, b, c, d] = self.ready;
         a | b | c | d == 0 && !self.attention
     }
+    /// Whether neither the thread that runs nor a trace needs the general code.
+    #[inline(always)]
+    pub(crate) fn is_calm(&self) -> bool {
+        !self.attention & !self.traced
+    }
     /// The thread that runs makes room for the most urgent one that is ready, and will be the next of its own priority.
     #[inline(always)]
     pub(crate) fn preempt(&mut self, links: &mut [Link], by: u8, priority: u8) {

@@ -355,6 +355,12 @@ impl Tcb {
             | u64::from(self.doomed) << 40
             | u64::from(self.reserved) << 48
     }
+    /// Whether it receives, on whichever CPU and however urgent, and nothing else is to be considered about it.
+    #[inline(always)]
+    pub(crate) fn is_just_receiving(&self) -> bool {
+        const PLACE: u64 = 0xffff_00ff;
+        self.standing() & !PLACE == (State::Receiving as u64) << 32
+    }
     /// Whether it wants to run, and nobody has deleted it meanwhile.
     #[inline(always)]
     pub fn may_run(&self) -> bool {

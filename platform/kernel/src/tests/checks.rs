@@ -72,11 +72,22 @@ fn controls(k: &mut TestKernel, attacker: ThreadId, number: u16, args: &[u64], r
 
 /// Tries the fast path alone.
 fn fast(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> bool {
+    let cpu = asks(k, attacker, call);
+    run(&mut || k.fast_ipc(cpu).is_some())
+}
+
+/// The same for the one to another CPU.
+fn fast_elsewhere(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> bool {
+    let cpu = asks(k, attacker, call);
+    run(&mut || k.fast_elsewhere(cpu))
+}
+
+/// The attacker is about to make an IPC system call on the CPU that is returned.
+fn asks(k: &mut TestKernel, attacker: ThreadId, call: &Ipc) -> usize {
     let t = super::world::run(k, attacker);
     let x = &mut k.thread_mut(t).context.x;
     (x[0], x[1], x[2], x[12], x[13]) = (call.dest.0, call.from.0, call.tag.0, u64::MAX, 0);
-    let cpu = usize::from(k.this_cpu);
-    run(&mut || k.fast_ipc(cpu).is_some())
+    k.this_cpu.into()
 }
 
 /// A privileged thread of priority 100 and one of this priority that it has created in its space, on the present CPU.
@@ -256,6 +267,16 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
             // It runs again, and its registers are its own.
             ipc(k, attacker, Ipc::send(victim, 1, &[]));
             fast(k, attacker, &Ipc::call(victim, 2, &[]), run)
+        },
+        Check::FastElsewhere => |run| {
+            let k = &mut world(1, 2)[0];
+            let victim = program(k, 20).1;
+            ipc(k, victim, Ipc::receive(ThreadId::ANY));
+            k.enter(1);
+            let attacker = program(k, 20).1;
+            // It runs again, and its registers are its own.
+            ipc(k, attacker, Ipc::send(victim, 1, &[]));
+            fast_elsewhere(k, attacker, &Ipc::call(victim, 2, &[]), run)
         },
         Check::FastPlain => |run| {
             let k = &mut world(1, 1)[0];

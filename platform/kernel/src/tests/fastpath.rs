@@ -1,6 +1,6 @@
 //! The fast path does what the general code does, or nothing.
 
-use super::world::*;
+use super::{invariants, world::*};
 use crate::kernel::Event;
 use crate::space::Space;
 use crate::thread::State;
@@ -56,12 +56,15 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// Two threads in one domain and space, and three in other domains, one of which is the pager of another.
-fn people(k: &mut TestKernel) -> Vec<ThreadId> {
+/// Two threads in one domain and space, and three in other domains, one of which is the pager of another; the third and the fourth run on
+/// the last CPU.
+fn people(k: &mut TestKernel, cpus: u16) -> Vec<ThreadId> {
     let (space, first) = program(k, 20);
     let second = thread(k, space, 1, ThreadId::NIL);
+    k.enter(cpus - 1);
     let (_, third) = program(k, 20);
     let (_, pager) = program(k, 21);
+    k.enter(0);
     let other = k.create_space(22, false).unwrap();
     [first, second, third, pager, thread(k, other, 0, pager)].into()
 }
@@ -72,6 +75,7 @@ fn take(k: &mut TestKernel, people: &[ThreadId], step: &Step, fast: bool) -> boo
     if state(k, id) != State::Ready {
         return false;
     }
+    k.enter(k.thread(k.find(id).unwrap()).cpu);
     let t = run(k, id);
     let name = |i: usize| match i {
         i if i < THREADS => people[i],
@@ -87,7 +91,12 @@ fn take(k: &mut TestKernel, people: &[ThreadId], step: &Step, fast: bool) -> boo
     x[11] = Timeout::NEVER.0;
     x[12] = if step.patient { Timeout::NEVER.0 } else { 1000 };
     x[13] = if step.window { 0x4000_0000 | 12 << 4 } else { 0 };
-    if fast && k.fast_ipc(k.this_cpu.into()).is_some() {
+    let cpu = k.this_cpu.into();
+    if fast && k.fast_ipc(cpu).is_some() {
+        return true;
+    }
+    if fast && k.fast_elsewhere(cpu) {
+        k.pick();
         return true;
     }
     k.handle(Event::Syscall(IPC));
@@ -111,13 +120,22 @@ fn seen(k: &TestKernel, id: ThreadId) -> impl PartialEq + std::fmt::Debug {
 
 #[test]
 fn fast_and_general_agree() {
+    agree_on(1);
+}
+
+#[test]
+fn fast_and_general_agree_on_two_cpus() {
+    agree_on(2);
+}
+
+fn agree_on(cpus: u16) {
     let taken = Cell::new(0);
     let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&proptest::collection::vec(step(), 1..40), |steps| {
-        let (mut fast, mut general) = (world(1, 1), world(1, 1));
-        let names = people(&mut fast[0]);
-        prop_assert_eq!(&names, &people(&mut general[0]));
+        let (mut fast, mut general) = (world(1, cpus.into()), world(1, cpus.into()));
+        let names = people(&mut fast[0], cpus);
+        prop_assert_eq!(&names, &people(&mut general[0], cpus));
         // One thread begins; whoever hears something goes on.
         let listen = |who| Step {
             who,
@@ -143,6 +161,9 @@ fn fast_and_general_agree() {
             for &id in &names {
                 prop_assert_eq!(seen(&fast[0], id), seen(&general[0], id), "{:?} after {:?}", id, step);
             }
+            // Whoever sleeps on the other CPU is told.
+            prop_assert_eq!(&fast[0].hal.kicks, &general[0].hal.kicks, "after {:?}", step);
+            prop_assert_eq!(invariants::check(&fast[0]), Ok(()), "after {:?}", step);
         }
         Ok(())
     });
@@ -154,7 +175,7 @@ fn fast_and_general_agree() {
 fn the_common_cases_are_fast() {
     let mut w = world(1, 1);
     let k = &mut w[0];
-    let names = people(k);
+    let names = people(k, 1);
     let step = |who, dest, from| Step {
         who,
         dest,
@@ -172,6 +193,34 @@ fn the_common_cases_are_fast() {
     assert!(!take(k, &names, &step(3, THREADS + 1, THREADS), true));
     assert!(take(k, &names, &step(4, 3, 3), true));
     assert!(take(k, &names, &step(3, 4, THREADS), true));
+}
+
+#[test]
+fn a_receiver_on_another_cpu_gets_its_message_fast() {
+    let k = &mut world(1, 2)[0];
+    let names = people(k, 2);
+    let step = |who, dest, from| Step {
+        who,
+        dest,
+        from,
+        label: 7,
+        words: 60,
+        typed: 0,
+        patient: true,
+        window: false,
+    };
+    // The server is on the other CPU, which has nothing to run until it is called.
+    for who in [2, 3] {
+        assert!(!take(k, &names, &step(who, THREADS + 1, THREADS), true));
+    }
+    k.hal.kicks.clear();
+    assert!(take(k, &names, &step(0, 2, 2), true));
+    assert_eq!((k.hal.kicks.pop(), state(k, names[2])), (Some(1), State::Ready));
+    assert!(k.current().is_none_or(|t| Some(t) != k.find(names[0])));
+    // Its answer goes back the same way, and is no more urgent than what runs there.
+    assert!(take(k, &names, &step(2, 0, THREADS), true));
+    assert_eq!((state(k, names[0]), state(k, names[2])), (State::Ready, State::Receiving));
+    invariants::check(k).unwrap();
 }
 
 #[test]

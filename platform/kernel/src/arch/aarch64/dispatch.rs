@@ -220,7 +220,7 @@ pub(super) fn resume(kernel: &mut TheKernel) -> Option<*mut Context> {
 
 /// Chooses the next thread and loads what belongs to it. `None`: there is none.
 #[inline(never)]
-fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
+pub(super) fn switch(kernel: &mut TheKernel) -> Option<*mut Context> {
     let loaded = percpu::with(|cpu| cpu.loaded);
     // `pick` may let it leave this CPU.
     leave_loaded(kernel, loaded);

@@ -4,7 +4,7 @@
 use super::percpu::{self, PerCpu};
 use super::registers::{read_sysreg, write_sysreg, yield_cpu};
 use super::start::{KERNEL, TheKernel};
-use super::{dispatch, fp};
+use super::{dispatch, fp, measure};
 use skerry_abi::syscall::IPC;
 use skerry_abi::{Fpage, ThreadId};
 use skerry_kernel::kernel::Event;
@@ -32,14 +32,24 @@ fn general_ipc() -> *mut Context {
 
 /// The same in a cluster of several CPUs, where the assembly leaves all to Rust.
 pub(super) extern "C" fn shared_ipc() -> *mut Context {
-    let fast = shared(|kernel, cpu| {
+    let next = shared(|kernel, cpu| {
         if let Some((from, to)) = kernel.fast_ipc(cpu) {
-            return Some(percpu::with(|own| switch(own, from, to)));
+            return Some(Some(percpu::with(|own| switch(own, from, to))));
         }
-        let (from, to) = kernel.fast_answer(cpu)?;
-        Some(percpu::with(|own| switch(own, from, to)))
+        if let Some((from, to)) = kernel.fast_answer(cpu) {
+            return Some(Some(percpu::with(|own| switch(own, from, to))));
+        }
+        kernel.fast_elsewhere(cpu).then(|| dispatch::switch(kernel))
     });
-    fast.unwrap_or_else(general_ipc)
+    match next {
+        Some(Some(context)) => context,
+        Some(None) => {
+            // What came before the sleep is not measured, as on all short ways.
+            measure::enter();
+            dispatch::idle()
+        }
+        None => general_ipc(),
+    }
 }
 
 /// An abort in user mode that the assembly left to Rust. Returns the context to resume.
