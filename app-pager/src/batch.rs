@@ -1,4 +1,4 @@
-//! What a task asks its pager to take away, cut into batches that a leader can handle.
+//! What a task asks its pager to take away or change, cut into batches that a leader can handle.
 //!
 //! A request names a range of any length, or up to 63 pages. It is done in rounds of 64 pages at most. What is no page of the
 //! task, or may not have the rights that are asked for, is left out and told; the others are not held up by it.
@@ -6,7 +6,7 @@
 use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::layout::USER_END;
-use skerry_ipc::pager::{Revoked, RevokedPages};
+use skerry_ipc::pager::{Changed, ChangedPages, Revoked, RevokedPages};
 use skerry_protocols::revoke::{MAX_PAGES, Used};
 
 /// What is to become of the pages.
@@ -16,6 +16,22 @@ pub enum Wish {
     Unmap,
     /// Everybody has these rights, no more and no less.
     Protect(Rights),
+    /// They lie on this node.
+    Move(u16),
+}
+
+impl Wish {
+    /// The rights that threads want to have afterwards.
+    pub const fn rights(self) -> Rights {
+        match self {
+            Self::Protect(rights) => rights,
+            Self::Unmap | Self::Move(_) => Rights::NONE,
+        }
+    }
+    /// Whether it can be done to pages that are a node's own.
+    pub const fn is_for_own(self) -> bool {
+        matches!(self, Self::Unmap | Self::Protect(_))
+    }
 }
 
 /// The pages of one round.
@@ -31,8 +47,10 @@ pub struct Batch {
     pub local: u64,
     /// Those that are none.
     pub bad: u64,
-    /// What became of them, so far.
+    /// What became of them, so far: it is done.
     pub done: u64,
+    /// There is no frame for them.
+    pub full: u64,
     /// How they were used.
     pub used: Used,
 }
@@ -47,6 +65,7 @@ impl Batch {
             local: 0,
             bad: 0,
             done: 0,
+            full: 0,
             used: Used { accessed: 0, dirty: 0 },
         }
     }
@@ -59,13 +78,14 @@ impl Batch {
             Kind::Global => self.global |= bit,
             Kind::Local => self.local |= bit,
             Kind::Bad => self.bad |= bit,
+            Kind::Done => self.done |= bit,
         }
     }
     fn outcome(&self) -> Revoked {
         let all = self.global | self.local;
         Revoked {
             done: self.done,
-            gone: all & !self.done,
+            gone: all & !(self.done | self.full | self.bad),
             accessed: self.used.accessed & self.done,
             dirty: self.used.dirty & self.done,
             bad: self.bad,
@@ -88,6 +108,8 @@ pub enum Kind {
     Local,
     /// The task has no such page, or it may not have such rights.
     Bad,
+    /// It is as it is to be.
+    Done,
 }
 
 /// A request in progress.
@@ -99,6 +121,7 @@ pub struct Request {
     end: u64,
     list: bool,
     sum: Revoked,
+    full: u64,
 }
 
 impl Request {
@@ -106,15 +129,27 @@ impl Request {
     pub fn range(wish: Wish, base: u64, pages: u64) -> Option<Self> {
         let end = pages.checked_mul(PAGE_SIZE).and_then(|bytes| base.checked_add(bytes))?;
         let sound = base.is_multiple_of(PAGE_SIZE) && pages != 0 && end <= USER_END;
-        sound.then_some(Self { wish, next: base, end, list: false, sum: Revoked::default() })
+        sound.then_some(Self { wish, next: base, end, list: false, sum: Revoked::default(), full: 0 })
     }
-    /// A list, see [`skerry_ipc::pager::Pages`]: what it wants, if that is one thing.
+    /// A list for `revoke`, see [`skerry_ipc::pager::Pages`]: what it wants, if that is one thing.
     pub fn list(words: &[u64]) -> Option<Self> {
+        let first = Self::common(words)?;
+        let wish = if first == 0 { Wish::Unmap } else { Wish::Protect(Rights::from_bits(first)) };
+        (first <= Rights::RWX.bits()).then_some(Self::of_list(wish))
+    }
+    /// A list of pages that are to lie on one node.
+    pub fn move_list(words: &[u64]) -> Option<Self> {
+        Some(Self::of_list(Wish::Move(Self::common(words)? as u16)))
+    }
+    /// What all words of a list say in their lower bits.
+    fn common(words: &[u64]) -> Option<u64> {
         let wish = |word: u64| word & (PAGE_SIZE - 1);
         let first = wish(*words.first()?);
-        let sound = first <= Rights::RWX.bits() && words.iter().all(|&word| wish(word) == first);
-        let wish = if first == 0 { Wish::Unmap } else { Wish::Protect(Rights::from_bits(first)) };
-        sound.then_some(Self { wish, next: 0, end: 0, list: true, sum: Revoked::default() })
+        words.iter().all(|&word| wish(word) == first).then_some(first)
+    }
+    const fn of_list(wish: Wish) -> Self {
+        let sum = Revoked { done: 0, gone: 0, accessed: 0, dirty: 0, bad: 0 };
+        Self { wish, next: 0, end: 0, list: true, sum, full: 0 }
     }
     /// What the next round is about; `kind` says what a page is. Of a list, everything is in its first round, which is in `words`.
     pub fn round(&mut self, words: &[u64], mut kind: impl FnMut(u64) -> Kind) -> Batch {
@@ -139,11 +174,19 @@ impl Request {
             *sum = if self.list { bits } else { *sum + u64::from(bits.count_ones()) };
         }
         self.sum = Revoked::from_array(sum);
+        self.full = if self.list { batch.full } else { self.full + u64::from(batch.full.count_ones()) };
         self.next < self.end
     }
     /// The answer.
     pub const fn answer(&self) -> Answer {
-        if self.list { Answer::Pages(RevokedPages(self.sum)) } else { Answer::Range(self.sum) }
+        let Revoked { done, gone, bad, .. } = self.sum;
+        let changed = Changed { done, gone, full: self.full, bad };
+        match (self.wish, self.list) {
+            (Wish::Unmap | Wish::Protect(_), false) => Answer::Range(self.sum),
+            (Wish::Unmap | Wish::Protect(_), true) => Answer::Pages(RevokedPages(self.sum)),
+            (_, false) => Answer::Changed(changed),
+            (_, true) => Answer::ChangedPages(ChangedPages(changed)),
+        }
     }
 }
 
@@ -154,6 +197,10 @@ pub enum Answer {
     Range(Revoked),
     /// To one about a list.
     Pages(RevokedPages),
+    /// To one that changes a range.
+    Changed(Changed),
+    /// To one that changes a list.
+    ChangedPages(ChangedPages),
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod guest {
     mod serve;
     mod startup;
     mod state;
+    mod stock;
     mod take;
     mod takeover;
     mod task;

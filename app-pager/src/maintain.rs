@@ -11,6 +11,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub enum Site {
     /// Nobody maps it any more; somebody else may soon.
     Unmap,
+    /// Nobody maps it any more, and it is going to be copied to another node.
+    Migrate,
+    /// A page was copied to it, for somebody else to use.
+    Copy,
 }
 
 /// An operation, on every line of a range.
@@ -23,7 +27,7 @@ pub enum Operation {
     CleanInvalidate,
 }
 
-const SITES: usize = 1;
+const SITES: usize = 3;
 const OPERATIONS: usize = 2;
 
 /// What memory between nodes is like.
@@ -39,7 +43,8 @@ pub enum Model {
 pub const fn needed(model: Model, site: Site) -> Option<Operation> {
     match (model, site) {
         (Model::Coherent, _) => None,
-        (Model::Always, Site::Unmap) => Some(Operation::CleanInvalidate),
+        (Model::Always, Site::Unmap | Site::Migrate) => Some(Operation::CleanInvalidate),
+        (Model::Always, Site::Copy) => Some(Operation::Clean),
     }
 }
 

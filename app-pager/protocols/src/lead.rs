@@ -193,6 +193,21 @@ impl<const N: usize, const W: usize> Lead<N, W> {
     pub fn outcome(&self, page: usize) -> Outcome {
         self.pages.get(page).map_or(Outcome::Gone, |page| page.outcome)
     }
+    /// What is to become of them.
+    pub const fn goal(&self) -> Goal {
+        self.goal
+    }
+    /// The pages from this one on whose entries are busy on this leader's account, a bit each.
+    pub fn held(&self, from: u8) -> u64 {
+        let held = |page: &Page<W>| page.outcome == Outcome::Held;
+        let all = self.pages.iter().enumerate().skip(from.into());
+        all.fold(0, |bits, (i, page)| bits | u64::from(held(page)) << i)
+    }
+    /// The frames that it has in hand and that are in no table yet: whoever drops the leader before its end gives them back.
+    pub fn in_hand(&self) -> impl Iterator<Item = u64> {
+        let held = self.pages.iter().filter(|page| page.outcome == Outcome::Held && page.fresh != 0);
+        held.map(|page| page.fresh)
+    }
     /// How the pages were used, on all nodes.
     pub const fn used(&self) -> Used {
         self.used

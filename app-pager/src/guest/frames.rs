@@ -1,7 +1,5 @@
 //! Where frames come from, and where they go back to.
 
-use core::sync::atomic::Ordering;
-
 use app_pager::Memory;
 use app_pager::placement::others;
 use app_pager::protocols::record::Record;
@@ -11,6 +9,7 @@ use skerry_abi::fpage::PAGE_SIZE;
 
 use super::memory::Physical;
 use super::state::Context;
+use super::stock;
 
 impl Context {
     /// Consecutive frames for a task's threads on `node`, charged to the task; their contents are anything. If the node has none left and
@@ -29,22 +28,31 @@ impl Context {
         if let Some(base) = self.state().allocate(node, frames) {
             return Ok(base);
         }
-        self.elsewhere(task, node, address, frames).inspect_err(|_| roll.refund(frames))
+        let ask = |other, cluster| match cluster == self.cluster {
+            true => self.state().allocate(other, frames).ok_or(Error::OutOfMemory),
+            false => self.peer(cluster)?.frame_take(task, address, frames),
+        };
+        self.elsewhere(node, ask).inspect_err(|_| roll.refund(frames))
     }
 
     /// One frame for a page of a task, which is charged already; from other nodes, too.
     #[cold]
     pub(super) fn frame_anywhere(&self, task: u32, node: u16, address: u64, record: Record) -> Option<u64> {
-        let own = self.state().allocate(node, 1);
-        let frame = own.or_else(|| self.elsewhere(task, node, address, 1).ok())?;
-        if let Some(known) = self.pools().and_then(|pools| pools.record(&Physical, frame)) {
-            known.store(record.0, Ordering::SeqCst);
+        if let Some(frame) = self.cursor(node).and_then(|mut cursor| cursor.take(&Physical, record)) {
+            return Some(frame);
         }
-        Some(frame)
+        let page = address & !(PAGE_SIZE - 1);
+        self.elsewhere(node, |other, _| {
+            let mut frame = [0];
+            stock::frames_of(self, task, other, &[page], &mut frame)?;
+            if frame[0] == 0 { Err(Error::OutOfMemory) } else { Ok(frame[0]) }
+        })
+        .ok()
     }
 
+    /// What the nearest of the other nodes gives that gives something, if the placement allows it: `ask` gets the node and its cluster.
     #[cold]
-    fn elsewhere(&self, task: u32, node: u16, address: u64, frames: u64) -> Result<u64, Error> {
+    fn elsewhere(&self, node: u16, ask: impl Fn(u16, u16) -> Result<u64, Error>) -> Result<u64, Error> {
         if !self.options.placement.falls_back() {
             return Err(Error::OutOfMemory);
         }
@@ -53,13 +61,7 @@ impl Context {
         for other in others(node, self.boot.node_count as u16, distance) {
             // A node without CPUs is served by the pager of another one, which is in the list, too.
             let Some(cpu) = self.boot.cpus().iter().find(|cpu| cpu.node == other) else { continue };
-            if cpu.cluster == self.cluster {
-                if let Some(base) = self.state().allocate(other, frames) {
-                    return Ok(base);
-                }
-            } else if let Ok(base) =
-                self.peer(cpu.cluster).and_then(|peer| peer.frame_take(task, address, frames))
-            {
+            if let Ok(base) = ask(other, cpu.cluster) {
                 return Ok(base);
             }
         }

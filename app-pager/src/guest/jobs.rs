@@ -1,22 +1,24 @@
-//! Requests that take pages away, as continuations of a pager thread.
+//! Requests that take pages away or change them, as continuations of a pager thread.
 //!
 //! A request is led as far as it goes; when it has to wait it stays here, its client un-answered, and the thread serves others. Workers
 //! that have answered, and leaders that have given way, notify the thread. Each place here has a letter of its own.
 
 use app_pager::batch::{Answer, Batch, Kind, Request, Wish};
 use app_pager::letter::LETTERS;
-use app_pager::protocols::effect::Me;
+use app_pager::protocols::effect::{Access, Me, Word};
+use app_pager::protocols::entry::{Entry, State};
 use app_pager::protocols::lead::{Goal, Lead, Outcome};
 use app_pager::protocols::revoke::MAX_PAGES;
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_abi::{Error, Rights, ThreadId};
+use skerry_abi::{Error, ThreadId};
 use skerry_ipc::pager::{MAX_LIST, Revoked};
 
-use super::lead::{Desk, Pause};
+use super::lead::{Desk, Pause, give_up};
 use super::memory::values_at;
 use super::office;
 use super::place::{Place, find};
 use super::state::Context;
+use super::stock::Stock;
 
 /// Where a request is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(super) struct Jobs<const W: usize> {
     me: Me,
     jobs: &'static mut [Job<W>],
     place: Place,
+    /// Frames for pages that move.
+    stock: Stock,
 }
 
 /// An answer, and who gets it.
@@ -82,7 +86,7 @@ impl<const W: usize> Jobs<W> {
             many: Lead::of(me, Goal::Unmap, 0),
         };
         let jobs = values_at(context.cleared(context.node, bytes)?, LETTERS, none);
-        Ok(Self { context, me, jobs, place: Place::NONE })
+        Ok(Self { context, me, jobs, place: Place::NONE, stock: Stock::new() })
     }
 
     /// A request of `client`, a thread of `task`. `None`: it is answered later.
@@ -129,8 +133,8 @@ impl<const W: usize> Jobs<W> {
         let mut lead = Lead::<1, W>::of(self.me, Goal::Unmap, 1);
         let mut begun = false;
         let addresses = [address];
-        let Self { context, place, .. } = self;
-        let mut desk = Desk { context, place, task, addresses: &addresses, number, begun: &mut begun };
+        let Self { context, place, stock, .. } = self;
+        let mut desk = Desk { context, place, task, addresses: &addresses, stock, number, begun: &mut begun };
         match desk.run(&mut lead, 0) {
             Pause::Done => {
                 let (done, used) = (lead.outcome(0) == Outcome::Done, lead.used());
@@ -182,7 +186,7 @@ impl<const W: usize> Jobs<W> {
             let (client, task) = (self.jobs[number].client, self.jobs[number].task);
             if self.context.state().task(task).is_err() {
                 // Its task has ended; nobody waits.
-                self.jobs[number].client = ThreadId::NIL;
+                self.jobs[number].give_up(&self.context);
                 continue;
             }
             // What was found before the thread waited may be gone.
@@ -194,9 +198,10 @@ impl<const W: usize> Jobs<W> {
     }
 
     fn desk(&mut self, number: usize) -> Desk<'_> {
-        let Self { context, jobs, place, .. } = self;
+        let Self { context, jobs, place, stock, .. } = self;
         let Job { task, batch, begun, .. } = &mut jobs[number];
-        Desk { context, place, task: *task, addresses: &batch.addresses[..batch.count], number, begun }
+        let addresses = &batch.addresses[..batch.count];
+        Desk { context, place, task: *task, addresses, stock, number, begun }
     }
 
     /// Leads on, until it waits or is finished.
@@ -237,13 +242,9 @@ impl<const W: usize> Jobs<W> {
     }
 
     fn begin_round(&mut self, number: usize) {
-        let Self { context, jobs, place, me } = self;
+        let Self { context, jobs, place, me, .. } = self;
         let job = &mut jobs[number];
-        let rights = match job.request.wish {
-            Wish::Unmap => Rights::NONE,
-            Wish::Protect(rights) => rights,
-        };
-        let task = job.task;
+        let (wish, task) = (job.request.wish, job.task);
         let kind = |address: u64| {
             if !place.covers(task, address) {
                 match find(context, task, context.node, address) {
@@ -251,16 +252,21 @@ impl<const W: usize> Jobs<W> {
                     Err(_) => return Kind::Bad,
                 }
             }
-            match (place.region.rights.contains(rights), place.is_global()) {
+            match (place.region.rights.contains(wish.rights()), place.is_global()) {
                 (false, _) => Kind::Bad,
-                (true, true) => Kind::Global,
-                (true, false) => Kind::Local,
+                (true, true) => match wish {
+                    Wish::Move(node) if lies_on::<W>(context, place, address, node) => Kind::Done,
+                    _ => Kind::Global,
+                },
+                (true, false) if wish.is_for_own() => Kind::Local,
+                (true, false) => Kind::Bad,
             }
         };
         job.batch = job.request.round(&job.list[..job.listed], kind);
         let goal = match job.request.wish {
             Wish::Unmap => Goal::Unmap,
             Wish::Protect(rights) => Goal::Restrict(rights),
+            Wish::Move(node) => Goal::Migrate(node),
         };
         job.stage = Stage::Take;
         job.set_lead(*me, goal);
@@ -268,11 +274,11 @@ impl<const W: usize> Jobs<W> {
 
     /// Runs the leader from where it is.
     fn lead(&mut self, number: usize) -> Pause {
-        let Self { context, jobs, place, .. } = self;
+        let Self { context, jobs, place, stock, .. } = self;
         let Job { task, batch, begun, one, many, pause, .. } = &mut jobs[number];
         let answered = *pause == Pause::Answers;
         let addresses = &batch.addresses[..batch.count];
-        let mut desk = Desk { context, place, task: *task, addresses, number, begun };
+        let mut desk = Desk { context, place, task: *task, addresses, stock, number, begun };
         let alone = addresses.len() == 1;
         if alone { desk.go_on(one, answered) } else { desk.go_on(many, answered) }
     }
@@ -283,10 +289,15 @@ impl<const W: usize> Jobs<W> {
         let job = &mut self.jobs[number];
         let alone = job.batch.count == 1;
         let outcome = |page: usize| if alone { job.one.outcome(page) } else { job.many.outcome(page) };
-        let is_done = |&page: &usize| job.batch.global >> page & 1 != 0 && outcome(page) == Outcome::Done;
-        let done = (0..job.batch.count).filter(is_done).fold(0, |done, page| done | 1 << page);
+        let all = (0..job.batch.count).filter(|page| job.batch.global >> page & 1 != 0);
+        let (mut done, mut full) = (0, 0);
+        for page in all {
+            done |= u64::from(outcome(page) == Outcome::Done) << page;
+            full |= u64::from(outcome(page) == Outcome::NoFrame) << page;
+        }
         let used = if alone { job.one.used() } else { job.many.used() };
         job.batch.done |= done;
+        job.batch.full |= full;
         job.batch.used = job.batch.used.merge(used);
         match (job.stage, job.request.wish) {
             (Stage::Take, Wish::Protect(rights)) => {
@@ -303,8 +314,8 @@ impl<const W: usize> Jobs<W> {
         let seat = self.me.node;
         let (pages, wish) = (self.jobs[number].batch.local, self.jobs[number].request.wish);
         let keep = match wish {
-            Wish::Unmap => None,
             Wish::Protect(rights) => Some(rights),
+            _ => None,
         };
         let mut desk = self.desk(number);
         if !*desk.begun {
@@ -322,6 +333,14 @@ impl<const W: usize> Jobs<W> {
 }
 
 impl<const W: usize> Job<W> {
+    /// Nobody waits for it any more.
+    #[cold]
+    fn give_up(&mut self, context: &Context) {
+        self.client = ThreadId::NIL;
+        if matches!(self.stage, Stage::Take | Stage::Give) {
+            if self.batch.count == 1 { give_up(context, &self.one) } else { give_up(context, &self.many) }
+        }
+    }
     fn set_lead(&mut self, me: Me, goal: Goal) {
         self.pause = Pause::Done;
         if self.batch.count == 1 {
@@ -330,6 +349,12 @@ impl<const W: usize> Job<W> {
             self.many = Lead::of(me, goal, self.batch.global);
         }
     }
+}
+
+/// Whether a page has one frame, and that is one of this node.
+fn lies_on<const W: usize>(context: &Context, place: &Place, address: u64, node: u16) -> bool {
+    let entry = Entry(place.page::<W>(address).access(Word::Master, Access::Load));
+    entry.state() == State::Present && context.lies_on(entry.frame(), node)
 }
 
 /// The request needs the long way.

@@ -5,18 +5,19 @@
 use app_pager::letter::Letter;
 use app_pager::maintain::Site;
 use app_pager::options::Driver;
-use app_pager::protocols::lead::{Effect, Lead};
+use app_pager::protocols::lead::{Effect, Goal, Lead};
 use app_pager::protocols::record::Record;
 use core::sync::atomic::Ordering;
 use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_rt::utcb;
+use skerry_rt::{sys, utcb};
 
 use super::maintain;
 use super::memory::Physical;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, board_at};
+use super::stock::Stock;
 use super::take;
 
 /// Why a leader does not go on.
@@ -42,6 +43,8 @@ pub(super) struct Desk<'a> {
     pub(super) task: u32,
     /// The pages.
     pub(super) addresses: &'a [u64],
+    /// Frames for pages that move.
+    pub(super) stock: &'a mut Stock,
     /// Which letter is this request's.
     pub(super) number: usize,
     /// Whether the letter says what it is about.
@@ -92,7 +95,7 @@ impl Desk<'_> {
                     taken.flush();
                     match self.page::<W>(page) {
                         Some(page) => page.access(word, access),
-                        None => return self.over(),
+                        None => return self.over(lead),
                     }
                 }
                 Effect::Unmap { page, frame, keep } => {
@@ -118,7 +121,11 @@ impl Desk<'_> {
                     0
                 }
                 Effect::Maintain(_, frame) => {
-                    maintain::hand_over(self.context, Site::Unmap, frame, PAGE_SIZE);
+                    let site = match lead.goal() {
+                        Goal::Migrate(_) => Site::Migrate,
+                        _ => Site::Unmap,
+                    };
+                    maintain::hand_over(self.context, site, frame, PAGE_SIZE);
                     0
                 }
                 Effect::Claim(page, frame) => {
@@ -127,9 +134,19 @@ impl Desk<'_> {
                 }
                 Effect::FreeCopy(_, frame) | Effect::Free(_, frame) => {
                     self.context.give_back(frame, PAGE_SIZE);
-                    if let Some(roll) = self.place.roll {
+                    // A page that moves has as many frames as before.
+                    let moved = matches!((effect, lead.goal()), (Effect::Free(..), Goal::Migrate(_)));
+                    if let Some(roll) = self.place.roll.filter(|_| !moved) {
                         roll.refund(1);
                     }
+                    0
+                }
+                Effect::Allocate(page, node) => {
+                    let held = lead.held(page);
+                    self.stock.take(self.context, (self.task, self.addresses), (page, held), node)
+                }
+                Effect::Copy { page, from, to } => {
+                    self.copy::<W>(page, from, to);
                     0
                 }
                 Effect::Wake => {
@@ -138,8 +155,8 @@ impl Desk<'_> {
                 }
                 Effect::Park => return Pause::Turn,
                 Effect::Done => return Pause::Done,
-                // Nobody moves pages yet, and nobody clears up after a crash.
-                Effect::Allocate(..) | Effect::Lost(..) | Effect::Copy { .. } => 0,
+                // Nobody clears up after a crash yet.
+                Effect::Lost(..) => 0,
             };
         }
     }
@@ -159,7 +176,8 @@ impl Desk<'_> {
 
     /// The task has ended. Workers that were asked still answer.
     #[cold]
-    fn over(&mut self) -> Pause {
+    fn over<const N: usize, const W: usize>(&mut self, lead: &Lead<N, W>) -> Pause {
+        give_up(self.context, lead);
         if core::mem::replace(self.begun, false)
             && self.context.options.unmap == Driver::Parallel
             && let Some(letter) = self.letter()
@@ -212,6 +230,15 @@ impl Desk<'_> {
             word.store(record.0, Ordering::SeqCst);
         }
     }
+    /// Copies a page that nobody maps.
+    #[inline(never)]
+    fn copy<const W: usize>(&mut self, page: u8, from: u64, to: u64) {
+        Physical.copy_page(to, from);
+        if self.page::<W>(page).is_some() && self.place.region.rights.contains(Rights::X) {
+            sys::sync_code(to, PAGE_SIZE);
+        }
+        maintain::hand_over(self.context, Site::Copy, to, PAGE_SIZE);
+    }
     #[cold]
     fn wake(&self) {
         let board = self.context.state().task(self.task).map_or(0, |task| task.board);
@@ -219,4 +246,9 @@ impl Desk<'_> {
             office::wake_all(self.context, |cluster| roll.is_active(cluster));
         }
     }
+}
+
+/// A leader that is not led to its end, because its task is over: what it has in hand goes back.
+pub(super) fn give_up<const N: usize, const W: usize>(context: &Context, lead: &Lead<N, W>) {
+    lead.in_hand().for_each(|frame| context.give_back(frame, PAGE_SIZE));
 }

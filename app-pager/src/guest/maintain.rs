@@ -1,6 +1,6 @@
 //! Issuing what [`app_pager::maintain`] says.
 
-use app_pager::maintain::{Counts, Model, Site, line_bytes, lines, needed};
+use app_pager::maintain::{Counts, Model, Operation, Site, line_bytes, lines, needed};
 use skerry_rt::sys;
 
 use super::state::Context;
@@ -16,7 +16,10 @@ pub(super) fn hand_over(context: &Context, site: Site, base: u64, bytes: u64) {
         let line = line_bytes(sys::cache_type());
         let mut count = 0;
         for address in lines(base, bytes, line) {
-            sys::clean_invalidate(address);
+            match operation {
+                Operation::Clean => sys::clean(address),
+                Operation::CleanInvalidate => sys::clean_invalidate(address),
+            }
             count += 1;
         }
         sys::maintained();

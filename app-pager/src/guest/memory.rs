@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU64;
 
 use app_pager::Memory;
 use skerry_abi::boot::{BootInfo, Range};
-use skerry_rt::memory::clear_pages;
+use skerry_rt::memory::{clear_pages, copy_page};
 use skerry_rt::start::AppStart;
 
 /// All pools of the machine.
@@ -31,6 +31,15 @@ impl Memory for Physical {
     fn copy(&self, to: u64, from: u64, bytes: u64) {
         // SAFETY: `to` is as in `clear`; `from` is the archive or a finished start page, which nobody writes to.
         unsafe { at_mut::<u8>(to as usize).copy_from_nonoverlapping(at(from as usize), bytes as usize) }
+    }
+}
+
+impl Physical {
+    /// Copies a page from one frame to another.
+    pub(super) fn copy_page(&self, to: u64, from: u64) {
+        // SAFETY: both are frames of pools. `to` was just taken from one, so nobody else uses it; what others write to `from` meanwhile is
+        // copied or not, word by word: who must not lose it makes sure that nobody maps it.
+        unsafe { copy_page(to, from) }
     }
 }
 

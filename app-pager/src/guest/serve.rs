@@ -3,14 +3,17 @@
 use core::ptr;
 
 use app_pager::batch::{self, Request, Wish};
+use app_pager::protocols::effect::Me;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{
-    self, Birth, Free, MAY_START, Pages, Revoked, RevokedPages, Stats, TaskEnd, ThreadEnd,
+    self, Birth, Changed, ChangedPages, Free, MAY_START, Pages, Revoked, RevokedPages, Stats, TaskEnd,
+    ThreadEnd,
 };
+use skerry_ipc::peer::{Claimed, Frames, MAX_FRAMES, Taker};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, encode_reply, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 use skerry_rt::{println, sys, utcb};
@@ -25,7 +28,7 @@ use super::office;
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
 use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
-use super::{crash, grace, launch, task};
+use super::{crash, grace, launch, stock, task};
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 static PEER_COUNTERS: peer::Counters = peer::Counters::new();
@@ -239,23 +242,37 @@ impl<const W: usize> Pager<W> {
             match answer {
                 batch::Answer::Range(told) => encode_reply(&mut message, Ok(told)),
                 batch::Answer::Pages(told) => encode_reply(&mut message, Ok(told)),
+                batch::Answer::Changed(told) => encode_reply(&mut message, Ok(told)),
+                batch::Answer::ChangedPages(told) => encode_reply(&mut message, Ok(told)),
             }
             // Who was killed while waiting needs no answer.
             let _ = reply(client, &mut message);
         });
     }
 
-    /// A request to take pages away.
-    fn revoke(&mut self, from: Sender, request: Option<Request>, list: &[u64]) -> Answer<batch::Answer> {
+    /// A request to take pages away or to change them.
+    fn change(&mut self, from: Sender, request: Option<Request>, list: &[u64]) -> Answer<batch::Answer> {
         let request = request.ok_or(Error::BadArgument)?;
         self.context.state().task(from.domain)?;
         self.jobs.begin(from.thread, from.domain, request, list)?.ok_or(Unanswered::Parked)
     }
     fn revoke_range(&mut self, from: Sender, request: Option<Request>) -> Answer<Revoked> {
-        match self.revoke(from, request, &[])? {
+        match self.change(from, request, &[])? {
             batch::Answer::Range(told) => Ok(told),
-            batch::Answer::Pages(RevokedPages(told)) => Ok(told),
+            // It answers what was asked.
+            _ => Err(Error::BadRequest.into()),
         }
+    }
+    fn change_range(&mut self, from: Sender, request: Option<Request>) -> Answer<Changed> {
+        match self.change(from, request, &[])? {
+            batch::Answer::Changed(told) => Ok(told),
+            _ => Err(Error::BadRequest.into()),
+        }
+    }
+    /// A node that can have frames of its own.
+    fn target(&self, node: u16) -> Result<u16, Error> {
+        let found = self.context.boot.cpus().iter().find(|cpu| cpu.node == node);
+        found.map(|_| node).ok_or(Error::BadArgument)
     }
 
     /// A fault that was parked, once more from the beginning.
@@ -452,9 +469,23 @@ impl<const W: usize> pager::Server for Pager<W> {
         self.revoke_range(from, Request::range(Wish::Protect(Rights::from_bits(rights)), base, pages))
     }
     fn revoke(&mut self, from: Sender, pages: Pages) -> Answer<RevokedPages> {
-        match Pager::revoke(self, from, Request::list(pages.words()), pages.words())? {
-            batch::Answer::Range(told) => Ok(RevokedPages(told)),
+        match self.change(from, Request::list(pages.words()), pages.words())? {
             batch::Answer::Pages(told) => Ok(told),
+            _ => Err(Error::BadRequest.into()),
+        }
+    }
+    fn move_pages(&mut self, from: Sender, base: u64, pages: u64, node: u16) -> Answer<Changed> {
+        let node = self.target(node)?;
+        self.change_range(from, Request::range(Wish::Move(node), base, pages))
+    }
+    fn move_list(&mut self, from: Sender, pages: Pages) -> Answer<ChangedPages> {
+        let request = Request::move_list(pages.words());
+        if let Some(Request { wish: Wish::Move(node), .. }) = request {
+            self.target(node)?;
+        }
+        match self.change(from, request, pages.words())? {
+            batch::Answer::ChangedPages(told) => Ok(told),
+            _ => Err(Error::BadRequest.into()),
         }
     }
 }
@@ -546,6 +577,15 @@ impl peer::Server for Worker {
         let nodes = self.0.start.cpus().iter().filter_map(|cpu| self.0.node_of(cpu.cpu as u16).ok());
         let state = self.0.state();
         Ok(nodes.into_iter().find_map(|node| state.allocate(node, frames)).ok_or(Error::OutOfMemory)?)
+    }
+    fn frames_take(&mut self, _: Sender, taker: Taker, pages: Claimed) -> Answer<Frames> {
+        let node = (pages.words()[0] & (PAGE_SIZE - 1)) as u16;
+        let by = Me { node: taker.seat, incarnation: taker.incarnation };
+        let mut frames = [0; MAX_FRAMES];
+        match stock::take(&self.0, node, (taker.task, by), pages.words(), &mut frames) {
+            0 => Err(Error::OutOfMemory.into()),
+            count => Ok(Frames::of(&frames[..count])),
+        }
     }
     fn free(&mut self, _: Sender, node: u16) -> Answer<Free> {
         Ok(task::free(&self.0, node))

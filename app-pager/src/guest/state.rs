@@ -227,7 +227,11 @@ impl Context {
     }
     /// Whether a frame lies on a node that this pager serves threads of.
     pub(super) fn is_own_frame(&self, frame: u64) -> bool {
-        self.boot.memory().iter().any(|memory| memory.node == self.node && memory.range.contains(frame))
+        self.lies_on(frame, self.node)
+    }
+    /// Whether a frame lies on a node.
+    pub(super) fn lies_on(&self, frame: u64, node: u16) -> bool {
+        self.boot.memory().iter().any(|memory| memory.node == node && memory.range.contains(frame))
     }
     /// Has the pager threads of this cluster look again at what they parked.
     pub(super) fn wake_node(&self) {

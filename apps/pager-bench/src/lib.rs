@@ -9,7 +9,7 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 14] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
@@ -58,6 +58,12 @@ pub const CASES: [Case; 12] = [
         [1000, 0, 0],
         "what each further sharer takes: of four (even samples) and of eight nodes (odd ones), less the median of two",
     ),
+    Case::new(
+        "page.migrate",
+        [3500, 16_176, 0],
+        "a page that two nodes map is moved from one to the other, copy included: from the call to its return; installing it again is not counted",
+    ),
+    Case::new("page.migrate.batch64", [1400, 6819, 0], "the same with 64 pages in one call, per page"),
     Case::new("unmap.global.batch63", [300, 4080, 0], "63 pages in one call, two nodes, per page"),
 ];
 

@@ -8,6 +8,7 @@
 #[cfg(target_os = "none")]
 mod guest {
     mod cases;
+    mod moving;
     mod touch;
     mod unmap;
 

@@ -9,6 +9,7 @@ mod guest {
     mod cross;
     mod crowd;
     mod hammer;
+    mod moving;
     mod partial;
     mod protect;
     mod refuse;
@@ -22,13 +23,14 @@ mod guest {
     /// A case: its name, and what it does with the word behind it.
     type Case = (&'static str, fn(u64) -> Result<(), Failure>);
 
-    const CASES: [Case; 7] = [
+    const CASES: [Case; 8] = [
         ("hammer", hammer::run),
         ("partial", partial::run),
         ("cross", cross::run),
         ("protect", protect::run),
         ("protect-write", protect::write),
         ("refuse", refuse::run),
+        ("moving", moving::run),
         ("stress", stress::run),
     ];
 

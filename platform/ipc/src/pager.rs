@@ -45,6 +45,11 @@ interface! {
     17 = Protect protect(base: u64, pages: u64, rights: u64) -> Revoked;
     /// As [`Op::Unmap`] and [`Op::Protect`], for any pages: see [`Pages`].
     18 = Revoke revoke(pages: Pages) -> RevokedPages;
+    /// Has the `pages` pages from `base` on lie in frames of `node`, with what is in them. Threads may go on using them meanwhile. A page
+    /// whose copies are on several nodes becomes one again. Pages that each node has for itself are bad.
+    19 = MovePages move_pages(base: u64, pages: u64, node: u16) -> Changed;
+    /// The same for any pages: in bits 0..12 of each word the node, the same in all.
+    20 = MoveList move_list(pages: Pages) -> ChangedPages;
 }
 
 /// Any CPU, in [`Birth::cpu`].
@@ -239,23 +244,63 @@ impl Wire for RevokedPages {
     }
 }
 
+/// What became of pages that were to be changed: how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Changed {
+    /// Are as they were to be.
+    pub done: u64,
+    /// Nobody has them.
+    pub gone: u64,
+    /// Are as they were, for there is no frame left on the node.
+    pub full: u64,
+    /// Are no pages of the task, or none to which that can be done: nothing has happened to them.
+    pub bad: u64,
+}
+
+/// The same for a list of pages: which of them, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChangedPages(pub Changed);
+
+impl Wire for Changed {
+    const WORDS: usize = 4;
+    fn put(&self, out: &mut Writer<'_>) {
+        [self.done, self.gone, self.full, self.bad].iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { done: input.take()?, gone: input.take()?, full: input.take()?, bad: input.take()? })
+    }
+}
+
+impl Wire for ChangedPages {
+    const WORDS: usize = Changed::WORDS;
+    fn put(&self, out: &mut Writer<'_>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        Changed::take(input).map(Self)
+    }
+}
+
 /// Pages of one message at most.
 pub const MAX_LIST: usize = 63;
 
-/// A list of pages (one that comes twice is gone the second time). A word each: the address, and in bit 0..3 the [`Rights`](skerry_abi::Rights) that it shall have (none:
-/// it is taken away), the same in all.
+/// A list of pages (one that comes twice is gone the second time). A word each: the address, and in the lower bits what shall become of
+/// it, the same in all. In [`Op::Revoke`] those are, in bits 0..3, the [`Rights`](skerry_abi::Rights) that it shall have (none: it is taken away).
+pub type Pages = List<MAX_LIST>;
+
+/// Up to `N` words, but not none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pages {
+pub struct List<const N: usize> {
     count: usize,
-    words: [u64; MAX_LIST],
+    words: [u64; N],
 }
 
-impl Pages {
+impl<const N: usize> List<N> {
     /// As many of these words as fit.
     pub fn of(words: &[u64]) -> Self {
-        let mut pages = Self { count: words.len().min(MAX_LIST), words: [0; MAX_LIST] };
-        pages.words[..pages.count].copy_from_slice(&words[..pages.count]);
-        pages
+        let mut list = Self { count: words.len().min(N), words: [0; N] };
+        list.words[..list.count].copy_from_slice(&words[..list.count]);
+        list
     }
     /// The words.
     pub fn words(&self) -> &[u64] {
@@ -263,18 +308,18 @@ impl Pages {
     }
 }
 
-impl Wire for Pages {
-    const WORDS: usize = MAX_LIST;
+impl<const N: usize> Wire for List<N> {
+    const WORDS: usize = N;
     fn put(&self, out: &mut Writer<'_>) {
         self.words().iter().for_each(|&word| out.put(word));
     }
     fn take(input: &mut Reader<'_>) -> Option<Self> {
-        let mut pages = Self::of(&[]);
+        let mut list = Self::of(&[]);
         while let Some(word) = input.take() {
-            *pages.words.get_mut(pages.count)? = word;
-            pages.count += 1;
+            *list.words.get_mut(list.count)? = word;
+            list.count += 1;
         }
-        (pages.count != 0).then_some(pages)
+        (list.count != 0).then_some(list)
     }
 }
 

@@ -5,9 +5,9 @@
 
 use skerry_abi::{SpaceId, ThreadId};
 
-use crate::Chunk;
 use crate::level;
-use crate::pager::{Birth, Free, Stats, TaskEnd, ThreadEnd};
+use crate::pager::{Birth, Free, List, Stats, TaskEnd, ThreadEnd};
+use crate::{Chunk, Reader, Wire, Writer};
 
 interface! {
     "peer", id 5, level level::Worker;
@@ -50,4 +50,35 @@ interface! {
     18 = Introduce introduce(cluster: u16, office: u64, worker: ThreadId) -> ();
     /// Where the mailboxes of this pager are, and its unmap worker.
     19 = Address address() -> (u64, ThreadId);
+    /// Frames of this cluster for pages of a task, one each, as long as there are some.
+    20 = FramesTake frames_take(taker: Taker, pages: Claimed) -> Frames;
+}
+
+/// Pages of one [`Op::FramesTake`] at most.
+pub const MAX_FRAMES: usize = 61;
+/// The addresses of pages, and the node of the frames they are to get, which is in the lower bits of each.
+pub type Claimed = List<MAX_FRAMES>;
+/// Their frames, and then zeros.
+pub type Frames = List<MAX_FRAMES>;
+
+/// Who takes frames, as their records name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taker {
+    /// The task whose pages they are for.
+    pub task: u32,
+    /// The seat of the pager that has them in hand.
+    pub seat: u16,
+    /// Its incarnation.
+    pub incarnation: u16,
+}
+
+impl Wire for Taker {
+    const WORDS: usize = 1;
+    fn put(&self, out: &mut Writer<'_>) {
+        out.put(u64::from(self.task) << 32 | u64::from(self.incarnation) << 16 | u64::from(self.seat));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let word = input.take()?;
+        Some(Self { task: (word >> 32) as u32, seat: word as u16, incarnation: (word >> 16) as u16 })
+    }
 }

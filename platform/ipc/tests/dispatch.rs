@@ -22,6 +22,13 @@ impl pager::Server for Fake {
         let done = pages.words().len() as u64;
         Ok(pager::RevokedPages(pager::Revoked { done, ..pager::Revoked::default() }))
     }
+    fn move_pages(&mut self, _: Sender, base: u64, pages: u64, node: u16) -> Answer<pager::Changed> {
+        Ok(pager::Changed { done: pages, gone: base, full: node.into(), bad: 0 })
+    }
+    fn move_list(&mut self, _: Sender, pages: pager::Pages) -> Answer<pager::ChangedPages> {
+        let done = pages.words().len() as u64;
+        Ok(pager::ChangedPages(pager::Changed { done, ..pager::Changed::default() }))
+    }
     fn thread_create(&mut self, _: Sender, cpu: u16, entry: u64, stack: u64, argument: u64) -> Answer<u32> {
         self.0.push(format!("thread_create {cpu} {entry} {stack} {argument}"));
         Ok(7)

@@ -354,6 +354,13 @@ pub fn cache_type() -> u64 {
     ctr
 }
 
+/// Writes the data cache line at an address back to the Point of Coherency. Complete after [`maintained`].
+#[inline(always)]
+pub fn clean(address: u64) {
+    // SAFETY: as for `clean_invalidate`.
+    unsafe { asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags)) }
+}
+
 /// Writes the data cache line at an address back to the Point of Coherency and drops it from all caches. Complete after
 /// [`maintained`].
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! What applications ask of their pager: threads, regions, the end.
 
 use skerry_abi::{Error, Rights, ThreadId};
-use skerry_ipc::pager::{Birth, Client, Pages, RegionKind, Revoked, TaskEnd, ThreadEnd};
+use skerry_ipc::pager::{Birth, Changed, Client, Pages, RegionKind, Revoked, TaskEnd, ThreadEnd};
 use skerry_ipc::{Chunk, level};
 
 use crate::ipc::{Kernel, pause, sleep_forever};
@@ -129,6 +129,22 @@ pub fn protect(base: u64, pages: u64, rights: Rights) -> Result<Revoked, Error> 
 /// The pager's.
 pub fn revoke(pages: Pages) -> Result<Revoked, Error> {
     patiently(|| pager().revoke(pages)).map(|told| told.0)
+}
+
+/// Has pages lie in frames of a node, with what is in them: see [`skerry_ipc::pager::Op::MovePages`].
+///
+/// # Errors
+/// The pager's; [`Error::BadArgument`]: there is no such node, or it has no CPUs.
+pub fn move_pages(base: u64, pages: u64, node: u16) -> Result<Changed, Error> {
+    patiently(|| pager().move_pages(base, pages, node))
+}
+
+/// The same for a list of pages: see [`skerry_ipc::pager::Op::MoveList`].
+///
+/// # Errors
+/// The pager's.
+pub fn move_list(pages: Pages) -> Result<Changed, Error> {
+    patiently(|| pager().move_list(pages)).map(|told| told.0)
 }
 
 /// Tries again when the pager has too many requests at a time.

@@ -10,6 +10,7 @@ use skerry_abi::syscall::exit;
 use skerry_ipc::pager::{RegionKind, ThreadEnd};
 use skerry_rt::{start, task};
 
+use super::moving;
 use super::touch::{self, RUN};
 use super::unmap::{self, BATCH};
 
@@ -113,6 +114,8 @@ impl Bench {
                 self.thread(self.here, unmap::measure_batches, base)?;
                 self.end(companion)?;
             }
+            "page.migrate" => self.move_pages(1, moving::measure_one)?,
+            "page.migrate.batch64" => self.move_pages(moving::BATCH, moving::measure_batch)?,
             _ => return Err(Trouble::Unknown),
         }
         Ok(touch::samples())
@@ -132,6 +135,19 @@ impl Bench {
         let samples = touch::samples();
         companions[..sharers - 1].iter().try_for_each(|&companion| self.end(companion))?;
         Ok(samples)
+    }
+
+    /// Pages of this node that another one has read, moved there, so many for a sample.
+    fn move_pages(&self, pages: u64, measure: task::Entry) -> Result<(), Trouble> {
+        let cpu = self.others[0].ok_or(Trouble::OneNode)?;
+        let node = start::app().places().find(|&(_, first)| first == cpu).map_or(0, |(node, _)| node);
+        let base = self.region_of(RegionKind::Global, RUN as u64 * pages)?;
+        // As long as a thread is there the node keeps what it maps.
+        let companion = self.spawn(cpu, touch::stay, 0)?;
+        self.thread(self.here, moving::prepare, base | pages)?;
+        self.thread(cpu, moving::prepare, base | pages)?;
+        self.thread(self.here, measure, base | u64::from(node))?;
+        self.end(companion)
     }
 
     fn end(&self, thread: u32) -> Result<(), Trouble> {

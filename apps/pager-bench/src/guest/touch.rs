@@ -94,6 +94,8 @@ pub(super) fn words(base: u64, pages: usize) -> &'static [AtomicU64] {
 
 /// Thread: writes to every page of the region at `base`, and counts.
 pub(super) extern "C" fn measure(base: u64) -> ! {
+    // They may lie in two pages: a fault there in between would have the pager look for the region of the next touch.
+    COUNTS.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     for (page, count) in words(base, RUN).chunks_exact(PAGE_WORDS).zip(&COUNTS) {
         // SAFETY: a word of the region.
         count.store(unsafe { bench_touch_word(&page[0]) }, Ordering::Relaxed);

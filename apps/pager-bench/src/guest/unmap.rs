@@ -71,6 +71,13 @@ unsafe extern "C" {
     fn bench_batch_ends() -> u64;
 }
 
+/// The cycle counter.
+#[inline(always)]
+pub(super) fn counter() -> u64 {
+    // SAFETY: reads a register that the kernel opened for user programs.
+    unsafe { bench_batch_begins() }
+}
+
 /// Thread: writes to every page of the region at `base`, takes it away, and counts that.
 pub(super) extern "C" fn measure(base: u64) -> ! {
     let pager = start::my_pager().0;

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
-use skerry_ipc::pager::{RegionKind, Revoked, ThreadEnd};
+use skerry_ipc::pager::{Changed, RegionKind, Revoked, ThreadEnd};
 use skerry_rt::{start, task};
 
 /// Where the pages of the cases lie.
@@ -26,6 +26,8 @@ pub(super) enum Failure {
     Pager(Error),
     /// It said something else than expected.
     Told(&'static str, Revoked),
+    /// Likewise.
+    Changed(&'static str, Changed),
     /// A thread saw what must not be, or ended in a wrong way.
     Thread(u32, ThreadEnd),
     /// Anything else.
@@ -43,6 +45,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Pager(error) => error.fmt(f),
             Self::Told(what, told) => write!(f, "{what}: {told:x?}"),
+            Self::Changed(what, told) => write!(f, "{what}: {told:x?}"),
             Self::Thread(number, end) => write!(f, "thread {number} ended with {end:?}"),
             Self::Seen(what) => f.write_str(what),
         }
@@ -56,6 +59,10 @@ pub(super) fn ensure(holds: bool, what: &'static str) -> Result<(), Failure> {
 /// Fails unless the pager said just that.
 pub(super) fn told(what: &'static str, told: Revoked, expected: Revoked) -> Result<(), Failure> {
     if told == expected { Ok(()) } else { Err(Failure::Told(what, told)) }
+}
+/// The same for changes.
+pub(super) fn changed(what: &'static str, told: Changed, expected: Changed) -> Result<(), Failure> {
+    if told == expected { Ok(()) } else { Err(Failure::Changed(what, told)) }
 }
 
 /// A region of so many pages.
@@ -73,6 +80,12 @@ pub(super) fn page(base: u64, index: usize) -> &'static [AtomicU64] {
 /// CPUs of the machine.
 pub(super) fn cpus() -> u64 {
     start::app().cpu_count
+}
+
+/// The nodes that have CPUs, in turn.
+pub(super) fn node(turn: u64) -> u16 {
+    let count = start::app().places().count().max(1) as u64;
+    start::app().places().nth((turn % count) as usize).map_or(0, |(node, _)| node)
 }
 
 /// Threads that ran.

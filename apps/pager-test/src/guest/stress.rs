@@ -1,4 +1,4 @@
-//! Random touches, unmaps, restrictions and their end on all nodes, beside a shadow of every page.
+//! Random touches, unmaps, restrictions and their end, and moves between nodes, on all of them, beside a shadow of every page.
 //!
 //! A page and its shadow are under a lock while a thread works on it, so the shadow knows exactly what must be in the page; what is
 //! under test is what other nodes still have of it. Locks are tried, not waited for. The seed makes each thread's choices.
@@ -12,7 +12,7 @@ use skerry_ipc::pager::{Pages, RegionKind};
 use skerry_rt::record::{Kind, emit};
 use skerry_rt::task;
 
-use super::crowd::{Failure, PAGES, Random, cpus, everywhere, page, region};
+use super::crowd::{Failure, PAGES, Random, cpus, everywhere, node, page, region};
 
 const COUNT: usize = 48;
 const SLOTS: usize = 16;
@@ -71,7 +71,7 @@ fn step(random: &mut Random, stamp: u64) -> bool {
         return true;
     }
     let mut right = is_right(first);
-    match random.below(10) {
+    match random.below(13) {
         0..5 => {
             if shadow.writable.load(Ordering::Relaxed) {
                 let slot = random.below(SLOTS as u64) as usize;
@@ -93,8 +93,15 @@ fn step(random: &mut Random, stamp: u64) -> bool {
             right &= task::protect(address(first), 1, Rights::RW).is_ok_and(|told| told.done == 1);
             shadow.writable.store(true, Ordering::Relaxed);
         }
+        9 | 10 => {
+            // Whether it can be written or not, wherever it is, and even if it is there already.
+            let node = node(random.below(64));
+            right &= task::move_pages(address(first), 1, node).is_ok_and(|told| told.done == 1);
+        }
         _ => {
-            // As many as are free, in one message.
+            // As many as are free, in one message: away or elsewhere.
+            let away = random.below(2) == 0;
+            let node = u64::from(node(random.below(64)));
             let mut pages = [0; COUNT];
             let mut count = 0;
             for index in (0..COUNT).filter(|&index| index != first) {
@@ -103,12 +110,18 @@ fn step(random: &mut Random, stamp: u64) -> bool {
                     count += 1;
                 }
             }
-            let words: [u64; COUNT] = core::array::from_fn(|i| address(pages[i]));
-            if count != 0 {
+            let words: [u64; COUNT] =
+                core::array::from_fn(|i| address(pages[i]) | if away { 0 } else { node });
+            if count != 0 && away {
                 right &= task::revoke(Pages::of(&words[..count])).is_ok_and(|told| told.bad == 0);
+            } else if count != 0 {
+                right &= task::move_list(Pages::of(&words[..count]))
+                    .is_ok_and(|told| (told.bad, told.full) == (0, 0));
             }
             for &index in &pages[..count] {
-                SHADOWS[index].clear();
+                if away {
+                    SHADOWS[index].clear();
+                }
                 right &= is_right(index);
                 SHADOWS[index].give();
             }

@@ -189,6 +189,22 @@ fn operation(op: Op, parent: u32, sibling: u32) -> Result<(), Trouble> {
             let told = pager.revoke(Pages::of(&[PINNED_BASE, end - 4096]));
             expect("others' pages", told.map_or(0, |told| told.0.bad), 3)
         }
+        Op::MovePages => {
+            let bad = [(!0, 1, 0), (0x20_0000, 0, 0), (0x20_0000, 1, 999), (end, 1, 0), (0, !0, 0)];
+            let asked = bad.map(|(base, pages, node)| pager.move_pages(base, pages, node));
+            refused("a move of pages", Error::BadArgument, asked)?;
+            expect("another's page", pager.move_pages(PINNED_BASE, 1, 0).map_or(0, |told| told.bad), 1)
+        }
+        Op::MoveList => {
+            let lists = [&[0x20_0fff][..], &[0x20_0000, 0x20_1001][..]];
+            refused(
+                "a list to be moved",
+                Error::BadArgument,
+                lists.map(|words| pager.move_list(Pages::of(words))),
+            )?;
+            let told = pager.move_list(Pages::of(&[PINNED_BASE, end - 4096]));
+            expect("others' pages to be moved", told.map_or(0, |told| told.0.bad), 3)
+        }
     }
 }
 

@@ -28,6 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("protect", 4, 4, Ending::Pass),
         ("protect-write", 2, 2, Ending::AppFault),
         ("refuse", 2, 2, Ending::Pass),
+        ("moving", 1, 1, Ending::Pass),
+        ("moving", 2, 2, Ending::Pass),
+        ("moving", 3, 3, Ending::Pass),
+        ("moving", 4, 8, Ending::Pass),
         ("stress 1", 4, 4, Ending::Pass),
         ("stress 2", 4, 4, Ending::Pass),
         ("stress 3", 2, 2, Ending::Pass),
@@ -44,13 +48,19 @@ pub(crate) fn trials() -> Vec<Trial> {
             System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
         run(experiment, Ending::Pass)
     }));
+    trials.push(trial("pager::moving-one-kernel-two-nodes", || {
+        let mut experiment = experiment("moving", 2, 4)?;
+        experiment.system =
+            System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
+        run(experiment, Ending::Pass)
+    }));
     trials.push(trial("pager::partial-one-kernel-two-nodes", || {
         let mut experiment = experiment("partial", 2, 2)?;
         experiment.system =
             System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
         run(experiment, Ending::Pass)
     }));
-    for case in ["hammer", "cross", "stress 4"] {
+    for case in ["hammer", "cross", "moving", "stress 4"] {
         trials.push(trial(format!("pager::{}-sequential", case.replace(' ', "-seed-")), move || {
             let mut experiment = experiment(case, 4, 4)?;
             let (unmap, maintenance) = (Some(Unmap::Sequential), Some(Maintenance::Always));
