@@ -47,6 +47,13 @@ pub const SCHEDULE: u16 = 8;
 /// interrupt, 32..1020).
 pub const INTERRUPT_CONTROL: u16 = 9;
 
+/// Privileged. Who has a frame: every leaf that maps it in the caller's cluster, one per call, the root space's first. In: x1 address of the frame
+/// (which the root space has at its own address), x2 [`crate::SpaceId`] and x3 [`crate::Fpage`] of the leaf told last, NIL and 0 in the
+/// beginning, x4 0. Out: x1 space (NIL: there are no more), x2 the fpage with its rights, x3 the space's domain. `NothingMapped`: it is no
+/// frame of the root space; `WrongState`: the leaf told last is gone, begin again. A call that takes long is interrupted; then its
+/// thread executes it again, and x4 is not 0.
+pub const AUDIT: u16 = 10;
+
 /// Operations of [`INTERRUPT_CONTROL`].
 pub mod interrupt_op {
     /// x2 thread of this cluster, x3 notification bits. From now on the interrupt is routed to the thread's CPU. When it comes

@@ -16,6 +16,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod audit;
 pub mod birth;
 pub mod boot;
 mod chores;

@@ -8,7 +8,7 @@ use crate::lifecycle::quota;
 use crate::long::ENTRY;
 use crate::thread::{Kind, Operation, Tcb};
 use skerry_abi::syscall::{
-    INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
+    AUDIT, INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, exit,
     space_op, thread_op,
 };
 use skerry_abi::{Error, Fpage, SpaceId, ThreadId, Timeout};
@@ -27,7 +27,10 @@ pub(crate) type Arguments = [u64; 7];
 
 /// Whether a system call exists and leaves its result, if it has one, in x0 to x3.
 pub const fn is_call(number: u16) -> bool {
-    matches!(number, THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | NOTIFY | SCHEDULE | INTERRUPT_CONTROL)
+    matches!(
+        number,
+        THREAD_CONTROL | SPACE_CONTROL | SYSTEM_EXIT | NOTIFY | SCHEDULE | INTERRUPT_CONTROL | AUDIT
+    )
 }
 
 /// x0 to x3 of a caller whose call is over; `None`: it is not.
@@ -157,6 +160,7 @@ impl<H: Hal> Kernel<'_, H> {
             THREAD_CONTROL => self.thread_control(t, &x),
             SPACE_CONTROL => self.space_control(t, &x),
             SCHEDULE => self.schedule(&x),
+            AUDIT => self.audit(t, &x),
             _ if x[0] == exit::PARK_CLUSTER => {
                 self.park();
                 Ok(Done::NOTHING)

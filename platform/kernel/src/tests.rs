@@ -1,6 +1,7 @@
 //! The kernel's logic on a plain host: several clusters, a fake machine, real mapping databases.
 
 mod arenas;
+mod audit;
 mod birth;
 mod cancel;
 mod checks;

@@ -3,13 +3,14 @@
 //! What takes long is done in steps, between which the lock is released and interrupts are taken. An operation stops in one of two ways:
 //! - *Between* two mappings of its space (the leaves that a large fpage consists of): the database is whole, and everybody can go on with
 //!   anything. Where it stopped is a number that the caller keeps.
-//! - *Inside*: in the midst of what was derived from one mapping, or of the items of a message. Then the database is *held*: whoever wants to
+//! - *Inside*: in the midst of what was derived from one mapping (to take it away, or to look at it), or of the items of a message. Then the database is *held*: whoever wants to
 //!   change something first helps to finish ([`MappingDb::help`]). So nobody waits for somebody less urgent, nobody sees half of
 //!   a message's items, and a tree that is being revoked does not grow.
 //!
 //! Lookups, [`MappingDb::check`], the kernel's own pages, and the creation of spaces are possible at any time.
 
 use crate::arena::NIL;
+use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::items::{Items, Outcome};
 use crate::revoke::Revocation;
@@ -24,6 +25,8 @@ pub(crate) enum Held {
     Revocation,
     /// `items`.
     Items,
+    /// `audit`.
+    Audit,
 }
 
 /// The state of the held operation.
@@ -33,11 +36,17 @@ pub(crate) struct Progress {
     /// The address behind the range that is being revoked, in the space that asked for it.
     pub(crate) end: u64,
     pub(crate) items: Items,
+    pub(crate) audit: Audit,
 }
 
 impl Progress {
-    pub(crate) const NONE: Self =
-        Self { held: Held::Free, revocation: Revocation::NONE, end: 0, items: Items::NONE };
+    pub(crate) const NONE: Self = Self {
+        held: Held::Free,
+        revocation: Revocation::NONE,
+        end: 0,
+        items: Items::NONE,
+        audit: Audit::NONE,
+    };
 }
 
 /// What [`MappingDb::help`] came to.
@@ -69,6 +78,14 @@ impl MappingDb<'_> {
                 let done = self.go_on(tlb, budget);
                 tlb.sync();
                 done.map_or(Helped::Again, |status| Helped::Revoked(self.progress.end, status))
+            }
+            // Whoever asked finds the answer when it asks again.
+            Held::Audit => {
+                if self.audit_on(budget) {
+                    Helped::Free
+                } else {
+                    Helped::Again
+                }
             }
             Held::Items => match self.items_step(tlb, budget) {
                 Outcome::Again => Helped::Again,

@@ -48,6 +48,7 @@ extern crate std;
 
 mod apply;
 mod arena;
+mod audit;
 mod budget;
 mod commit;
 mod descriptor;
@@ -67,6 +68,7 @@ mod unmap;
 mod walk;
 
 pub use arena::{HwTable, Quota, SpaceTables};
+pub use audit::{Leaf, Question};
 pub use budget::Budget;
 pub use descriptor::Attr;
 pub use dump::Dump;

@@ -16,8 +16,8 @@ use skerry_abi::Rights;
 use crate::apply::Op;
 use crate::arena::NIL;
 use crate::budget::{AT_ONCE, BUCKETS, Budget, LOOK};
-use crate::node::bucket_of;
-use crate::walk::Place;
+use crate::node::{Node, bucket_of};
+use crate::walk::{PAGE_BITS, Place};
 use crate::{MappingDb, Status, Tlb};
 
 /// What is next.
@@ -123,15 +123,7 @@ impl MappingDb<'_> {
                         r.stage = Stage::Apply(at);
                         return false;
                     }
-                    // It may be gone: on with its siblings, from what it said of them.
-                    r.node = here.parent;
-                    r.base -= here.offset();
-                    let parent = self.nodes.get(r.node);
-                    let bucket = match parent.bucket_with(&here) {
-                        None => parent.first_bucket(r.within(r.base, parent.size()).start),
-                        Some(bucket) => bucket + 1,
-                    };
-                    r.stage = Stage::Look { next: here.next, bucket };
+                    self.leave(r, &here);
                 }
                 Stage::Own(at) => {
                     if r.silent {
@@ -167,6 +159,49 @@ impl MappingDb<'_> {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// From the present node, which was `here` and may be gone, on to its siblings.
+    fn leave(&self, r: &mut Revocation, here: &Node) {
+        r.node = here.parent;
+        r.base -= here.offset();
+        let parent = self.nodes.get(r.node);
+        let bucket = match parent.bucket_with(here) {
+            None => parent.first_bucket(r.within(r.base, parent.size()).start),
+            Some(bucket) => bucket + 1,
+        };
+        r.stage = Stage::Look { next: here.next, bucket };
+    }
+
+    /// A walk that takes nothing away ([`crate::audit`]): to what was derived from the page at an address of the mapping `top`, from
+    /// what was derived from `after` on, a mapping of the same frame that has it at this address.
+    pub(crate) fn walk_below(&self, (top, va): (u32, u64), (after, at): (u32, u64)) -> Revocation {
+        let low = va - self.nodes.get(top).va();
+        let offset = at - self.nodes.get(after).va();
+        let stage = self.first_look(after, offset);
+        let page = Revocation { top, low, high: low + (1 << PAGE_BITS), ..Revocation::NONE };
+        Revocation { node: after, base: low - offset, stage, ..page }
+    }
+    /// The next mapping of that walk, which may have lost the page, and where the page is or was in it; NIL at the end. `None`: not found
+    /// yet.
+    pub(crate) fn next(&self, r: &mut Revocation, budget: &mut Budget) -> Option<(u32, u64)> {
+        loop {
+            match r.stage {
+                Stage::Look { next, bucket } => {
+                    if !self.look(r, next, bucket, budget) {
+                        return None;
+                    }
+                    if matches!(r.stage, Stage::Look { .. }) {
+                        return Some((r.node, r.low - r.base));
+                    }
+                }
+                Stage::Apply(_) => {
+                    let here = *self.nodes.get(r.node);
+                    self.leave(r, &here);
+                }
+                Stage::Own(_) | Stage::Tell(_) => return Some((NIL, 0)),
             }
         }
     }

@@ -289,6 +289,24 @@ pub fn interrupt_ack(irq: u32) -> Result<(), Error> {
     value::<{ syscall::INTERRUPT_CONTROL }>(&[interrupt_op::ACK, irq.into()]).map(drop)
 }
 
+/// Privileged: who has the frame at an address of the root space: the leaf behind `after`, or the first one. A leaf is a space, the fpage with its
+/// rights, and the space's domain. `None`: there are no more.
+///
+/// # Errors
+/// The kernel's; [`Error::WrongState`] if `after` is gone meanwhile: begin again.
+pub fn audit(frame: u64, after: Option<(SpaceId, Fpage)>) -> Result<Option<(SpaceId, Fpage, Domain)>, Error> {
+    let (space, leaf) = after.map_or((0, 0), |(space, leaf)| (space.0, leaf.word()));
+    let x = call::<{ syscall::AUDIT }>([0, frame, space, leaf, 0, 0, 0, 0, 0]);
+    match x {
+        [0, 0, ..] => Ok(None),
+        [0, space, leaf, domain, ..] => {
+            let leaf = Fpage::decode(leaf).ok_or(Error::BadArgument)?;
+            Ok(Some((SpaceId(space), leaf, domain as Domain)))
+        }
+        [code, ..] => Err(Error::from_code(code)),
+    }
+}
+
 /// Privileged: ends the run.
 pub fn exit(code: u64) -> ! {
     loop {

@@ -5,7 +5,9 @@
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
-use skerry_abi::syscall::{INTERRUPT_CONTROL, NOTIFY, NULL, SCHEDULE, SPACE_CONTROL, THREAD_CONTROL, UNMAP};
+use skerry_abi::syscall::{
+    AUDIT, INTERRUPT_CONTROL, NOTIFY, NULL, SCHEDULE, SPACE_CONTROL, THREAD_CONTROL, UNMAP,
+};
 use skerry_abi::syscall::{interrupt_op, space_op, thread_op};
 use skerry_abi::{Error, SpaceId, ThreadId};
 use skerry_rt::{ipc, sys};
@@ -77,6 +79,7 @@ global_asm!(
     filled_call registers_test_null, {null}
     filled_call registers_test_schedule, {schedule}
     filled_call registers_test_interrupt_control, {interrupt_control}
+    filled_call registers_test_audit, {audit}
 
     // A thread: stores what it finds where x0 says.
     .global registers_test_newborn
@@ -110,6 +113,7 @@ registers_test_newborn:
     null = const NULL,
     schedule = const SCHEDULE,
     interrupt_control = const INTERRUPT_CONTROL,
+    audit = const AUDIT,
     sleep = sym sleep,
 );
 
@@ -126,6 +130,7 @@ unsafe extern "C" {
     fn registers_test_null(arguments: &[u64; 7], registers: *mut Registers);
     fn registers_test_schedule(arguments: &[u64; 7], registers: *mut Registers);
     fn registers_test_interrupt_control(arguments: &[u64; 7], registers: *mut Registers);
+    fn registers_test_audit(arguments: &[u64; 7], registers: *mut Registers);
     fn registers_test_newborn();
 }
 
@@ -174,6 +179,8 @@ pub(crate) fn run(world: &mut World) -> Outcome {
         [interrupt_op::DETACH, 1, 0, 0, 0, 0, 0],
         1,
     )?;
+    check("audit", registers_test_audit, [0, 8, 0, 0, 0, 0, 0], 1)?;
+    check("audit", registers_test_audit, [0, world.stack() & !0xfff, 0, 0, 0, 0, 0], 4)?;
     let created =
         check("space_control", registers_test_space_control, [space_op::CREATE, 99, 0, 0, 0, 0, 0], 2)?;
     let destroy = [space_op::DESTROY, created[1], 0, 0, 0, 0, 0];

@@ -5,7 +5,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use skerry_abi::{Error, Fpage, Rights, layout};
 use skerry_mapping_db::{
-    Attr, Budget, Helped, HwTable, Mapped, MappingDb, Node, Outcome, Quota, SpaceTables, Status, Transfer,
+    Attr, Budget, Helped, HwTable, Leaf, Mapped, MappingDb, Node, Outcome, Question, Quota, SpaceTables,
+    Status, Transfer,
 };
 
 use crate::mmu::{Mmu, TABLES_PA};
@@ -95,6 +96,7 @@ struct Reached {
     paused: usize,
     helped: usize,
     between: usize,
+    shared: usize,
 }
 
 impl World<'_> {
@@ -335,6 +337,47 @@ impl World<'_> {
         model(self, fpage.end());
         (status, told)
     }
+    /// Who has the frame of a page of the root space: all leaves, one after the other, in steps of several sizes, some of which somebody else
+    /// does; just those that the model knows.
+    fn audit(&mut self, va: u64) {
+        let root = self.naive.pages.get(&(0, va)).filter(|page| page.parent.is_none());
+        let Some(frame) = root.map(|page| page.frame) else { return };
+        let has = |page: &&crate::naive::Page| page.frame == frame;
+        let mut expected: Vec<_> = self
+            .naive
+            .pages
+            .iter()
+            .filter(|(_, page)| has(page))
+            .map(|(&key, page)| (key, page.rights))
+            .collect();
+        let (mut found, mut after) = (Vec::new(), None);
+        let page = |leaf: Leaf| leaf.va | va & ((1 << leaf.bits) - 1);
+        loop {
+            let (question, mut units) = (Question { top: (0, va), after }, va as u32 >> 12 & 7);
+            let mut resumed = false;
+            let leaf = loop {
+                if let Some(leaf) = self.db.audit_step(question, resumed, &mut Budget::new(units)) {
+                    break leaf.unwrap();
+                }
+                (resumed, units) = (true, units + 1);
+                self.reached.paused += 1;
+                if units % 3 == 0 && self.db.is_held() {
+                    while self.db.help(&mut self.mmu, &mut Budget::new(units)) == Helped::Again {
+                        units += 1;
+                    }
+                    assert!(!self.db.is_held());
+                }
+            };
+            let Some(leaf) = leaf else { break };
+            found.push(((leaf.slot, page(leaf)), leaf.rights));
+            after = Some((leaf.slot, page(leaf)));
+        }
+        assert!(!self.db.is_held());
+        self.reached.shared += usize::from(found.len() > 2);
+        found.sort_by_key(|&(key, _)| key);
+        expected.sort_by_key(|&(key, _)| key);
+        assert_eq!(found, expected);
+    }
     fn check(&self) {
         self.mmu.check_quiet();
         for (space, va) in (0..SPACES).flat_map(|space| grid().map(move |va| (space, va))) {
@@ -383,6 +426,9 @@ fn run(sizes: &Sizes, hardware: bool, ops: &[Op]) -> Reached {
             std::panic::resume_unwind(panic);
         }
         if number % 16 == 0 {
+            for nth in [0, 1, 2, 3, 5, 8, 13] {
+                world.audit(grid().nth((nth + number) % SIZE).unwrap());
+            }
             for root in [1u64 << 30, 2 << 30, 3 << 30] {
                 let dump = world.db.dump(0, root).to_string();
                 world.reached.split += dump.matches("split").count();
@@ -450,12 +496,13 @@ fn random_operations_reach_what_matters() {
         total.paused += reached.paused;
         total.helped += reached.helped;
         total.between += reached.between;
+        total.shared += reached.shared;
     }
     let Reached { mapped, nothing, already, exhausted, seen, split, depth, items, granted, .. } = total;
-    let Reached { paused, helped, between, groups, group_parts, .. } = total;
+    let Reached { paused, helped, between, groups, group_parts, shared, .. } = total;
     assert!([mapped, nothing, already].into_iter().all(|count| count > 1000), "{total:?}");
     assert!(
-        [exhausted, seen, split, groups, group_parts, depth, items, granted, paused, helped, between]
+        [exhausted, seen, split, groups, group_parts, depth, items, granted, paused, helped, between, shared]
             .into_iter()
             .all(|count| count > 100),
         "{total:?}"

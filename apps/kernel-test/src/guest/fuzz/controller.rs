@@ -5,10 +5,10 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use skerry_abi::syscall::{
-    INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, THREAD_CONTROL, UNMAP, exchange, interrupt_op,
-    space_op, thread_op,
+    AUDIT, INTERRUPT_CONTROL, IPC, NOTIFY, SCHEDULE, SPACE_CONTROL, THREAD_CONTROL, UNMAP, exchange,
+    interrupt_op, space_op, thread_op,
 };
-use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
+use skerry_abi::{CpuId, Error, Fpage, SpaceId, ThreadId};
 use skerry_rt::{ipc, sys};
 
 use super::areas::{Areas, CHILDREN, HOSTILE, OWN, Owner, Play, SPACES};
@@ -85,8 +85,9 @@ impl Controller {
             18..40 => self.create_thread(),
             40..75 => self.control_thread(),
             75..83 => self.schedule(),
-            83..88 => self.interrupt(),
-            88..94 => self.ghost(),
+            83..86 => self.interrupt(),
+            86..89 => self.audit(),
+            89..94 => self.ghost(),
             _ => self.ordinary(),
         }
     }
@@ -306,6 +307,23 @@ impl Controller {
         let (operation, bits) = (self.d.below(4), self.d.rng.u64(..));
         let id = if operation == interrupt_op::ATTACH { id } else { self.d.rng.u64(..) };
         let _ = self.call(INTERRUPT_CONTROL, &[operation, irq, id, bits]);
+    }
+
+    /// Who has a frame, as long as nothing changes. Every leaf has to have it in it.
+    fn audit(&mut self) {
+        let frame = self.d.address() & !0xfff;
+        let (mut space, mut leaf) = (0, 0);
+        for _ in 0..20 {
+            let resumed = if self.d.percent(90) { 0 } else { self.d.word() };
+            match self.call(AUDIT, &[0, frame, space, leaf, resumed]) {
+                Ok(next) if next != 0 => (space, leaf) = (next, self.block.got(2)),
+                _ => return,
+            }
+            let sound = Fpage::decode(leaf).is_some_and(|leaf| leaf.base() & 0xfff == 0);
+            if !sound || SpaceId(space).cluster() != self.d.cluster {
+                self.block.accuse(Wrong::Ghost, [frame, space, leaf]);
+            }
+        }
     }
 
     /// A call about a thread or a space that there is not.

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fastrand::Rng;
 use skerry_abi::id::domain;
 use skerry_abi::syscall::{
-    INTERRUPT_CONTROL, IPC, NOTIFY, NULL, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP,
+    AUDIT, INTERRUPT_CONTROL, IPC, NOTIFY, NULL, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP,
 };
 use skerry_abi::{Error, Fpage, Tag, ThreadId};
 use skerry_rt::utcb;
@@ -131,8 +131,8 @@ fn step(block: &Block, d: &mut Dictionary) {
         70..80 => other(block, d, NOTIFY),
         80..82 => other(block, d, NULL),
         82..93 => {
-            let privileged =
-                [THREAD_CONTROL, SPACE_CONTROL, SYSTEM_EXIT, SCHEDULE, INTERRUPT_CONTROL].map(u64::from);
+            let privileged = [THREAD_CONTROL, SPACE_CONTROL, SYSTEM_EXIT, SCHEDULE, INTERRUPT_CONTROL, AUDIT]
+                .map(u64::from);
             let number = d.pick(&privileged) as u16;
             other(block, d, number);
         }
@@ -180,6 +180,10 @@ fn other(block: &Block, d: &mut Dictionary, number: u16) {
             block.put(1, thread.0);
         }
         SCHEDULE => block.put(1, d.thread().0),
+        AUDIT => {
+            let frame = d.address();
+            block.put(1, frame & !0xfff);
+        }
         SYSTEM_EXIT => {
             let code = d.pick(&[0, 1, 100, 1 << 32, u64::MAX]);
             block.put(0, code);
@@ -191,7 +195,7 @@ fn other(block: &Block, d: &mut Dictionary, number: u16) {
         block.accuse(Wrong::LostRegister, [number.into(), 0, 0]);
     }
     let result = block.got(0);
-    if matches!(number, THREAD_CONTROL | SPACE_CONTROL | SCHEDULE | SYSTEM_EXIT)
+    if matches!(number, THREAD_CONTROL | SPACE_CONTROL | SCHEDULE | SYSTEM_EXIT | AUDIT)
         && result != Error::NotPrivileged.code()
         || number == INTERRUPT_CONTROL && result == 0
     {

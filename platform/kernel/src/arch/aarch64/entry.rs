@@ -11,14 +11,14 @@ use super::dispatch::class;
 use super::percpu::PerCpu;
 use core::arch::global_asm;
 use core::mem::offset_of;
-use skerry_abi::syscall::{INTERRUPT_CONTROL, IPC, NULL, UNMAP};
+use skerry_abi::syscall::{AUDIT, IPC, NULL, UNMAP};
 use skerry_kernel::fastpath::FastPath;
 use skerry_kernel::syscall::{ESR_SVC64, is_call};
 use skerry_kernel::thread::{Context, Tcb};
 use skerry_kernel::unmap::ONE_FPAGE;
 
 /// The highest number of a system call, and one below that is none.
-const LAST_CALL: u16 = INTERRUPT_CONTROL;
+const LAST_CALL: u16 = AUDIT;
 const NO_CALL: u16 = 5;
 
 /// A bit that is set in ESR_EL1 of both kinds of abort when that of system call 0 is subtracted. Other exceptions may have it or not.
