@@ -17,6 +17,7 @@ pub mod maintain;
 pub mod options;
 pub mod page;
 pub mod placement;
+pub mod poison;
 pub mod pool;
 pub mod release;
 pub mod report;

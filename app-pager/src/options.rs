@@ -46,6 +46,17 @@ pub enum Driver {
     Sequential,
 }
 
+/// An error that is made on purpose, so that one sees the audit find it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plant {
+    /// A frame is given back without being unmapped.
+    FreeMapped,
+    /// A frame is given back twice.
+    FreeTwice,
+    /// Somebody writes to a frame that was given back.
+    WriteFreed,
+}
+
 /// The options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -61,6 +72,10 @@ pub struct Options<'a> {
     pub unmap: Driver,
     /// `maintenance=model|always`: whether caches are maintained though the memory model does not want it.
     pub maintain_always: bool,
+    /// `audit=on`: whether frames that are given back are audited and poisoned (`guest/audit.rs`).
+    pub audit: bool,
+    /// `plant=…`: an error of this pager that the audit has to find.
+    pub plant: Option<Plant>,
     /// `app=<module>`.
     pub app: &'a str,
 }
@@ -76,6 +91,8 @@ pub enum OptionError<'a> {
     OneSpaceManyKernels,
     /// `placement=node0` needs `clusters=one`: a pager allocates from its own pool only.
     Node0ManyKernels,
+    /// `plant=` needs `audit=on`: nobody else would find the error.
+    PlantWithoutAudit,
 }
 
 impl fmt::Display for OptionError<'_> {
@@ -89,6 +106,7 @@ impl fmt::Display for OptionError<'_> {
             Self::Node0ManyKernels => {
                 f.write_str("placement=node0 needs clusters=one: a pager allocates from its own pool only")
             }
+            Self::PlantWithoutAudit => f.write_str("plant= needs audit=on, which finds the error"),
         }
     }
 }
@@ -133,11 +151,26 @@ impl<'a> Options<'a> {
             Some("always") => true,
             Some(other) => return Err(OptionError::Value("maintenance", other)),
         };
+        let audit = match get("audit") {
+            None | Some("off") => false,
+            Some("on") => true,
+            Some(other) => return Err(OptionError::Value("audit", other)),
+        };
+        let plant = match get("plant") {
+            None => None,
+            Some("free-mapped") => Some(Plant::FreeMapped),
+            Some("free-twice") => Some(Plant::FreeTwice),
+            Some("write-freed") => Some(Plant::WriteFreed),
+            Some(other) => return Err(OptionError::Value("plant", other)),
+        };
+        if plant.is_some() && !audit {
+            return Err(OptionError::PlantWithoutAudit);
+        }
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
             (true, _, Placement::Node0) => Err(OptionError::Node0ManyKernels),
-            _ => Ok(Self { space, placement, master, take_over, unmap, maintain_always, app }),
+            _ => Ok(Self { space, placement, master, take_over, unmap, maintain_always, audit, plant, app }),
         }
     }
 }
@@ -168,6 +201,10 @@ mod tests {
         assert_eq!(decode("app=x takeover=late", 2), Err(OptionError::Value("takeover", "late")));
         let other = decode("app=x master=round-robin takeover=eager", 2).unwrap();
         assert_eq!((other.master, other.take_over), (MasterChoice::RoundRobin, TakeOver::Eager));
+        let audited = decode("app=x audit=on plant=free-twice", 2).unwrap();
+        assert_eq!((audited.audit, audited.plant, other.audit), (true, Some(Plant::FreeTwice), false));
+        assert_eq!(decode("app=x plant=free-twice", 2), Err(OptionError::PlantWithoutAudit));
+        assert_eq!(decode("app=x audit=yes", 2), Err(OptionError::Value("audit", "yes")));
         assert_eq!(decode("", 1), Err(OptionError::NoApp));
     }
 }

@@ -237,6 +237,15 @@ impl Pools {
         let pools = self.pools[..self.count].iter().filter(|pool| pool.serves == node && node != FOREIGN);
         pools.inspect(|pool| pool.collect(memory)).map(|pool| pool.free(memory)).sum()
     }
+    /// Calls `f` with every frame of the own ranges that is free and has not come back from others.
+    pub fn each_free(&self, memory: &impl Memory, mut f: impl FnMut(u64)) {
+        for pool in self.pools[..self.count].iter().filter(|pool| pool.serves != FOREIGN) {
+            for (number, word) in (0u64..).zip(pool.bits(memory)) {
+                let word = word.load(Ordering::Relaxed);
+                (0..64).filter(|bit| word >> bit & 1 == 0).for_each(|bit| f(pool.frame(number * 64 + bit)));
+            }
+        }
+    }
     /// The record of a frame of any cluster; `None` for what is no frame of a pool.
     pub fn record<'m>(&self, memory: &'m impl Memory, address: u64) -> Option<&'m AtomicU64> {
         let pool = self.of(address)?;

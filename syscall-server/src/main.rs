@@ -7,13 +7,17 @@
 mod guest {
     use core::panic::PanicInfo;
 
+    use skerry_abi::id::domain::FIRST_TASK;
     use skerry_abi::{Error, SpaceId, ThreadId};
-    use skerry_ipc::syscall::{self, Counters, Op, Server};
+    use skerry_ipc::syscall::{self, Counters, Holder, Op, Server};
     use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, level, root};
     use skerry_rt::ipc::{Handler, Kernel, serve, sleep_forever};
     use skerry_rt::{info, println, sys};
     use syscall_server::permissions::{MAX_TASK_PRIORITY, may_create_domain};
     use syscall_server::{Ledger, may_call};
+
+    /// Leaves that are looked at for one frame: of the root pager and the app pager there is one each.
+    const MAX_LEAVES: usize = 1000;
 
     static LEDGER: Ledger = Ledger::new();
     static COUNTERS: Counters = Counters::new();
@@ -116,6 +120,23 @@ mod guest {
             permit(Op::ThreadPlace, from)?;
             check(thread)?;
             Ok(sys::schedule(thread, None, None, Some(cpu))?)
+        }
+        fn audit(&mut self, from: Sender, frame: u64) -> Answer<Option<Holder>> {
+            permit(Op::Audit, from)?;
+            let mut last = None;
+            for _ in 0..MAX_LEAVES {
+                match sys::audit(frame, last) {
+                    Ok(Some((space, leaf, domain))) if domain >= FIRST_TASK => {
+                        return Ok(Some(Holder { space, leaf, domain }));
+                    }
+                    Ok(Some((space, leaf, _))) => last = Some((space, leaf)),
+                    Ok(None) | Err(Error::NothingMapped) => return Ok(None),
+                    // It is being changed: once more from the beginning.
+                    Err(Error::WrongState) => last = None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(Error::Timeout.into())
         }
     }
 

@@ -17,6 +17,7 @@ pub const TABLE: &[(Op, Domain)] = &[
     (Op::ThreadDelete, domain::APP_PAGER),
     (Op::ThreadMigrate, domain::APP_PAGER),
     (Op::ThreadPlace, domain::APP_PAGER),
+    (Op::Audit, domain::APP_PAGER),
 ];
 
 /// Highest priority of a task's thread: below the pagers, which must always be able to run.

@@ -21,6 +21,7 @@ use skerry_ipc::pager::Stats;
 use skerry_rt::image::page_bytes;
 use skerry_rt::sys;
 
+use super::audit;
 use super::memory::Physical;
 use super::place::{Place, find};
 use super::state::{Context, book_at};
@@ -151,6 +152,11 @@ fn search(
     *cursor = context.cursor(node).unwrap_or(Cursor::NONE);
     // Another thread may be faster where there is little left; then there may be something on another node.
     let frame = cursor.take(&Physical, record);
+    if context.options.audit {
+        // Each is looked at, so each is searched for.
+        *cursor = Cursor::NONE;
+        frame.inspect(|&frame| audit::taken_one(context, frame));
+    }
     frame.or_else(|| context.frame_anywhere(task, node, address, record)).unwrap_or(0)
 }
 

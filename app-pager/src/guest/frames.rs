@@ -7,6 +7,7 @@ use app_pager::roll::Roll;
 use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
 
+use super::audit;
 use super::memory::Physical;
 use super::state::Context;
 use super::stock;
@@ -39,6 +40,7 @@ impl Context {
     #[cold]
     pub(super) fn frame_anywhere(&self, task: u32, node: u16, address: u64, record: Record) -> Option<u64> {
         if let Some(frame) = self.cursor(node).and_then(|mut cursor| cursor.take(&Physical, record)) {
+            audit::taken(frame, 1);
             return Some(frame);
         }
         let page = address & !(PAGE_SIZE - 1);
@@ -84,8 +86,12 @@ impl Context {
 
     /// Gives back consecutive frames that nobody uses any more, to whoever's they are.
     pub(super) fn give_back(&self, base: u64, bytes: u64) {
-        for frame in 0..bytes.div_ceil(PAGE_SIZE) {
-            self.pools().map(|pools| pools.free(&Physical, base + frame * PAGE_SIZE));
+        for frame in (0..bytes.div_ceil(PAGE_SIZE)).map(|number| base + number * PAGE_SIZE) {
+            if self.options.audit {
+                audit::give_back(self, frame);
+            } else {
+                self.pools().map(|pools| pools.free(&Physical, frame));
+            }
         }
     }
 }

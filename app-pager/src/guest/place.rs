@@ -133,6 +133,15 @@ fn local_table(
     }
 }
 
+/// The entry of a task's page in the master table.
+pub(super) fn entry_of(context: &Context, task: u32, address: u64) -> Option<&'static AtomicU64> {
+    let board = context.state().task(task).ok()?.board;
+    let (_, region) = board_at(board).ok()?.find(address)?;
+    let words = page::words(context.seats().words()) as u64;
+    (region.table != 0)
+        .then(|| &Physical.words_at(region.table + region.page(address) as u64 * 8 * words, 1)[0])
+}
+
 /// The frame that a task's page has in the space of this pager's node, or in the master table.
 pub(super) fn frame_of(context: &Context, task: u32, address: u64) -> Option<u64> {
     let space_index = context.space_index(context.node);

@@ -14,6 +14,7 @@ use skerry_ipc::pager::{
     ThreadEnd,
 };
 use skerry_ipc::peer::{Claimed, Frames, MAX_FRAMES, Taker};
+use skerry_ipc::syscall::Holder;
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, encode_reply, level, peer};
 use skerry_rt::ipc::{Handler, Kernel, reply, serve};
 use skerry_rt::{println, sys, utcb};
@@ -596,5 +597,8 @@ impl peer::Server for Worker {
     }
     fn address(&mut self, _: Sender) -> Answer<(u64, ThreadId)> {
         Ok(office::own(&self.0))
+    }
+    fn audit(&mut self, _: Sender, frame: u64) -> Answer<Option<Holder>> {
+        Ok(self.0.syscalls().audit(frame)?)
     }
 }

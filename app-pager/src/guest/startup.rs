@@ -14,7 +14,7 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::{Context, POOLS};
-use super::{end_run, launch, office, root_server, serve, unmapper};
+use super::{audit, end_run, launch, office, root_server, serve, unmapper};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -115,6 +115,7 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     touch_blocks(archive, Rights::R);
     pieces(boot, start).for_each(|(piece, ..)| touch_blocks(piece, Rights::RWX));
     set_up_pools(context).map_err(|error| ("pools", error))?;
+    audit::begin(context);
     office::set_up(context).map_err(|error| ("mailboxes", error))?;
 
     let others = start.cpus().iter().skip(1).map(|cpu| ThreadId(cpu.pager));

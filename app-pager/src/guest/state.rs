@@ -20,6 +20,7 @@ use skerry_rt::spin::{Guard, SetUp, TicketLock};
 use skerry_rt::start::{self, ServerStart};
 use skerry_rt::sys;
 
+use super::audit;
 use super::memory::Physical;
 
 /// Tasks known here at a time.
@@ -104,7 +105,8 @@ impl State {
     /// Consecutive frames for threads on `node`; their contents are anything.
     pub(super) fn allocate(&self, node: u16, frames: u64) -> Option<u64> {
         let home = self.homes.get(usize::from(node)).copied().unwrap_or(u16::MAX);
-        POOLS.get()?.allocate(&PHYSICAL, home, frames)
+        let base = POOLS.get()?.allocate(&PHYSICAL, home, frames);
+        base.inspect(|&base| audit::taken(base, frames))
     }
 }
 
@@ -219,7 +221,8 @@ impl Context {
     }
     /// Consecutive frames for threads on `node`; their contents are anything.
     pub(super) fn allocate(&self, node: u16, frames: u64) -> Option<u64> {
-        self.pools()?.allocate(&Physical, self.home(node), frames)
+        let base = self.pools()?.allocate(&Physical, self.home(node), frames);
+        base.inspect(|&base| audit::taken(base, frames))
     }
     /// Words of frames for threads on `node`.
     pub(super) fn cursor(&self, node: u16) -> Option<Cursor> {

@@ -10,6 +10,7 @@ use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_ipc::peer::{Claimed, MAX_FRAMES, Taker};
 
+use super::audit;
 use super::memory::Physical;
 use super::state::Context;
 
@@ -108,6 +109,7 @@ pub(super) fn take(
             cursor.take(&Physical, record)
         });
         let Some(taken) = taken else { break };
+        audit::taken(taken, 1);
         *frame = taken;
         count += 1;
     }

@@ -7,6 +7,7 @@ use skerry_abi::{SpaceId, ThreadId};
 
 use crate::level;
 use crate::pager::{Birth, Free, List, Stats, TaskEnd, ThreadEnd};
+use crate::syscall::Holder;
 use crate::{Chunk, Reader, Wire, Writer};
 
 interface! {
@@ -52,6 +53,8 @@ interface! {
     19 = Address address() -> (u64, ThreadId);
     /// Frames of this cluster for pages of a task, one each, as long as there are some.
     20 = FramesTake frames_take(taker: Taker, pages: Claimed) -> Frames;
+    /// Which task has a frame mapped in this cluster.
+    21 = Audit audit(frame: u64) -> Option<Holder>;
 }
 
 /// Pages of one [`Op::FramesTake`] at most.

@@ -1,9 +1,9 @@
 //! `syscall`: the privileged kernel calls for servers that are not privileged themselves, served by the system-call server of
 //! the caller's cluster. Arguments are those of `skerry_abi::syscall`.
 
-use skerry_abi::{SpaceId, ThreadId};
+use skerry_abi::{Domain, Fpage, SpaceId, ThreadId};
 
-use crate::level;
+use crate::{Reader, Wire, Writer, level};
 
 interface! {
     "syscall", id 3, level level::SyscallServer;
@@ -24,4 +24,29 @@ interface! {
     7 = ThreadMigrate thread_migrate(thread: ThreadId, space: SpaceId, cpu: u16, pager: ThreadId) -> ();
     /// Moves a thread to another CPU of this cluster.
     8 = ThreadPlace thread_place(thread: ThreadId, cpu: u16) -> ();
+    /// Which task has a frame mapped in this cluster, one of them if there are several.
+    9 = Audit audit(frame: u64) -> Option<Holder>;
+}
+
+/// A task that has a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its space.
+    pub space: SpaceId,
+    /// Where, and with which rights.
+    pub leaf: Fpage,
+    /// The task.
+    pub domain: Domain,
+}
+
+impl Wire for Option<Holder> {
+    const WORDS: usize = 3;
+    fn put(&self, out: &mut Writer<'_>) {
+        let holder = self.unwrap_or(Holder { space: SpaceId::NIL, leaf: Fpage::NIL, domain: 0 });
+        [holder.space.0, holder.leaf.word(), holder.domain.into()].iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let (space, leaf, domain) = (SpaceId(input.take()?), Fpage::decode(input.take()?), u32::take(input)?);
+        if space == SpaceId::NIL { Some(None) } else { leaf.map(|leaf| Some(Holder { space, leaf, domain })) }
+    }
 }

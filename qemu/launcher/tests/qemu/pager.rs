@@ -9,7 +9,7 @@ use skerry::size::MIB;
 use skerry::system::{Kernel, Placement, Space, System, SystemName};
 use skerry::tuning::{Maintenance, Tuning, Unmap};
 
-use crate::harness::{Outcome, SILENCE, expect, nodes, trial};
+use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial};
 
 /// All trials of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -73,6 +73,25 @@ pub(crate) fn trials() -> Vec<Trial> {
         experiment.pace = Pace::Fast;
         run(experiment, Ending::Pass)
     }));
+    // The life of every frame is watched: nobody has it when it is given back, and nobody writes to it until it is taken again.
+    for (case, count, cpus) in
+        [("hammer", 2, 4), ("partial", 4, 4), ("cross", 4, 4), ("protect", 2, 2), ("stress 6", 4, 4)]
+    {
+        trials.push(trial(format!("pager::{}-audited", case.replace(' ', "-seed-")), move || {
+            let mut experiment = experiment(case, count, cpus)?;
+            experiment.options = vec!["audit=on".into()];
+            run(experiment, Ending::Pass)
+        }));
+    }
+    // And an error that the pager makes on purpose is found.
+    for plant in ["free-mapped", "free-twice", "write-freed"] {
+        trials.push(trial(format!("pager::audit-finds-{plant}"), move || {
+            let mut experiment = experiment("stress 6", 2, 2)?;
+            experiment.options = vec!["audit=on".into(), format!("plant={plant}")];
+            let reason = expect(&experiment, Ending::ServerFault)?.reason;
+            ensure(reason.starts_with("audit: frame "), || format!("the run ended because of: {reason}"))
+        }));
+    }
     trials
 }
 

@@ -55,6 +55,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         experiment.options = vec!["takeover=eager".into()];
         storm(&experiment)
     }));
+    trials.push(trial("tasks::storm-audited", || {
+        let mut experiment = case(3, 3, &["storm", "60"])?;
+        experiment.options = vec!["audit=on".into()];
+        storm(&experiment)
+    }));
     trials.push(trial("tasks::storm-multi-threaded-emulation", || {
         let mut experiment = case(3, 3, &["storm", "200"])?;
         experiment.pace = Pace::Fast;
