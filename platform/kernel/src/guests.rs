@@ -1,7 +1,8 @@
 //! What a kernel remembers of threads of other clusters: a name and what they wait for, never a message.
 //!
-//! A thread of another cluster waits here for one thing at a time, so it has at most one entry of that kind, found by its id in a hash
-//! table whose buckets lie in the entries themselves. An entry of its own can also hold notification bits that are on their way
+//! A thread of another cluster waits here for one thing at a time, so it has one entry of that kind (and for a moment an older one, if it
+//! has moved on and waits again before this cluster has heard how its wait ended), found by its id in a hash table whose buckets lie in
+//! the entries themselves. An entry of its own can also hold notification bits that are on their way
 //! *to* such a thread. Entries are elements of the kernel's queues, with links behind those of the threads.
 
 use crate::queue::NONE;
@@ -143,6 +144,10 @@ impl<'a> Guests<'a> {
                 Stay::Bounced { .. } | Stay::Redirected { .. } | Stay::Killed | Stay::Notes { .. }
             )
         })
+    }
+    /// What it waited for when it was in that cluster. If it has moved on since, it may have begun to wait for something else.
+    pub fn find_stay(&self, thread: ThreadId, at: u16, stay: Stay) -> Option<u32> {
+        self.search(thread, |guest| guest.at == at && guest.stay == stay)
     }
     /// The notification bits that wait to be sent to it, in that cluster, in the same name.
     pub fn find_notes(&self, thread: ThreadId, at: u16, name: u64) -> Option<u32> {

@@ -13,7 +13,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub(super) fn take_response(&mut self, cluster: usize, slot: Slot<'_>) {
         let head = Head::read(slot);
         if matches!(head.kind, kind::DATA | kind::GONE) {
-            return self.pulled(head, slot);
+            return self.pulled(cluster, head, slot);
         }
         if matches!(head.kind, kind::ARRIVED | kind::REFUSED | kind::NOTED) {
             return self.take_journey_answer(head);
@@ -103,19 +103,14 @@ impl<H: Hal> Kernel<'_, H> {
     /// The message of `sender` here reaches `receiver` in that cluster, which perhaps receives from it only: then its watch is over. (But not
     /// one that it began in another cluster, after it had received the message and moved on.)
     pub(super) fn end_watch(&mut self, cluster: usize, sender: ThreadId, receiver: ThreadId) {
-        if let Some(guest) = self.guests.find(receiver) {
-            let entry = self.guests.get(guest);
-            if entry.stay == Stay::Watches(sender) && usize::from(entry.at) == cluster {
-                self.forget(guest);
-            }
+        if let Some(guest) = self.guests.find_stay(receiver, cluster as u16, Stay::Watches(sender)) {
+            self.forget(guest);
         }
     }
 
     /// The message that a local thread has asked for, or word that it will not come.
-    fn pulled(&mut self, head: Head, slot: Slot<'_>) {
-        let guest = self.guests.find(head.sender);
-        let guest =
-            guest.filter(|&g| matches!(self.guests.get(g).stay, Stay::Pulled(id) if id == head.receiver));
+    fn pulled(&mut self, cluster: usize, head: Head, slot: Slot<'_>) {
+        let guest = self.guests.find_stay(head.sender, cluster as u16, Stay::Pulled(head.receiver));
         let receiver = self.find(head.receiver);
         let receiver = receiver.filter(|&t| self.threads[t as usize].state == State::Pulling);
         let (Some(guest), Some(t)) = (guest, receiver) else { return };

@@ -108,6 +108,52 @@ pub(super) fn news_of_later_moves_may_come_first() {
     assert_eq!(s.w[1].threads[usize::from(id.slot())].state, State::Free);
 }
 
+/// What it waited for elsewhere has ended, but this cluster hears of its next wait first: it has two entries for a moment.
+#[test]
+fn it_waits_again_before_the_end_of_its_last_wait_is_known() {
+    let mut s = scene(3);
+    let partner = thread(&mut s.w[0], s.spaces[0], 8, ThreadId::NIL);
+    let id = thread(&mut s.w[1], s.spaces[1], 0, ThreadId::NIL);
+    ipc(&mut s.w[1], id, Ipc::receive(partner));
+    s.hear(&[0, 1]);
+    ipc(&mut s.w[0], partner, Ipc::send(id, 1, &[]));
+    // The word that the message has arrived stays where it is.
+    s.hear(&[1]);
+    s.ask(1, id, 2);
+    s.hear(&[2]);
+    ipc(&mut s.w[2], id, Ipc::receive(partner));
+    s.w[0].poll_one(2);
+    assert_eq!(s.w[0].guests.used(), 2);
+    s.settle();
+    assert_eq!((s.w[0].guests.used(), s.state(id)), (1, [(2, State::AwaitingResponse)].to_vec()));
+    ipc(&mut s.w[0], partner, Ipc::send(id, 2, &[]));
+    s.settle();
+    assert_eq!((outcome(&s.w[2], id).1.label(), s.w[0].guests.used()), (2, 0));
+}
+
+/// The same, and a receiver has asked for its message where it was.
+#[test]
+fn it_calls_again_before_the_end_of_its_last_call_is_known() {
+    let mut s = scene(3);
+    let id = thread(&mut s.w[0], s.spaces[0], 0, ThreadId::NIL);
+    let server = thread(&mut s.w[1], s.spaces[1], 8, ThreadId::NIL);
+    let call = || Ipc::call(server, 5, &[7]);
+    ipc(&mut s.w[0], id, call());
+    s.hear(&[1]);
+    ipc(&mut s.w[1], server, Ipc::receive(ThreadId::ANY));
+    assert_eq!(state(&s.w[1], server), State::Pulling);
+    s.ask(0, id, 2);
+    s.hear(&[0, 2]);
+    ipc(&mut s.w[2], id, call());
+    while s.w[1].poll_one(2) {}
+    assert_eq!(s.w[1].guests.used(), 2);
+    s.settle();
+    assert_eq!((outcome(&s.w[1], server).0, s.w[1].guests.used()), (id, 1));
+    ipc(&mut s.w[1], server, Ipc::reply_wait(id, 6, &[]));
+    s.settle();
+    assert_eq!((outcome(&s.w[2], id).1.label(), s.w[1].guests.used()), (6, 0));
+}
+
 /// A partner in its birth cluster talks to it while it comes home: the answer that it is gone is about where it was.
 #[test]
 pub(super) fn whom_one_talks_to_comes_home() {
