@@ -44,6 +44,8 @@ pub struct Peer<'a> {
     pub waiting: Queue,
     /// Requests that may be outstanding there at most: [`crate::ring::SLOTS`], or fewer in tests.
     pub limit: u64,
+    /// It has been told that requests wait for room.
+    pub wants: bool,
     /// It has said that it does not run any more.
     pub down: bool,
     /// Then: up to which slot those who wait for it have been told.

@@ -27,6 +27,7 @@ mod scarcity;
 mod shootdown;
 mod store;
 mod upheaval;
+mod wishes;
 mod world;
 
 #[cfg(test)]

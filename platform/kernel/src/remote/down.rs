@@ -45,6 +45,9 @@ impl<H: Hal> Kernel<'_, H> {
                 None => self.lose_partner(index),
             }
         }
+        if self.peers[cluster].wants {
+            self.want_room(cluster, false);
+        }
         // Who waits for an answer is in no queue: a cluster goes down once, but calls and answers come all the time.
         while self.peers[cluster].told < self.used_threads {
             if !self.budget.take(LOOK) {

@@ -127,6 +127,10 @@ impl<H: Hal> Kernel<'_, H> {
         let peer = &mut peers[usize::from(remote.peer)];
         if core::mem::replace(&mut remote.place, Place::Nowhere) == Place::Waiting {
             peer.waiting.remove(links, t);
+            if peer.wants && peer.waiting.is_empty() {
+                let cluster = usize::from(threads[t as usize].remote.peer);
+                self.want_room(cluster, false);
+            }
         }
     }
 
@@ -152,14 +156,22 @@ impl<H: Hal> Kernel<'_, H> {
         if self.peers[cluster].waiting.is_empty() {
             return;
         }
-        let (mut wanted, mut sent) = (false, false);
+        let (mut asked, mut sent) = (false, false);
         loop {
-            let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
+            let peer = &self.peers[cluster];
+            let Some(first) = peer.waiting.head() else {
+                // Before anything else: a wish that outlives those who had it costs a doorbell for every packet.
+                if peer.wants {
+                    self.want_room(cluster, false);
+                }
+                return;
+            };
+            let needed = self.room_for(first);
             if !self.has_room(cluster, needed) {
-                if wanted {
+                if asked {
                     return;
                 }
-                wanted = true;
+                asked = true;
                 self.want_room(cluster, true);
                 continue;
             }
@@ -169,12 +181,10 @@ impl<H: Hal> Kernel<'_, H> {
             }
             sent = true;
             let Self { peers, links, .. } = self;
-            let Some(index) = peers[cluster].waiting.pop_front(links) else {
-                return self.want_room(cluster, false);
-            };
-            match (index as usize).checked_sub(self.threads.len()) {
+            peers[cluster].waiting.remove(links, first);
+            match (first as usize).checked_sub(self.threads.len()) {
                 Some(guest) => self.send_guest(guest as u32, cluster),
-                None => self.send_waiting(index, cluster),
+                None => self.send_waiting(first, cluster),
             }
         }
     }

@@ -221,7 +221,10 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
 
     /// Says whether requests wait for room.
+    #[cold]
+    #[inline(never)]
     pub(super) fn want_room(&mut self, cluster: usize, wanted: bool) {
+        self.peers[cluster].wants = wanted;
         if let Some(ring) = self.peers[cluster].outbound {
             ring.want(wanted);
             if self.is_maintained() {

@@ -136,6 +136,7 @@ impl<'a> Memory<'a> {
                     bells: (me != other).then(|| rings.bells(other)),
                     waiting: Queue::EMPTY,
                     limit: SLOTS,
+                    wants: false,
                     down: false,
                     told: 0,
                     doorbell: (other * cpus) as CpuId,

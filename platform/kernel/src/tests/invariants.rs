@@ -67,6 +67,12 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
             peer.waiting.is_empty() || k.is_full(cluster) || k.bells.rings(cluster),
             "cluster {cluster}: waits in spite of room"
         );
+        let told = peer.outbound.is_some_and(|ring| ring.is_wanted());
+        ensure!(peer.wants == told, "cluster {cluster}: wants room: {}, but says {told}", peer.wants);
+        ensure!(
+            !told || !peer.waiting.is_empty(),
+            "cluster {cluster}: nobody waits for the room it asks for"
+        );
     }
     walk(k.links, &k.free_threads, Place::Free, &mut places)?;
     walk(k.links, k.chores.dying(), Place::Dying, &mut places)?;

@@ -244,6 +244,7 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
         bells: (!is_self).then(|| bells_of(boot, other)),
         waiting: Queue::EMPTY,
         limit: SLOTS,
+        wants: false,
         down: false,
         told: 0,
         doorbell: theirs.first_cpu,
