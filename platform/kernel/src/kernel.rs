@@ -8,7 +8,7 @@ use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::long::{self, Holder};
 use crate::queue::{Link, Queue};
-use crate::remote::RingMode;
+use crate::remote::{Behind, RingMode};
 use crate::ring::{Bells, Ring};
 use crate::runqueue::RunQueue;
 use crate::shootdown::{Pending, TlbMode};
@@ -50,6 +50,8 @@ pub struct Peer<'a> {
     pub down: bool,
     /// Then: up to which slot those who wait for it have been told.
     pub told: u32,
+    /// What its oldest request has to wait for.
+    pub behind: Behind,
     /// The CPU that gets the doorbell.
     pub doorbell: CpuId,
 }

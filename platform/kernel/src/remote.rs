@@ -26,6 +26,7 @@
 
 mod answers;
 mod cancel;
+mod catch_up;
 mod down;
 mod fast;
 mod journey;
@@ -35,6 +36,7 @@ mod requests;
 mod upkeep;
 
 pub use cancel::Ending;
+pub use catch_up::Behind;
 #[cfg(test)]
 pub(crate) use outgoing::MAX_NOTES;
 pub use upkeep::RingMode;
@@ -315,7 +317,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             goes_on = self.budget.take(PACKET);
         }
         self.polled(cluster);
-        goes_on
+        goes_on && !self.is_behind(cluster)
     }
 
     /// What has to be done after packets were handled.
@@ -333,7 +335,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
         }
     }
 
-    /// Handles the oldest packet from a cluster; `false` if there is none. Responses come first: see "Order" in [`crate::ring`].
+    /// Handles the oldest packet from a cluster; `false` if there is none, or if it has to wait. Responses come first: see "Order" in
+    /// [`crate::ring`].
     pub(crate) fn poll_one(&mut self, cluster: usize) -> bool {
         let Some(ring) = self.peers[cluster].inbound else { return false };
         let request = ring.front(Lane::Requests);
@@ -348,6 +351,9 @@ impl<'a, H: Hal> Kernel<'a, H> {
                 self.fetch(ring, Lane::Requests, slot);
             }
             let head = Head::read(slot);
+            if !self.catch_up(cluster, ring, &head) {
+                return false;
+            }
             if let Some(answer) = self.take_request(cluster, head, slot) {
                 self.respond(cluster, answer);
             }

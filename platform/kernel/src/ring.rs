@@ -134,6 +134,14 @@ impl<'a> Ring<'a> {
         let head = self.words[HEAD + lane as usize].load(Ordering::Relaxed);
         (0..slots).map(move |n| self.slot(lane, head.wrapping_add(n)))
     }
+    /// Consumer: the number of the oldest packet of a lane.
+    pub fn first(&self, lane: Lane) -> u64 {
+        self.words[HEAD + lane as usize].load(Ordering::Relaxed)
+    }
+    /// Consumer: the number of the packet that is published next.
+    pub fn end(&self, lane: Lane) -> u64 {
+        self.words[TAIL + lane as usize].load(Ordering::Acquire)
+    }
     /// What the producer writes besides packets.
     pub fn producer_line(&self) -> &'a [AtomicU64] {
         &self.words[TAIL..=DOWN]

@@ -4,6 +4,7 @@ mod arenas;
 mod audit;
 mod birth;
 mod cancel;
+mod catch_up;
 mod checks;
 mod control;
 mod crossings;

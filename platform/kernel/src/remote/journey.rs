@@ -290,33 +290,6 @@ impl<H: Hal> Kernel<'_, H> {
         Some((t, Self::slots_of(&head)))
     }
 
-    /// A cluster says what a thread has done after it left this one: that it has arrived there was said before, perhaps by another cluster
-    /// whose rings have not had their turn.
-    pub(super) fn catch_up(&mut self, id: ThreadId) {
-        let moving = self.find(id).map(|t| &self.threads[t as usize]);
-        if let Some(thread) = moving.filter(|thread| thread.state == State::Moving) {
-            self.take_responses(thread.remote.peer.into());
-        }
-    }
-
-    /// Handles the responses that have arrived from a cluster. All that led to a packet which this cluster has seen is among them.
-    pub(super) fn take_responses(&mut self, cluster: usize) {
-        let Some(ring) = self.peers.get(cluster).and_then(|peer| peer.inbound) else { return };
-        if self.is_maintained() {
-            self.look_at(ring);
-        }
-        while let Some(slot) = ring.front(Lane::Responses) {
-            if self.is_maintained() {
-                self.fetch(ring, Lane::Responses, slot);
-            }
-            self.take_response(cluster, slot);
-            ring.release(Lane::Responses);
-        }
-        if self.is_maintained() {
-            self.give_back_maintained(cluster);
-        }
-    }
-
     /// An answer to a moving thread's request.
     pub(super) fn take_journey_answer(&mut self, head: Head) {
         let found = self.find(head.sender).filter(|&t| {

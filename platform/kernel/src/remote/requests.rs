@@ -53,20 +53,12 @@ impl<H: Hal> Kernel<'_, H> {
                 let taken = self.take_notes(head.sender, bits, head.argument);
                 if taken { None } else { self.give_back(cluster, head, bits) }
             }
-            kind::MOVE => {
-                self.catch_up(head.sender);
-                self.peers[cluster].inbound.map(|ring| self.take_move(ring, head, slot))
-            }
+            kind::MOVE => self.peers[cluster].inbound.map(|ring| self.take_move(ring, head, slot)),
             kind::LOCATED => {
-                self.catch_up(head.sender);
-                let at = head.argument as u16;
-                // Where it is now may have said earlier that it was gone from there: whoever was told so would believe it from now on.
-                self.take_responses(at.into());
-                self.note_place(head.sender, at, (head.argument >> 32) as u32);
+                self.note_place(head.sender, head.argument as u16, (head.argument >> 32) as u32);
                 Some(head.answer(kind::NOTED, 0))
             }
             kind::ENDED => {
-                self.catch_up(head.sender);
                 self.note_end(head.sender);
                 None
             }

@@ -7,7 +7,7 @@ use crate::deadline::Timer;
 use crate::guests::Guest;
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
-use crate::remote::RingMode;
+use crate::remote::{Behind, RingMode};
 use crate::ring::{Bells, Ring, SLOTS};
 use crate::runqueue::RunQueue;
 use crate::shootdown::TlbMode;
@@ -139,6 +139,7 @@ impl<'a> Memory<'a> {
                     wants: false,
                     down: false,
                     told: 0,
+                    behind: Behind::NOTHING,
                     doorbell: (other * cpus) as CpuId,
                 })
                 .collect(),

@@ -18,7 +18,7 @@ use skerry_kernel::deadline::Timer;
 use skerry_kernel::guests::Guest;
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
-use skerry_kernel::remote::RingMode;
+use skerry_kernel::remote::{Behind, RingMode};
 use skerry_kernel::ring::{Bells, RING_WORDS, Ring, SLOTS};
 use skerry_kernel::runqueue::RunQueue;
 use skerry_kernel::shootdown::TlbMode;
@@ -247,6 +247,7 @@ fn peer(boot: &BootInfo, cluster: u16, other: usize) -> Peer<'static> {
         wants: false,
         down: false,
         told: 0,
+        behind: Behind::NOTHING,
         doorbell: theirs.first_cpu,
     }
 }
