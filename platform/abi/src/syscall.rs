@@ -72,8 +72,9 @@ pub mod thread_op {
     pub const CREATE: u64 = 0;
     /// x1 thread, x2 instruction pointer, x3 stack pointer, x4 value of x0. The thread must never have run.
     pub const START: u64 = 1;
-    /// x1 thread. The thread ends; partners that wait for it get `Cancelled`. `OutOfKernelMemory`: it is in another cluster, and its kernel
-    /// cannot be told at the moment; try again.
+    /// x1 thread. The thread ends; partners that wait for it get `Cancelled`. Success says of a thread in another cluster that the word is on
+    /// its way and will not be lost, not that it has ended, or that there was one. `NodeDown`: that cluster, or the one that knows where the
+    /// thread is, does not run any more. `OutOfKernelMemory`: its kernel cannot be told at the moment; try again.
     pub const DELETE: u64 = 2;
     /// x1 thread. It runs no instruction more until it is resumed; an IPC it is in goes on meanwhile.
     pub const SUSPEND: u64 = 3;
@@ -88,7 +89,7 @@ pub mod thread_op {
     /// x1 thread (of a space that is not privileged), x2 space in another cluster, x3 CPU there, x4 pager, x5 exception handler (NIL = the
     /// pager). Returns when the thread has arrived with all its state, or was refused and goes on where it was. Its UTCB slot has to
     /// be free in that space. A send phase starts again there, a receive goes on, a fault happens again; a call that was
-    /// not answered yet fails with `Cancelled`.
+    /// not answered yet fails with `Cancelled`. `Refused`: that space is privileged, or of another domain than the thread's.
     pub const MIGRATE: u64 = 6;
 }
 

@@ -134,6 +134,8 @@ checks! {
     OwnCpu,
     /// A thread's pager is of its cluster.
     OwnPager,
+    /// A thread that moves to another cluster stays in its domain.
+    MoveDomain,
     /// A UTCB belongs to one thread.
     UtcbFree,
     /// A thread starts once.

@@ -24,6 +24,7 @@ use crate::remote::{Ending, Request};
 use crate::thread::{Kind, Operation, State, hold};
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::{Counter, CpuId, Error, Fpage, SpaceId, ThreadId, Timeout};
+use skerry_checks::{Check, passes};
 
 /// Where a thread is to go.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,8 @@ pub(crate) mod trait_of {
     pub(crate) const SLICED: u64 = 8;
     /// Its floating-point registers come too.
     pub(crate) const FP: u64 = 16;
+    /// The thread's domain is in the bits from here on.
+    pub(crate) const DOMAIN_SHIFT: u32 = 32;
 }
 
 impl<H: Hal> Kernel<'_, H> {
@@ -143,6 +146,7 @@ impl<H: Hal> Kernel<'_, H> {
             | bit(thread.hold & hold::STOPPED != 0, trait_of::STOPPED)
             | bit(thread.hold & hold::SLICED != 0, trait_of::SLICED)
             | bit(thread.fp_used, trait_of::FP)
+            | thread.domain << trait_of::DOMAIN_SHIFT
     }
 
     /// The destination has answered, or the birth cluster has noted the new place.
@@ -210,11 +214,15 @@ impl<H: Hal> Kernel<'_, H> {
         &mut self,
         id: ThreadId,
         to: Destination,
+        traits: u64,
         utcb_slot: u16,
         priority: u8,
     ) -> Result<u32, Error> {
         let space = self.usable_space(to.space)?;
-        if self.spaces[usize::from(space)].privileged {
+        let host = &self.spaces[usize::from(space)];
+        // Whoever may send to it may do so wherever it is; what is on its way to it was let through by the domain that it had.
+        let same = u64::from(host.domain) == traits >> trait_of::DOMAIN_SHIFT;
+        if host.privileged || !passes(Check::MoveDomain, same) {
             return Err(Error::Refused);
         }
         let Destination { cpu, pager, handler, .. } = to;

@@ -276,7 +276,7 @@ fn migrate(world: &mut World, slot: u16) -> Result<Samples, Trouble> {
     if world.clusters < 2 {
         return Err(Trouble::Alone);
     }
-    let mut space = world.space()?;
+    let mut space = world.space_for_movers()?;
     let (dest, cpu, pager) = (service::remote_space()?, world.first_cpu_of_next, ThreadId::root(1));
     sys::grant_partner(space.id, world.me).map_err(failed("granting a partner"))?;
     let mut samples = [0; RUN];

@@ -47,7 +47,7 @@ pub(crate) fn run(cluster: u16) -> ! {
 }
 
 fn space(world: &mut World) -> Result<Space, Trouble> {
-    let space = world.space()?;
+    let space = world.space_for_movers()?;
     sys::grant_partner(space.id, ThreadId::root(0)).map_err(failed("granting a partner"))?;
     Ok(space)
 }
@@ -77,7 +77,7 @@ fn ask(what: u32) -> Result<u64, Trouble> {
     }
 }
 
-/// A space of cluster 1; UTCB slot 0 is taken there.
+/// A space of cluster 1, for threads that move; UTCB slot 0 is taken there.
 pub(crate) fn remote_space() -> Result<SpaceId, Trouble> {
     ask(SPACE).map(SpaceId)
 }

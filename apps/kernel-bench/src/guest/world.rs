@@ -146,8 +146,17 @@ impl World {
 
     /// A new space of a domain of its own, without privileges, that has code and shared memory mapped.
     pub(crate) fn space(&mut self) -> Result<Space, Trouble> {
-        let id = sys::space_create(self.next_domain, false).map_err(failed("creating a space"))?;
         self.next_domain += 1;
+        self.space_of(self.next_domain)
+    }
+
+    /// The same, of the domain of threads that move: they stay in it.
+    pub(crate) fn space_for_movers(&mut self) -> Result<Space, Trouble> {
+        self.space_of(domain::FIRST_TASK)
+    }
+
+    fn space_of(&mut self, domain: u32) -> Result<Space, Trouble> {
+        let id = sys::space_create(domain, false).map_err(failed("creating a space"))?;
         let mut space = Space { id, slots: 0 };
         let (base, pages) = shared::pages();
         self.touch(&mut space, base, pages as usize, 1 << PAGE_BITS)?;

@@ -199,9 +199,11 @@ impl<H: Hal> Kernel<'_, H> {
         cold.notes = core::mem::take(&mut thread.notified);
         put(NOTIFIED, cold.notes);
         put(MOVES, u64::from(cold.moves) + 1);
-        put(FROM, thread.op.from.0);
-        put(TIMEOUT, thread.op.receive_timeout.0);
-        put(WINDOW, thread.op.window.word());
+        if traits & trait_of::RECEIVES != 0 {
+            put(FROM, thread.op.from.0);
+            put(TIMEOUT, thread.op.receive_timeout.0);
+            put(WINDOW, thread.op.window.word());
+        }
     }
 
     /// A thread comes to this cluster. Returns what its old one is told.
@@ -213,6 +215,7 @@ impl<H: Hal> Kernel<'_, H> {
                     self.take_fp(t, packet);
                 }
                 let word = |index: usize| slot[index].load(Relaxed);
+                // (Of a thread that receives; else nobody looks.)
                 let wait = Wait { from: ThreadId(word(FROM)), timeout: word(TIMEOUT), window: word(WINDOW) };
                 self.arrived(t, head.argument, wait);
                 head.answer(kind::ARRIVED, 0)
@@ -231,7 +234,7 @@ impl<H: Hal> Kernel<'_, H> {
             pager: ThreadId(word(PAGER)),
             handler: ThreadId(word(HANDLER)),
         };
-        let t = self.admit(head.sender, to, (place >> 16) as u16, place as u8)?;
+        let t = self.admit(head.sender, to, head.argument, (place >> 16) as u16, place as u8)?;
         let Self { threads, cold, hal, utcbs, .. } = self;
         let (thread, cold) = (&mut threads[t as usize], &mut cold[t as usize]);
         // Its operations are numbered on, so that no old packet is taken for one of the present one.
@@ -277,7 +280,7 @@ impl<H: Hal> Kernel<'_, H> {
     ) -> Option<(u32, u64)> {
         let head = Head::read(slot);
         let here = slot[PLACE].load(Relaxed) >> 32 == u64::from(self.this_cpu);
-        if !here || head.argument & !trait_of::FP != 0 {
+        if !here || head.argument as u32 & !(trait_of::FP as u32) != 0 {
             return None;
         }
         // A thread that is refused is no simple case.

@@ -450,6 +450,18 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         },
         Check::OwnCpu => |run| creates(NewThread { cpu: 1, ..new_thread() }, run),
         Check::OwnPager => |run| creates(NewThread { pager: ThreadId::new(1, 0, 1), ..new_thread() }, run),
+        Check::MoveDomain => |run| {
+            let mut w = world(2, 1);
+            let (_, victim) = program(&mut w[0], 20);
+            let mover = privileged(&mut w[0]);
+            let space = w[1].create_space(21, false).expect("room");
+            run(&mut || {
+                let args = [thread_op::MIGRATE, victim.0, space.0, 1, 0, 0];
+                syscall(&mut w[0], mover, THREAD_CONTROL, &args);
+                settle(&mut w);
+                w[1].find(victim).is_some()
+            })
+        },
         Check::UtcbFree => |run| creates(NewThread { utcb_slot: 0, ..new_thread() }, run),
         Check::StartOnce => |run| {
             let k = &mut world(1, 1)[0];

@@ -107,6 +107,37 @@ pub(super) fn a_thread_moves_with_all_it_has() {
     assert_eq!(s.w[1].thread(u).state, State::Free);
 }
 
+/// Whatever it does, and whether or not its destination has nothing else to do: it goes on where it was, and its friends reach it.
+#[test]
+fn no_thread_changes_its_domain() {
+    for (receives, idle) in [(false, false), (true, false), (false, true)] {
+        let mut s = scene(2);
+        let id = thread(&mut s.w[0], s.spaces[0], 5, ThreadId::NIL);
+        if receives {
+            ipc(&mut s.w[0], id, Ipc::receive(ThreadId::ANY));
+        }
+        let own = core::mem::replace(&mut s.spaces[1], s.w[1].create_space(21, false).unwrap());
+        s.ask(0, id, 1);
+        let friend = thread(&mut s.w[0], s.spaces[0], 6, ThreadId::NIL);
+        assert_eq!(syscall(&mut s.w[0], friend, NOTIFY, &[id.0, 4])[0], 0);
+        if idle {
+            s.w[1].cpus[1].set_current(None);
+            assert!(s.w[1].fast_doorbell(1).is_none());
+        }
+        s.settle();
+        assert_eq!(s.answer(0), Error::Refused.code());
+        assert_eq!(s.state(id), [(0, State::Ready)]);
+        if receives {
+            assert_eq!(outcome(&s.w[0], id).0, ThreadId::NIL, "the notification has ended its wait");
+        } else {
+            assert_eq!(s.w[0].thread(s.w[0].find(id).unwrap()).notified, 4);
+        }
+        s.spaces[1] = own;
+        assert_eq!(s.go(0, id, 1), 0);
+        assert_eq!(s.w[1].find(id).map(|t| s.w[1].domain_of(t)), Some(20));
+    }
+}
+
 #[test]
 pub(super) fn its_calls_are_answered_by_those_who_never_heard_of_its_move() {
     let mut s = scene(3);
