@@ -1,12 +1,15 @@
 //! What holds the mapping database, and what others do meanwhile that has nothing to do with it, or nearly.
 
+use super::arenas::{Memory, Rings, Sizes};
 use super::invariants::check;
 use super::long::*;
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
+use crate::trace::RING_PAGES;
 use skerry_abi::syscall::{IPC, SPACE_CONTROL, space_op};
 use skerry_abi::{Error, Fpage, Rights, Tag, ThreadId, Timeout};
+use std::boxed::Box;
 
 /// A privileged thread on the cluster's second CPU.
 fn boss(k: &mut TestKernel) -> ThreadId {
@@ -70,6 +73,33 @@ fn a_space_that_cannot_be_made_leaves_an_unmap_alone() {
     create_in_vain(k, boss);
     assert!(k.db.is_held(), "that was not its business");
     assert_eq!(end_unmap(k, pager.1)[1], fpage.with_rights(Rights::RW).word(), "what it found is told");
+}
+
+/// The trace rings are to appear where the items of a message go, which are being checked or mapped.
+#[test]
+fn trace_rings_wait_for_the_items_that_go_to_the_same_place() {
+    for steps in 0..40 {
+        let rings = Box::leak(Box::new(Rings::new(1)));
+        let sizes = Sizes { trace_pages: 2 * RING_PAGES, ..Sizes::LARGE };
+        let mut w = Box::leak(Box::new(Memory::new(rings, 2, sizes))).kernels();
+        let k = &mut w[0];
+        start_root(k);
+        let boss = boss(k);
+        let (_, giver, taker, call) = giver_and_taker(k);
+        ipc_step(k, giver, call);
+        (0..steps).for_each(|_| step(k));
+        k.enter(1);
+        let map_trace = [space_op::MAP_TRACE, taker.0.0, DEST + 0x10_0000];
+        assert_eq!(syscall(k, boss, SPACE_CONTROL, &map_trace)[0], Error::AlreadyMapped.code(), "{steps}");
+        check(k).unwrap();
+        k.enter(0);
+        while k.has_items() {
+            step(k);
+        }
+        assert_eq!(outcome(k, taker.1).1, Tag::new(3, 0, 2), "{steps}");
+        let frame = |page: u64| k.db.lookup(taker.0.slot(), DEST + (page << 12)).map(|found| found.pa);
+        assert!((0..512).all(|page| frame(page) == Some(BLOCK + (page << 12))), "{steps}");
+    }
 }
 
 /// Lets those who want to execute their IPC again do so, and the scheduler what is left, until nothing moves.
