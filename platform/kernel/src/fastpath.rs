@@ -208,11 +208,7 @@ impl<H: Hal> Kernel<'_, H> {
         }
         // (An item without the flag gets it here, and a destination that is no page is refused.)
         let at = if guarded { at ^ Item::GUARDED } else { at };
-        if guarded && !passes(Check::FastAnswerGuard, self.guard_holds(current, guard)) {
-            return None;
-        }
         // part: lookup
-        let queue = self.cpus.get_mut(cpu)?;
         let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         let owed = passes(Check::FastAnswerIdentity, to.id == dest)
             && passes(Check::FastAnswerRight, to.reply_space == me.space_id)
@@ -225,15 +221,22 @@ impl<H: Hal> Kernel<'_, H> {
         if !(owed && urgent && fresh && alone) {
             return None;
         }
+        let (from, into) = (me.space, to.space);
+        // Last, since reading the word leaves a trace.
+        if guarded && !passes(Check::FastAnswerGuard, self.guard_holds(current, guard)) {
+            return None;
+        }
         let pages = match Fpage::decode_page(page) {
-            Some(page) => self.db.map_page(me.space, page, to.space, at).map(|()| 1)?,
-            None => self.db.map_group(me.space, Fpage::decode(page)?, to.space, at)?,
+            Some(page) => self.db.map_page(from, page, into, at).map(|()| 1)?,
+            None => self.db.map_group(from, Fpage::decode(page)?, into, at)?,
         };
         self.hal.publish();
         // part: count
         self.counters.add(Counter::Maps, pages.into());
         self.counters.count(Counter::Ipcs);
         // part: bookkeeping
+        let queue = self.cpus.get_mut(cpu)?;
+        let [me, to] = self.threads.get_disjoint_mut([current as usize, partner as usize]).ok()?;
         (me.op.kind, me.op.dest, me.op.from) = (Kind::Ipc, to.id, ThreadId::ANY);
         (me.op.receive_timeout, me.op.window) = (Timeout::NEVER, Fpage::NIL);
         (me.state, me.open_to, me.deadline) = (State::Receiving, ThreadId::ANY, u64::MAX);

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use skerry_abi::item::Guard;
 use skerry_abi::message::REGISTER_WORDS;
-use skerry_abi::syscall::IPC;
-use skerry_abi::{Counter, Fpage, Item, MapItem, Rights, Tag, ThreadId, Timeout};
+use skerry_abi::syscall::{IPC, UNMAP};
+use skerry_abi::{Counter, Fpage, Item, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_mapping_db::Attr;
 use std::vec::Vec;
 
@@ -221,6 +221,47 @@ fn a_receiver_on_another_cpu_gets_its_message_fast() {
     assert!(take(k, &names, &step(2, 0, THREADS), true));
     assert_eq!((state(k, names[0]), state(k, names[2])), (State::Ready, State::Receiving));
     invariants::check(k).unwrap();
+}
+
+/// An answer that is not for the fast path leaves no trace, not even that its guard was read: the page was not accessed.
+#[test]
+fn an_answer_that_nobody_waits_for_reads_no_guard() {
+    let page = Fpage::new(PAGE, 12, Rights::RW).unwrap();
+    for waits in [false, true] {
+        let k = &mut world(1, 1)[0];
+        let (root, _) = program(k, 1);
+        let (giver, pager) = program(k, 2);
+        let client_space = k.create_space(20, false).unwrap();
+        let client = thread(k, client_space, 0, pager);
+        k.db.map_root(root.slot(), PAGE, PAGE, 12, Rights::RWX, Attr::Normal).unwrap();
+        k.db.map_root(client_space.slot(), PAGE + 0x1000, PAGE, 12, Rights::RWX, Attr::Normal).unwrap();
+        let (db, mut tlb) = k.db_and_tlb();
+        db.map(&mut tlb, root.slot(), page, giver.slot(), PAGE, Attr::Normal).unwrap();
+        k.hal.memory.insert((Space::asid(giver.slot()), PAGE + 8), 7);
+        let cpu = usize::from(k.this_cpu);
+        if waits {
+            ipc(k, pager, Ipc::receive(ThreadId::ANY));
+            run(k, client);
+            assert!(k.fast_fault(cpu, PAGE, Rights::W, 0).is_some());
+        }
+        let t = run(k, pager);
+        let guard = Some(Guard { address: PAGE + 8, expected: 7 });
+        let (words, _) = Item { guard, ..MapItem { fpage: page, dest: PAGE }.into() }.words();
+        let x = &mut k.thread_mut(t).context.x;
+        x[..3].copy_from_slice(&[client.0, ThreadId::ANY.0, Tag::new(0, 0, 4).0]);
+        x[3..7].copy_from_slice(&words);
+        (x[12], x[13]) = (Timeout::NEVER.0, 0);
+        assert_eq!(k.fast_answer(cpu).is_some(), waits);
+        let seen = if waits { Rights::R } else { Rights::NONE };
+        let all = Fpage::new(PAGE, 12, Rights::RWX).unwrap();
+        assert_eq!(syscall_of_root(k, root, all), all.with_rights(seen).word());
+    }
+}
+
+/// What has become of a page that was mapped on, and now is not any more.
+fn syscall_of_root(k: &mut TestKernel, root: SpaceId, page: Fpage) -> u64 {
+    let id = thread(k, root, 9, ThreadId::NIL);
+    syscall(k, id, UNMAP, &[1 << 8, page.word()])[1]
 }
 
 #[test]
