@@ -134,6 +134,8 @@ pub enum Event {
     Tick,
     /// A software-generated interrupt: look around.
     Kick,
+    /// The same from a CPU of this cluster, where that can be told: other clusters have nothing new.
+    OwnKick,
     /// A device's interrupt.
     Interrupt(u32),
 }
@@ -183,6 +185,8 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) ring_mode: RingMode,
     /// The cluster whose packets have their turn first; not 0 also if rings are not coherent.
     pub(crate) turn: usize,
+    /// Nothing new has come: what bells ring is known.
+    pub(crate) knows_bells: bool,
     /// What a test leaves out.
     #[cfg(test)]
     pub(crate) omitted: Option<crate::remote::Upkeep>,
@@ -270,6 +274,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             no_short_way,
             ring_mode: settings.rings,
             turn,
+            knows_bells: false,
             #[cfg(test)]
             omitted: crate::tests::omitted(),
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
@@ -360,6 +365,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         match event {
             Event::Tick => self.tick(),
             Event::Kick => self.poll_rings(),
+            Event::OwnKick => self.poll_on(),
             Event::Interrupt(irq) => self.device_interrupt(irq),
             Event::Syscall(number) => {
                 let t = self.running();

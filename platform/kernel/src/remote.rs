@@ -275,13 +275,23 @@ impl<'a, H: Hal> Kernel<'a, H> {
         }
     }
 
+    /// Goes on with what is known to have arrived.
+    #[cold]
+    pub(crate) fn poll_on(&mut self) {
+        self.knows_bells = true;
+        self.poll_rings();
+        self.knows_bells = false;
+    }
+
     /// The beginning of that, if something is special: rings that are not coherent, or clusters whose turn it is. `false`: it was too much.
     #[cold]
     fn poll_in_turn(&mut self) -> bool {
         let (turn, clusters) = (self.turn, self.peers.len());
         self.turn = 0;
         if self.is_maintained() {
-            self.gather();
+            if !self.knows_bells {
+                self.gather();
+            }
             self.turn = clusters;
         }
         for word in turn / 64..clusters.div_ceil(64).min(BELL_WORDS) {

@@ -10,6 +10,8 @@
 //!   something read a second time newer than the first time. Whoever looks at two lines whose order matters invalidates the second one
 //!   after it has read the first one ([`crate::ring::Ring::room`]).
 //!
+//! What a CPU of the cluster itself interrupts for is another interrupt ([`crate::kernel::Event::OwnKick`]): it costs no look around.
+//!
 //! The short ways between clusters are closed in this mode, by conditions that they have anyway.
 
 use super::{Head, KIND, TAG, kind};
@@ -79,6 +81,9 @@ impl Upkeep {
     ];
 }
 
+/// What an operation costs, in units of [`skerry_mapping_db::Budget`].
+const UPKEEP: u32 = 6;
+
 /// How many words of a packet are used.
 fn extent(slot: Slot<'_>) -> usize {
     match slot[KIND].load(Relaxed) & 0xffff_ffff {
@@ -112,6 +117,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
     }
 
     fn note_upkeep(&mut self, words: &[AtomicU64], kind: Counter, lines: u64) {
+        self.budget.charge(UPKEEP);
         self.counters.count(Counter::CacheMaintenance);
         self.counters.add(kind, lines);
         self.trace(|_| Event::CacheMaintenance {

@@ -34,6 +34,7 @@ fn is_content(k: &TestKernel<'_>) {
 pub(super) fn the_last_one_fills_the_ring() {
     let (mut w, _) = waiters();
     w[0].peers[1].limit = SENDERS as u64;
+    w[0].budget = Budget::UNLIMITED;
     w[0].pump(1);
     assert!(w[0].is_full(1));
     is_content(&w[0]);

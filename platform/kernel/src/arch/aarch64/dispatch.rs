@@ -148,6 +148,7 @@ fn handle(interrupt: Interrupt) -> Option<*mut Context> {
     let event = match interrupt {
         Interrupt::Timer => Some(Event::Tick),
         Interrupt::Doorbell => Some(Event::Kick),
+        Interrupt::OwnDoorbell => Some(Event::OwnKick),
         Interrupt::Device(irq) => Some(Event::Interrupt(irq)),
         Interrupt::Other => None,
     };

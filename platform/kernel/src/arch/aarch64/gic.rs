@@ -14,6 +14,8 @@ use skerry_kernel::interrupt::{END_SHARED, FIRST_SHARED};
 
 /// The software-generated interrupt that means "look at your run queue and your rings".
 const DOORBELL: IntId = IntId::sgi(0);
+/// The same, and the rings need not be looked at anew: used inside of clusters if looking costs much.
+const OWN_DOORBELL: IntId = IntId::sgi(1);
 /// Bytes of one redistributor's registers (two 64 KiB frames).
 const FRAME: u64 = 0x2_0000;
 const PRIORITY: u8 = 0x80;
@@ -24,6 +26,8 @@ pub(super) enum Interrupt {
     Timer,
     /// Another CPU.
     Doorbell,
+    /// A CPU of this cluster.
+    OwnDoorbell,
     /// A device, by interrupt id. The kernel masks it.
     Device(u32),
     /// Nothing that was asked for, or nothing at all.
@@ -40,7 +44,7 @@ pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
     // An error says that the core is awake already.
     _ = redistributor.mark_core_awake();
     redistributor.configure_default_settings();
-    for interrupt in [DOORBELL, IntId::ppi(info.timer_irq - 16)] {
+    for interrupt in [DOORBELL, OWN_DOORBELL, IntId::ppi(info.timer_irq - 16)] {
         redistributor
             .set_interrupt_priority(interrupt, PRIORITY)
             .and_then(|()| redistributor.enable_interrupt(interrupt, true))
@@ -104,8 +108,17 @@ fn redistributor(info: &BootInfo, mpidr: u64) -> GicRedistributor<'static> {
 /// What [`ring`] needs to interrupt the CPU with this affinity: ICC_SGI1R_EL1 with its Aff3, Aff2, Aff1, the interrupt's number, and one
 /// bit for Aff0.
 pub(super) fn doorbell(mpidr: u64) -> u64 {
+    generate(DOORBELL, mpidr)
+}
+
+/// The same for [`Interrupt::OwnDoorbell`].
+pub(super) fn own_doorbell(mpidr: u64) -> u64 {
+    generate(OWN_DOORBELL, mpidr)
+}
+
+fn generate(interrupt: IntId, mpidr: u64) -> u64 {
     let affinity = |shift: u32| mpidr >> shift & 0xff;
-    let number = u64::from(u32::from(DOORBELL));
+    let number = u64::from(u32::from(interrupt));
     affinity(32) << 48 | affinity(16) << 32 | number << 24 | affinity(8) << 16 | 1 << (affinity(0) & 0xf)
 }
 
@@ -145,6 +158,7 @@ fn acknowledged(id: u32, timer_irq: u32) -> Interrupt {
     GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
     match id {
         id if u32::from(id) == timer_irq => Interrupt::Timer,
+        OWN_DOORBELL => Interrupt::OwnDoorbell,
         id if id.is_spi() => Interrupt::Device(id.into()),
         _ => Interrupt::Other,
     }

@@ -173,7 +173,11 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let mut number = 0..;
     let run_queues = heap.slice(cpus, || RunQueue::new(number.next().unwrap_or(u16::MAX))).0;
     let doorbells = heap.slice(cpus, || 0).0;
-    doorbells.iter_mut().zip(boot.cpus()).for_each(|(bell, cpu)| *bell = gic::doorbell(cpu.mpidr));
+    let maintained = boot.kernel_switches & kernel_switch::RINGS_MAINTAINED != 0;
+    for (bell, cpu) in doorbells.iter_mut().zip(boot.cpus()) {
+        let own = maintained && cpu.cluster == cluster;
+        *bell = if own { gic::own_doorbell(cpu.mpidr) } else { gic::doorbell(cpu.mpidr) };
+    }
     let mut index = 0;
     let peers = heap.slice(boot.cluster_count as usize, || {
         let other = index;
@@ -219,7 +223,6 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         trace_pa,
     };
     let switch = |bit| boot.kernel_switches & bit != 0;
-    let maintained = switch(kernel_switch::RINGS_MAINTAINED);
     let line = cache::line(maintained);
     let machine = Machine { info: boot, doorbells, tick_steps: timer::steps(boot.tick_ns), line };
     let rings = if maintained { RingMode::Maintained } else { RingMode::Coherent };
