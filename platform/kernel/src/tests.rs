@@ -8,6 +8,7 @@ mod catch_up;
 mod checks;
 mod control;
 mod crossings;
+mod fairness;
 mod fast_remote;
 mod fastpath;
 mod held;
