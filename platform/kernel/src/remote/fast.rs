@@ -9,7 +9,7 @@ use crate::guests::{Guests, Stay};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, Peer};
 use crate::remote::Ending;
-use crate::ring::{Bells, HEADER, Lane};
+use crate::ring::{Bells, HEADER, Lane, Ring, Slot};
 use crate::thread::{Context, Kind, State, Tcb};
 use core::sync::atomic::Ordering::Relaxed;
 use skerry_abi::message::{REGISTER_WORDS, kernel_label};
@@ -160,7 +160,7 @@ impl<H: Hal> Kernel<'_, H> {
         let taken = match head.kind {
             kind::SEND => accept(threads, guests, cluster as u16, head, tag),
             kind::REPLY => settle(threads, head, tag),
-            kind::MOVE => return self.arrive(cpu, bells, cluster as usize),
+            kind::MOVE => return self.arrive(cpu, bells, cluster as usize, (ring, slot, waiting)),
             _ => None,
         };
         let Some((t, thread, from)) = taken else {
@@ -189,9 +189,13 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The same for a thread that comes to run here.
     #[inline(never)]
-    fn arrive(&mut self, cpu: CpuId, bells: u64, cluster: usize) -> Option<(ThreadId, *mut Context)> {
-        let ring = self.peers[cluster].inbound?;
-        let (slot, waiting) = ring.request()?;
+    fn arrive(
+        &mut self,
+        cpu: CpuId,
+        bells: u64,
+        cluster: usize,
+        (ring, slot, waiting): (Ring<'_>, Slot<'_>, u64),
+    ) -> Option<(ThreadId, *mut Context)> {
         let Some((t, slots)) = self.fast_arrive(cluster, ring, slot) else {
             self.bells.give_back(0, bells);
             return None;
