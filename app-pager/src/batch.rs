@@ -69,6 +69,12 @@ impl Batch {
             used: Used { accessed: 0, dirty: 0 },
         }
     }
+    /// One page, of all nodes, and nothing else.
+    pub fn alone(&mut self, address: u64) {
+        self.addresses[0] = address;
+        (self.count, self.global, self.local, self.bad) = (1, 1, 0, 0);
+        (self.done, self.used) = (0, Used::default());
+    }
     /// One more page.
     pub fn add(&mut self, address: u64, kind: Kind) {
         let bit = 1 << self.count;
@@ -150,6 +156,11 @@ impl Request {
     const fn of_list(wish: Wish) -> Self {
         let sum = Revoked { done: 0, gone: 0, accessed: 0, dirty: 0, bad: 0 };
         Self { wish, next: 0, end: 0, list: true, sum, full: 0 }
+    }
+    /// The same in its only round.
+    #[must_use]
+    pub const fn begun(self) -> Self {
+        Self { next: self.end, ..self }
     }
     /// What the next round is about; `kind` says what a page is. Of a list, everything is in its first round, which is in `words`.
     pub fn round(&mut self, words: &[u64], mut kind: impl FnMut(u64) -> Kind) -> Batch {

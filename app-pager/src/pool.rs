@@ -8,6 +8,12 @@
 //! what came back to its range, which goes through the frames themselves and so is never full. The owner looks there
 //! when it searches. (The list is pushed by anybody and only ever taken as a whole, so no frame can come back to its head unnoticed.)
 
+mod cursor;
+mod owner;
+
+pub use cursor::Cursor;
+pub use owner::Owner;
+
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use skerry_abi::boot::Range;
@@ -65,22 +71,25 @@ impl Pool {
     fn free(&self, memory: &impl Memory) -> u64 {
         self.bits(memory).iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_zeros())).sum()
     }
-    /// Puts a frame of this range back. Whether it had been taken.
-    fn put(&self, memory: &impl Memory, address: u64) -> bool {
-        let number = (address - self.range.base) >> PAGE_BITS;
-        if address < self.range.base + self.header() {
-            return false;
+    fn owner(&self) -> Owner {
+        let (Range { base, size }, header) = (self.range, self.header());
+        Owner {
+            base,
+            first: base + header,
+            bytes: size - header,
+            records: self.records(),
+            foreign: self.serves == FOREIGN,
         }
-        memory.words(self.records() + number * 8, 1)[0].store(Record::FREE.0, Ordering::SeqCst);
-        let mask = 1 << (number % 64);
-        self.bits(memory)[(number / 64) as usize].fetch_and(!mask, Ordering::SeqCst) & mask != 0
     }
     /// Puts back what others gave back.
     fn collect(&self, memory: &impl Memory) {
+        let owner = self.owner();
         let mut address = self.returned(memory).swap(0, Ordering::SeqCst);
         while address != 0 {
             let next = memory.words(address, 1)[0].load(Ordering::Relaxed);
-            self.put(memory, address);
+            if owner.has(address) {
+                owner.free(memory, address);
+            }
             address = next;
         }
     }
@@ -131,49 +140,6 @@ impl Pool {
             }
         }
         true
-    }
-}
-
-/// Words of a bitmap that one pager thread takes frames from, one word after the other, mostly alone.
-#[derive(Clone, Copy, Debug)]
-pub struct Cursor {
-    /// Address of the word.
-    bits: u64,
-    /// The first of its 64 frames.
-    frame: u64,
-    /// Address of the record of that frame.
-    records: u64,
-    /// Words behind it.
-    left: u64,
-}
-
-impl Cursor {
-    /// No words.
-    pub const NONE: Self = Self { bits: 0, frame: 0, records: 0, left: 0 };
-
-    /// Takes a frame and writes its record; `None` if the words have none left.
-    #[inline(always)]
-    pub fn take(&mut self, memory: &impl Memory, record: Record) -> Option<u64> {
-        if self.bits == 0 {
-            return None;
-        }
-        loop {
-            let word = &memory.words(self.bits, 1)[0];
-            let old = word.load(Ordering::Relaxed);
-            if old == u64::MAX {
-                self.left = self.left.checked_sub(1)?;
-                self.bits += 8;
-                self.frame += 64 << PAGE_BITS;
-                self.records += 64 * 8;
-            } else if word
-                .compare_exchange_weak(old, old | (old + 1), Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
-                let bit = u64::from((!old).trailing_zeros());
-                memory.words(self.records + bit * 8, 1)[0].store(record.0, Ordering::Relaxed);
-                return Some(self.frame + (bit << PAGE_BITS));
-            }
-        }
     }
 }
 
@@ -281,29 +247,13 @@ impl Pools {
         of(true).chain(of(false)).find_map(&mut look)
     }
 
+    /// The bookkeeping of a frame; `None` for what is no frame that could be taken.
+    pub fn owner(&self, address: u64) -> Option<Owner> {
+        self.of(address).map(Pool::owner).filter(|owner| owner.has(address))
+    }
     /// Gives a frame back to the pool that it is from. Whether that can be: what is free, or no frame of a pool, is left alone.
     pub fn free(&self, memory: &impl Memory, address: u64) -> bool {
-        match self.of(address) {
-            Some(pool) if pool.serves == FOREIGN => {
-                send_back(memory, pool.returned(memory), address);
-                true
-            }
-            Some(pool) => pool.put(memory, address),
-            None => false,
-        }
-    }
-}
-
-/// Puts a frame, of which nobody knows any more, onto the list of what came back to its range.
-fn send_back(memory: &impl Memory, list: &AtomicU64, address: u64) {
-    let link = &memory.words(address, 1)[0];
-    let mut head = list.load(Ordering::Relaxed);
-    loop {
-        link.store(head, Ordering::Relaxed);
-        match list.compare_exchange_weak(head, address, Ordering::SeqCst, Ordering::Relaxed) {
-            Ok(_) => return,
-            Err(found) => head = found,
-        }
+        self.owner(address).is_some_and(|owner| owner.free(memory, address))
     }
 }
 

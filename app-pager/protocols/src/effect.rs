@@ -11,6 +11,7 @@
 
 /// A word of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Word {
     /// This node's local table: [`crate::local::Local`].
     Local,
@@ -22,6 +23,7 @@ pub enum Word {
 
 /// An atomic action on a word; the answer is the value before it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Access {
     /// Reads it.
     Load,

@@ -34,6 +34,7 @@ use crate::rules::{Rule, kept};
 
 /// What the interpreter does next; it answers with one word, 0 where nothing is said.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Effect {
     /// The answer is the value that was found.
     Access(Word, Access),
@@ -70,6 +71,7 @@ pub enum Scope {
 
 /// Why a thread backs out of a busy local word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 enum Then {
     Again,
     Park,
@@ -80,35 +82,38 @@ enum Then {
 
 /// What a thread does when its node is among the sharers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 enum Next {
     Look,
-    Publish(Entry),
-    Install(Entry),
+    Publish,
+    Install,
 }
 
 /// The effect whose answer comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 enum At {
     Begin,
     Look,
-    Lock(Local),
-    MarkLocal(Local),
+    Lock,
+    MarkLocal,
     LookAtMaster,
     Join(Next),
     Allocate,
-    Publish(Entry),
-    GiveBack(Entry),
-    Copy(Entry),
+    Publish,
+    GiveBack,
+    Copy,
     Discard(Then),
-    MarkMaster(Entry),
-    Install(Local),
-    Woke(Local),
+    MarkMaster,
+    Install,
+    Woke,
     Leave(Then),
     Release(Then),
     WokeBefore(Then),
 }
 
-/// A fault being answered.
+/// A fault being answered. (What an effect is about beside the state is a field of its own, zero if it says nothing: so the compiler
+/// keeps them apart.)
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Fault {
     me: Me,
@@ -123,6 +128,8 @@ pub struct Fault {
     /// A frame of this node alone that is not installed yet.
     copy: u64,
     at: At,
+    /// The word, entry or local, that the effect is about.
+    word: u64,
 }
 
 impl Fault {
@@ -138,6 +145,7 @@ impl Fault {
             mine: false,
             copy: 0,
             at: At::Begin,
+            word: 0,
         }
     }
 
@@ -147,35 +155,36 @@ impl Fault {
     /// the state, and what is left of the machine is what it decides there.
     #[inline(always)]
     pub fn step(&mut self, answer: u64) -> Effect {
+        let (word, local, entry) = (self.word, Local(self.word), Entry(self.word));
         match self.at {
-            At::Begin => self.access(At::Look, Word::Local, Access::Load),
+            At::Begin => self.access(At::Look, 0, Word::Local, Access::Load),
             At::Look => self.meet_local(Local(answer)),
-            At::Lock(old) if answer == old.0 => {
-                self.held = old.busy();
+            At::Lock if answer == word => {
+                self.held = local.busy();
                 self.locked()
             }
-            At::MarkLocal(old) if answer == old.0 => self.park(),
-            At::Lock(_) | At::MarkLocal(_) => self.meet_local(Local(answer)),
+            At::MarkLocal if answer == word => self.park(),
+            At::Lock | At::MarkLocal => self.meet_local(Local(answer)),
             At::LookAtMaster => self.meet_master(Entry(answer)),
             At::Join(next) => {
                 self.mine = answer & place(self.me.node).1 == 0;
                 match next {
                     Next::Look => self.look_at_master(),
-                    Next::Publish(fresh) => self.publish(fresh),
-                    Next::Install(entry) => self.install(entry),
+                    Next::Publish => self.publish(entry),
+                    Next::Install => self.install(entry),
                 }
             }
             At::Allocate => self.allocated(answer),
-            At::Publish(fresh) if answer == Entry::EMPTY.0 => self.install(fresh),
-            At::Publish(fresh) => self.to(At::GiveBack(Entry(answer)), Effect::GiveBack(fresh.frame())),
-            At::GiveBack(found) => self.meet_master(found),
-            At::Copy(entry) => self.install_copy(entry, answer),
+            At::Publish if answer == Entry::EMPTY.0 => self.install(entry),
+            At::Publish => self.to(At::GiveBack, answer, Effect::GiveBack(entry.frame())),
+            At::GiveBack => self.meet_master(entry),
+            At::Copy => self.install_copy(entry, answer),
             At::Discard(then) => self.back_out(then),
-            At::MarkMaster(old) if answer == old.0 => self.back_out(Then::Park),
-            At::MarkMaster(_) => self.meet_master(Entry(answer)),
-            At::Install(new) if answer == self.held.0 => self.installed(new),
-            At::Install(new) => self.disturbed(Local(answer), new),
-            At::Woke(new) => Effect::Map(new),
+            At::MarkMaster if answer == word => self.back_out(Then::Park),
+            At::MarkMaster => self.meet_master(Entry(answer)),
+            At::Install if answer == self.held.0 => self.installed(local),
+            At::Install => self.disturbed(Local(answer), local),
+            At::Woke => Effect::Map(local),
             At::Leave(then) => self.release(then),
             At::Release(then) => self.released(then, Local(answer)),
             At::WokeBefore(then) => self.leave(then),
@@ -183,21 +192,21 @@ impl Fault {
     }
 
     #[inline(always)]
-    fn to(&mut self, at: At, effect: Effect) -> Effect {
-        self.at = at;
+    fn to(&mut self, at: At, about: u64, effect: Effect) -> Effect {
+        (self.at, self.word) = (at, about);
         effect
     }
     #[inline(always)]
-    fn access(&mut self, at: At, word: Word, access: Access) -> Effect {
-        self.to(at, Effect::Access(word, access))
+    fn access(&mut self, at: At, about: u64, word: Word, access: Access) -> Effect {
+        self.to(at, about, Effect::Access(word, access))
     }
     #[inline(always)]
-    fn swap(&mut self, at: At, word: Word, expected: u64, new: u64) -> Effect {
-        self.access(at, word, Access::Swap { expected, new })
+    fn swap(&mut self, at: At, about: u64, word: Word, expected: u64, new: u64) -> Effect {
+        self.access(at, about, word, Access::Swap { expected, new })
     }
     #[inline(always)]
     fn park(&mut self) -> Effect {
-        self.to(At::Begin, Effect::Park)
+        self.to(At::Begin, 0, Effect::Park)
     }
 
     #[inline(always)]
@@ -206,7 +215,7 @@ impl Fault {
             if word.is_contended() || !kept(Rule::MarkLocalContended) {
                 return self.park();
             }
-            return self.swap(At::MarkLocal(word), Word::Local, word.0, word.contended().0);
+            return self.swap(At::MarkLocal, word.0, Word::Local, word.0, word.contended().0);
         }
         if word.is_present() {
             if word.rights().contains(self.access) {
@@ -216,28 +225,28 @@ impl Fault {
                 return Effect::Reject;
             }
         }
-        self.swap(At::Lock(word), Word::Local, word.0, word.busy().0)
+        self.swap(At::Lock, word.0, Word::Local, word.0, word.busy().0)
     }
 
     #[inline(always)]
     fn locked(&mut self) -> Effect {
         match self.scope {
-            Scope::Local => self.to(At::Allocate, Effect::Allocate),
+            Scope::Local => self.to(At::Allocate, 0, Effect::Allocate),
             Scope::Global if kept(Rule::LookBeforeJoin) => self.look_at_master(),
-            Scope::Global => self.join(Next::Look),
+            Scope::Global => self.join(Next::Look, Entry::EMPTY),
         }
     }
 
     #[inline(always)]
     fn look_at_master(&mut self) -> Effect {
-        self.access(At::LookAtMaster, Word::Master, Access::Load)
+        self.access(At::LookAtMaster, 0, Word::Master, Access::Load)
     }
 
     #[inline(always)]
-    fn join(&mut self, next: Next) -> Effect {
+    fn join(&mut self, next: Next, about: Entry) -> Effect {
         self.joined = true;
         let (word, bit) = place(self.me.node);
-        self.access(At::Join(next), Word::Sharers(word), Access::Set(bit))
+        self.access(At::Join(next), about.0, Word::Sharers(word), Access::Set(bit))
     }
 
     #[inline(always)]
@@ -245,22 +254,22 @@ impl Fault {
         match entry.state() {
             State::Present if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
             State::Present if self.joined => self.install(entry),
-            State::Present if kept(Rule::LookAgain) => self.join(Next::Look),
-            State::Present => self.join(Next::Install(entry)),
-            State::Empty => self.to(At::Allocate, Effect::Allocate),
+            State::Present if kept(Rule::LookAgain) => self.join(Next::Look, Entry::EMPTY),
+            State::Present => self.join(Next::Install, entry),
+            State::Empty => self.to(At::Allocate, 0, Effect::Allocate),
             State::Busy if entry.is_contended() || !kept(Rule::MarkMasterContended) => {
                 self.back_out(Then::Park)
             }
-            State::Busy => self.swap(At::MarkMaster(entry), Word::Master, entry.0, entry.contended().0),
+            State::Busy => self.swap(At::MarkMaster, entry.0, Word::Master, entry.0, entry.contended().0),
             State::Replicated if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
             State::Replicated if self.access.contains(Rights::W) => self.back_out(Then::Collapse),
-            State::Replicated if !self.joined => self.join(Next::Look),
+            State::Replicated if !self.joined => self.join(Next::Look, Entry::EMPTY),
             // More rights to the copy that is there.
             State::Replicated if self.held.frame() != 0 => {
                 let new = self.held.settled().allowing(entry.rights().without(Rights::W));
-                self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+                self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
             }
-            State::Replicated => self.to(At::Copy(entry), Effect::Copy(entry.frame())),
+            State::Replicated => self.to(At::Copy, entry.0, Effect::Copy(entry.frame())),
         }
     }
 
@@ -276,13 +285,13 @@ impl Fault {
                 self.install(fresh)
             }
             Scope::Global if self.joined => self.publish(fresh),
-            Scope::Global => self.join(Next::Publish(fresh)),
+            Scope::Global => self.join(Next::Publish, fresh),
         }
     }
 
     #[inline(always)]
     fn publish(&mut self, fresh: Entry) -> Effect {
-        self.swap(At::Publish(fresh), Word::Master, Entry::EMPTY.0, fresh.0)
+        self.swap(At::Publish, fresh.0, Word::Master, Entry::EMPTY.0, fresh.0)
     }
 
     #[inline(always)]
@@ -292,7 +301,7 @@ impl Fault {
             Scope::Local => Local::copy(entry.frame(), entry.rights()),
             Scope::Global => Local::present(entry.frame(), entry.rights()),
         };
-        self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+        self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
     }
 
     /// A leader that has come since the node joined has marked the word: then this fails, and the copy, of whatever, goes.
@@ -305,13 +314,13 @@ impl Fault {
             self.copy = copy;
             Local::copy(copy, rights)
         };
-        self.swap(At::Install(new), Word::Local, self.held.0, new.0)
+        self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
     }
 
     #[inline(always)]
     fn installed(&mut self, new: Local) -> Effect {
         if self.held.is_contended() && kept(Rule::WakeNode) {
-            return self.to(At::Woke(new), Effect::WakeNode);
+            return self.to(At::Woke, new.0, Effect::WakeNode);
         }
         Effect::Map(new)
     }
@@ -323,11 +332,11 @@ impl Fault {
             self.held = found;
             return match core::mem::take(&mut self.copy) {
                 0 => self.back_out(Then::Again),
-                copy => self.to(At::Discard(Then::Again), Effect::GiveBack(copy)),
+                copy => self.to(At::Discard(Then::Again), 0, Effect::GiveBack(copy)),
             };
         }
         self.held = found;
-        self.swap(At::Install(new), Word::Local, found.0, new.0)
+        self.swap(At::Install, new.0, Word::Local, found.0, new.0)
     }
 
     #[inline(always)]
@@ -338,12 +347,12 @@ impl Fault {
         }
         self.joined = false;
         let (word, bit) = place(self.me.node);
-        self.access(At::Leave(then), Word::Sharers(word), Access::Clear(bit))
+        self.access(At::Leave(then), 0, Word::Sharers(word), Access::Clear(bit))
     }
 
     #[inline(always)]
     fn release(&mut self, then: Then) -> Effect {
-        self.swap(At::Release(then), Word::Local, self.held.0, self.held.settled().0)
+        self.swap(At::Release(then), 0, Word::Local, self.held.0, self.held.settled().0)
     }
 
     #[inline(always)]
@@ -353,7 +362,7 @@ impl Fault {
             return self.release(then);
         }
         if self.held.is_contended() && kept(Rule::WakeNode) {
-            return self.to(At::WokeBefore(then), Effect::WakeNode);
+            return self.to(At::WokeBefore(then), 0, Effect::WakeNode);
         }
         self.leave(then)
     }
@@ -362,7 +371,7 @@ impl Fault {
     fn leave(&mut self, then: Then) -> Effect {
         (self.held, self.joined, self.mine) = (Local::EMPTY, false, false);
         match then {
-            Then::Again => self.access(At::Look, Word::Local, Access::Load),
+            Then::Again => self.access(At::Look, 0, Word::Local, Access::Load),
             Then::Park => self.park(),
             Then::Collapse => Effect::Collapse,
             Then::Reject => Effect::Reject,

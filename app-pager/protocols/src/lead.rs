@@ -11,7 +11,12 @@
 //! Who makes an entry busy leads: nobody else changes it until it is completed, and no node can begin to map the page (see
 //! [`crate::fault`]). Many pages go in one round, but a leader never waits for a busy entry while entries are busy on its
 //! account: it leaves such pages for a round of their own. So leaders that want each other's pages do not wait for each other.
+//!
+//! A leader is in two parts: what it knows of its pages ([`Book`]) and where it is ([`Cursor`]). An interpreter that keeps the cursor
+//! in a variable of its own, and asks for the effects in the order in which they come, leaves the compiler nothing of the machine
+//! but its decisions.
 
+mod begin;
 mod complete;
 #[cfg(test)]
 mod tests;
@@ -19,10 +24,9 @@ mod tests;
 use skerry_abi::Rights;
 
 use crate::effect::{Access, Me, Word};
-use crate::entry::{Entry, State};
-use crate::nodes::{Nodes, place};
-use crate::revoke::{self, MAX_PAGES, Order, Revoke, Used};
-use crate::rules::{Rule, kept};
+use crate::entry::Entry;
+use crate::nodes::Nodes;
+use crate::revoke::{self, MAX_PAGES, Order, Revoked, Used};
 
 /// What is to become of the pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,6 +65,7 @@ pub enum Outcome {
 
 /// What the interpreter does next; it answers with one word, 0 where nothing is said. Pages are indices in the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Effect {
     /// On a word of this page; the answer is the value that was found.
     Access(u8, Word, Access),
@@ -73,12 +78,12 @@ pub enum Effect {
         /// What may stay.
         keep: Option<Rights>,
     },
-    /// Sends [`Lead::order`] to this node's worker and does not wait.
+    /// Sends [`Book::order`] to this node's worker and does not wait.
     Ask(u16),
     /// A frame of this node for the page, and the call that may be; the answer is its address, or 0.
     Allocate(u8, u16),
     /// Waits until every worker that was asked has answered, or is gone with its kernel's mappings. What they say
-    /// goes to [`Lead::report`] before.
+    /// goes to [`Book::report`] before.
     Await,
     /// Cache maintenance, if the memory model wants any, of a page's old frame that nobody maps any more (or, after a
     /// restriction, with fewer rights).
@@ -108,303 +113,323 @@ pub enum Effect {
     Done,
 }
 
-/// A page of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Page<const W: usize> {
-    /// The busy entry.
-    held: Entry,
-    sharers: Nodes<W>,
-    /// The frame it moves to.
-    fresh: u64,
-    /// Its frame is gone.
-    lost: bool,
-    /// It was replicated before.
-    replicated: bool,
-    outcome: Outcome,
-}
-
+/// The effect whose answer comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum At {
     Begin,
-    Look(u8),
-    Mark(u8, Entry),
-    Contend(u8, Entry),
-    Allow(u8, Entry),
-    Lost(u8, Entry),
-    Strike(u8),
-    Sharers(u8, u8),
-    Park(u8),
-    Ask(u16),
+    Look,
+    Mark,
+    Contend,
+    Allow,
+    Lost,
+    Strike,
+    Sharers,
+    Park,
+    Ask,
     Own,
-    Allocate(u8),
+    Allocate,
     Early,
     Await,
-    Maintain(u8),
-    Copy(u8),
-    Claim(u8),
-    Leave(u8, u8),
-    Complete(u8),
-    Free(u8),
+    Maintain,
+    Copy,
+    Claim,
+    Leave,
+    Complete,
+    Free,
     Wake,
 }
 
-/// A batch being led. `N` pages at most, of tasks on up to 64 `W` nodes.
+/// Where a leader is. (Plain fields, those that say nothing zero: the compiler keeps them apart.)
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Lead<const N: usize, const W: usize> {
-    me: Me,
-    goal: Goal,
-    pages: [Page<W>; N],
-    own: Revoke<N>,
-    used: Used,
-    wake: bool,
+pub struct Cursor {
     at: At,
+    page: u8,
+    /// The word of the sharer mask.
+    word: u8,
+    /// The one that is asked.
+    node: u16,
+    /// The entry that is to be changed.
+    old: Entry,
+    /// In the own node's part.
+    own: revoke::Cursor,
 }
 
-impl<const N: usize, const W: usize> Lead<N, W> {
-    /// `count` pages towards one goal.
-    pub fn new(me: Me, goal: Goal, count: usize) -> Self {
-        Self::of(me, goal, if count < MAX_PAGES { (1 << count) - 1 } else { u64::MAX })
+impl Cursor {
+    /// The beginning.
+    pub const BEGIN: Self = Self::at(At::Begin, 0);
+    /// Behind [`Effect::Await`].
+    pub const AWAIT: Self = Self::at(At::Await, 0);
+
+    /// The same, if it is behind [`Effect::Ask`] for this node; so the compiler knows.
+    #[inline(always)]
+    #[must_use]
+    pub fn asking(self, node: u16) -> Self {
+        let asking = Self { node, ..Self::at(At::Ask, 0) };
+        debug_assert_eq!(self, asking);
+        asking
     }
+
+    #[inline(always)]
+    const fn at(at: At, page: u8) -> Self {
+        Self { at, page, word: 0, node: 0, old: Entry::EMPTY, own: revoke::Cursor::BEGIN }
+    }
+    #[inline(always)]
+    fn to(&mut self, at: At, page: u8, effect: Effect) -> Effect {
+        *self = Self::at(at, page);
+        effect
+    }
+}
+
+/// What a leader knows of its pages: `N` at most, of tasks on up to 64 `W` nodes. Sets of pages have a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Book<const N: usize, const W: usize> {
+    me: Me,
+    goal: Goal,
+    /// By [`Outcome`]; those in none of these sets are [`Outcome::Gone`].
+    open: u64,
+    held: u64,
+    done: u64,
+    no_frame: u64,
+    /// Their frames are gone.
+    lost: u64,
+    /// They were replicated before.
+    replicated: u64,
+    /// There is a frame for them to move to.
+    moving: u64,
+    wake: bool,
+    used: Used,
+    /// Who shares any of the pages that are held, and who shares all of them.
+    any: Nodes<W>,
+    all: Nodes<W>,
+    /// The busy entries.
+    entries: [Entry; N],
+    sharers: [Nodes<W>; N],
+    /// The frames that those of `moving` move to.
+    fresh: [u64; N],
+    own: Revoked<N>,
+}
+
+/// The first page of a set.
+#[inline(always)]
+fn first(pages: u64) -> Option<u8> {
+    (pages != 0).then(|| pages.trailing_zeros() as u8)
+}
+/// Those of a set that come after a page.
+#[inline(always)]
+const fn after(pages: u64, page: u8) -> u64 {
+    pages & !1 << (page % 64)
+}
+/// The set with one page.
+#[inline(always)]
+const fn bit(page: u8) -> u64 {
+    1 << (page % 64)
+}
+
+impl<const N: usize, const W: usize> Book<N, W> {
+    const FITS: () = assert!(0 < N && N <= MAX_PAGES);
 
     /// The pages of this set, by index, towards one goal.
     #[inline(always)]
-    pub fn of(me: Me, goal: Goal, pages: u64) -> Self {
-        let page = |i: usize| Page {
-            held: Entry::EMPTY,
-            sharers: Nodes::EMPTY,
-            fresh: 0,
-            lost: false,
-            replicated: false,
-            // What is not in the batch is no work.
-            outcome: if pages >> i & 1 != 0 { Outcome::Open } else { Outcome::Gone },
-        };
+    pub const fn new(me: Me, goal: Goal, pages: u64) -> Self {
+        let () = Self::FITS;
         Self {
             me,
             goal,
-            pages: core::array::from_fn(page),
-            own: Revoke::new(Order { pages: 0, keep: None }),
-            used: Used::default(),
+            open: pages,
+            held: 0,
+            done: 0,
+            no_frame: 0,
+            lost: 0,
+            replicated: 0,
+            moving: 0,
             wake: false,
-            at: At::Begin,
+            used: Used { accessed: 0, dirty: 0 },
+            any: Nodes::EMPTY,
+            all: Nodes::EMPTY,
+            entries: [Entry::EMPTY; N],
+            sharers: [Nodes::EMPTY; N],
+            fresh: [0; N],
+            own: Revoked::new(Order { pages: 0, keep: None }),
         }
     }
-
-    /// What became of the pages, by index.
-    pub fn outcome(&self, page: usize) -> Outcome {
-        self.pages.get(page).map_or(Outcome::Gone, |page| page.outcome)
+    /// The same in place. What a book says of pages that are in none of its sets is not looked at, so it stays.
+    pub fn renew(&mut self, goal: Goal, pages: u64) {
+        (self.goal, self.open) = (goal, pages);
+        (self.held, self.done, self.no_frame, self.lost) = (0, 0, 0, 0);
+        (self.replicated, self.moving, self.wake, self.used) = (0, 0, false, Used::default());
     }
-    /// What is to become of them.
+
+    /// What is to become of the pages.
+    #[inline(always)]
     pub const fn goal(&self) -> Goal {
         self.goal
     }
+    /// What became of a page.
+    pub const fn outcome(&self, page: usize) -> Outcome {
+        let page = bit(page as u8);
+        if self.open & page != 0 {
+            Outcome::Open
+        } else if self.held & page != 0 {
+            Outcome::Held
+        } else if self.done & page != 0 {
+            Outcome::Done
+        } else if self.no_frame & page != 0 {
+            Outcome::NoFrame
+        } else {
+            Outcome::Gone
+        }
+    }
+    /// The pages that are as they were to be.
+    #[inline(always)]
+    pub const fn done(&self) -> u64 {
+        self.done
+    }
+    /// The pages for which there was no frame.
+    pub const fn no_frame(&self) -> u64 {
+        self.no_frame
+    }
     /// The pages from this one on whose entries are busy on this leader's account, a bit each.
-    pub fn held(&self, from: u8) -> u64 {
-        let held = |page: &Page<W>| page.outcome == Outcome::Held;
-        let all = self.pages.iter().enumerate().skip(from.into());
-        all.fold(0, |bits, (i, page)| bits | u64::from(held(page)) << i)
+    pub const fn held(&self, from: u8) -> u64 {
+        self.held & u64::MAX << (from % 64)
     }
     /// The frames that it has in hand and that are in no table yet: whoever drops the leader before its end gives them back.
     pub fn in_hand(&self) -> impl Iterator<Item = u64> {
-        let held = self.pages.iter().filter(|page| page.outcome == Outcome::Held && page.fresh != 0);
-        held.map(|page| page.fresh)
+        let moving = self.held & self.moving;
+        self.fresh
+            .iter()
+            .enumerate()
+            .filter(move |(page, _)| moving >> page & 1 != 0)
+            .map(|(_, &fresh)| fresh)
     }
     /// How the pages were used, on all nodes.
+    #[inline(always)]
     pub const fn used(&self) -> Used {
         self.used
     }
     /// Takes what a worker says in its acknowledgement.
+    #[inline(always)]
     pub const fn report(&mut self, used: Used) {
         self.used = self.used.merge(used);
     }
     /// What `node` is asked for.
+    #[inline(always)]
     pub fn order(&self, node: u16) -> Order {
         let keep = match self.goal {
             Goal::Restrict(rights) => Some(rights),
             _ => None,
         };
-        let has = |page: &Page<W>| page.outcome == Outcome::Held && page.sharers.contains(node);
-        let pages = self.pages.iter().enumerate();
-        Order { pages: pages.fold(0, |bits, (i, page)| bits | u64::from(has(page)) << i), keep }
+        let pages = if self.all.contains(node) { self.held } else { self.shared_with(node) };
+        Order { pages, keep }
+    }
+    #[inline(never)]
+    fn shared_with(&self, node: u16) -> u64 {
+        let (mut left, mut shared) = (self.held, 0);
+        while let Some(page) = first(left) {
+            left = after(left, page);
+            shared |= u64::from(self.sharers[usize::from(page) % N].contains(node)) << page;
+        }
+        shared
     }
 
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
+    ///
+    /// This and all it consists of is inlined, as in [`crate::fault`].
     #[inline(always)]
-    pub fn step(&mut self, answer: u64) -> Effect {
-        match self.at {
-            At::Begin => self.look(0),
-            At::Look(page) => self.meet(page, Entry(answer)),
-            At::Mark(page, old) if answer == old.0 => self.mark(page, old),
-            At::Contend(page, old) if answer == old.0 => self.park(page),
-            At::Allow(page, old) if answer == old.0 => self.decide(page, Outcome::Done),
-            At::Mark(page, _) | At::Contend(page, _) | At::Allow(page, _) => self.meet(page, Entry(answer)),
-            At::Sharers(page, word) => self.sharers(page, word, answer),
-            At::Park(page) => self.look(page),
-            At::Ask(node) => self.ask(node + 1),
-            At::Own => self.own(answer),
-            At::Allocate(page) => {
-                self.pages[usize::from(page)].fresh = answer;
-                self.allocate(page + 1)
+    pub fn step(&mut self, at: &mut Cursor, answer: u64) -> Effect {
+        let Cursor { at: was, page, word, node, old, own } = *at;
+        match was {
+            At::Begin => self.next_round(at),
+            At::Look => self.meet(at, page, Entry(answer)),
+            At::Mark if answer == old.0 => self.mark(at, page, old),
+            At::Contend if answer == old.0 => at.to(At::Park, page, Effect::Park),
+            At::Allow if answer == old.0 => self.decide(at, page, Outcome::Done),
+            At::Mark | At::Contend | At::Allow => self.meet(at, page, Entry(answer)),
+            At::Sharers => self.sharers(at, page, word, answer),
+            At::Park => self.look(at, self.open & u64::MAX << page),
+            At::Ask => self.ask(at, node + 1),
+            At::Own => self.own(at, own, answer),
+            At::Allocate => {
+                self.fresh[usize::from(page) % N] = answer;
+                self.moving |= u64::from(answer != 0) << page;
+                self.allocate(at, after(self.held, page))
             }
-            At::Early => self.to(At::Await, Effect::Await),
-            At::Await => self.finish(0),
-            At::Maintain(page) => self.copy(page),
-            At::Copy(page) => self.claim(page),
-            At::Claim(page) => self.leave(page, 0),
-            At::Lost(page, entry) => self.lost(page, entry, answer != 0),
-            At::Strike(page) => self.decide(page, Outcome::Done),
-            At::Leave(page, word) => self.leave(page, word + 1),
-            At::Complete(page) => self.completed(page, Entry(answer)),
-            At::Free(page) => self.finish(page + 1),
-            At::Wake => self.next_round(),
+            At::Early => at.to(At::Await, 0, Effect::Await),
+            At::Await => self.finish(at, self.held),
+            At::Maintain => self.copy(at, page),
+            At::Copy => self.claim(at, page),
+            At::Claim => self.leave(at, page, 0),
+            At::Lost => self.lost(at, page, old, answer != 0),
+            At::Strike => self.decide(at, page, Outcome::Done),
+            At::Leave => self.leave(at, page, word + 1),
+            At::Complete => self.completed(at, page, Entry(answer)),
+            At::Free => self.finish(at, after(self.held, page)),
+            At::Wake => self.next_round(at),
         }
     }
 
-    fn to(&mut self, at: At, effect: Effect) -> Effect {
-        self.at = at;
-        effect
+    #[inline(always)]
+    fn swap(at: &mut Cursor, then: At, page: u8, old: Entry, new: Entry) -> Effect {
+        *at = Cursor { old, ..Cursor::at(then, page) };
+        Effect::Access(page, Word::Master, Access::Swap { expected: old.0, new: new.0 })
     }
-    fn swap(&mut self, at: At, page: u8, old: Entry, new: Entry) -> Effect {
-        let access = Access::Swap { expected: old.0, new: new.0 };
-        self.to(at, Effect::Access(page, Word::Master, access))
+    /// On a word of a page's sharers.
+    #[inline(always)]
+    fn on_sharers(at: &mut Cursor, then: At, page: u8, word: u8, access: Access) -> Effect {
+        *at = Cursor { word, ..Cursor::at(then, page) };
+        Effect::Access(page, Word::Sharers(word), access)
     }
-    fn first(&self, from: u8, outcome: Outcome) -> Option<u8> {
-        (from..N as u8).find(|&page| self.pages[usize::from(page)].outcome == outcome)
-    }
-
-    fn look(&mut self, from: u8) -> Effect {
-        match self.first(from, Outcome::Open) {
-            Some(page) => self.to(At::Look(page), Effect::Access(page, Word::Master, Access::Load)),
-            None if self.first(0, Outcome::Held).is_some() => self.ask(0),
-            None => self.next_round(),
-        }
-    }
-
-    fn meet(&mut self, page: u8, entry: Entry) -> Effect {
-        match (entry.state(), self.goal) {
-            (State::Empty, Goal::Recover(dead)) => self.strike(page, dead),
-            (State::Busy, Goal::Recover(dead)) if !by(entry, dead) => self.meet_busy(page, entry),
-            (_, Goal::Recover(_)) => self.to(At::Lost(page, entry), Effect::Lost(page, entry.frame())),
-            (State::Empty, _) => self.decide(page, Outcome::Gone),
-            (State::Busy, _) => self.meet_busy(page, entry),
-            (_, Goal::Allow(rights)) if entry.rights().contains(rights) => self.decide(page, Outcome::Done),
-            (_, Goal::Allow(rights)) => {
-                let more = Rights::from_bits(entry.rights().bits() | rights.bits());
-                let Me { node, incarnation } = self.me;
-                let new = Entry::present(entry.frame(), more, node, incarnation);
-                let new = if entry.state() == State::Replicated { new.replicated() } else { new };
-                self.swap(At::Allow(page, entry), page, entry, new)
-            }
-            (State::Present, Goal::Collapse) | (State::Replicated, Goal::Replicate) => {
-                self.decide(page, Outcome::Done)
-            }
-            (_, Goal::Restrict(rights)) if rights.contains(entry.rights()) => {
-                self.decide(page, Outcome::Done)
-            }
-            _ => {
-                let busy = entry.busy(self.me.node, self.me.incarnation);
-                self.swap(At::Mark(page, entry), page, entry, busy)
-            }
-        }
-    }
-
-    /// A page as the dead pager left it: only what is busy on its account or was in its pool needs a leader.
-    fn lost(&mut self, page: u8, entry: Entry, lost: bool) -> Effect {
-        match self.goal {
-            Goal::Recover(dead) if !lost && entry.state() != State::Busy => self.strike(page, dead),
-            _ => {
-                self.pages[usize::from(page)].lost = lost;
-                let busy = entry.busy(self.me.node, self.me.incarnation);
-                self.swap(At::Mark(page, entry), page, entry, busy)
-            }
-        }
-    }
-
-    /// The dead pager's node maps nothing any more.
-    fn strike(&mut self, page: u8, dead: Me) -> Effect {
-        let (word, bit) = place(dead.node);
-        self.to(At::Strike(page), Effect::Access(page, Word::Sharers(word), Access::Clear(bit)))
-    }
-
-    fn decide(&mut self, page: u8, outcome: Outcome) -> Effect {
-        self.pages[usize::from(page)].outcome = outcome;
-        self.look(page + 1)
-    }
-
-    fn meet_busy(&mut self, page: u8, entry: Entry) -> Effect {
-        if self.first(0, Outcome::Held).is_some() && kept(Rule::WaitWithNothing) {
-            // Not while others may wait for this leader: in the next round.
-            return self.look(page + 1);
-        }
-        if entry.is_contended() || !kept(Rule::MarkMasterContended) {
-            return self.park(page);
-        }
-        self.swap(At::Contend(page, entry), page, entry, entry.contended())
-    }
-
-    fn park(&mut self, page: u8) -> Effect {
-        self.to(At::Park(page), Effect::Park)
-    }
-
-    fn mark(&mut self, page: u8, old: Entry) -> Effect {
-        let it = &mut self.pages[usize::from(page)];
-        it.held = old.busy(self.me.node, self.me.incarnation);
-        it.outcome = Outcome::Held;
-        it.replicated = old.state() == State::Replicated;
-        // Taken over from a dead leader.
-        self.wake |= old.is_contended();
-        self.to(At::Sharers(page, 0), Effect::Access(page, Word::Sharers(0), Access::Load))
-    }
-
-    fn sharers(&mut self, page: u8, word: u8, bits: u64) -> Effect {
-        let it = &mut self.pages[usize::from(page)];
-        it.sharers.0[usize::from(word)] = bits;
-        if usize::from(word) + 1 < W {
-            let next = Effect::Access(page, Word::Sharers(word + 1), Access::Load);
-            return self.to(At::Sharers(page, word + 1), next);
-        }
-        self.look(page + 1)
-    }
-
-    fn ask(&mut self, from: u16) -> Effect {
-        let held = self.pages.iter().filter(|page| page.outcome == Outcome::Held);
-        let all = held.fold(Nodes::EMPTY, |all: Nodes<W>, page| all.union(&page.sharers));
-        match all.without(self.me.node).next(from) {
-            Some(node) if kept(Rule::AskSharers) => self.to(At::Ask(node), Effect::Ask(node)),
-            _ => {
-                self.own = Revoke::new(self.order(self.me.node));
-                self.own(0)
-            }
-        }
-    }
-
-    fn own(&mut self, answer: u64) -> Effect {
-        let effect = match self.own.step(answer) {
-            revoke::Effect::Access(page, word, access) => Effect::Access(page, word, access),
-            revoke::Effect::Unmap { page, frame, keep } => Effect::Unmap { page, frame, keep },
-            revoke::Effect::Free(page, frame) => Effect::FreeCopy(page, frame),
-            revoke::Effect::Done => {
-                self.report(self.own.used());
-                self.own = Revoke::new(Order { pages: 0, keep: None });
-                return self.allocate(0);
-            }
-        };
-        self.to(At::Own, effect)
-    }
-
-    fn allocate(&mut self, from: u8) -> Effect {
-        match (self.goal, self.first(from, Outcome::Held)) {
-            (Goal::Migrate(node), Some(page)) => self.to(At::Allocate(page), Effect::Allocate(page, node)),
-            _ => self.await_all(),
-        }
-    }
-
-    fn next_round(&mut self) -> Effect {
-        if self.first(0, Outcome::Open).is_some() { self.look(0) } else { Effect::Done }
+    #[inline(always)]
+    fn entry(&mut self, page: u8) -> &mut Entry {
+        &mut self.entries[usize::from(page) % N]
     }
 }
 
-fn by(entry: Entry, me: Me) -> bool {
-    entry.leader() == me.node && entry.incarnation() == me.incarnation
+/// A batch being led.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Lead<const N: usize, const W: usize> {
+    /// What it knows.
+    pub book: Book<N, W>,
+    /// Where it is.
+    pub at: Cursor,
+}
+
+impl<const N: usize, const W: usize> Lead<N, W> {
+    /// `count` pages towards one goal.
+    pub const fn new(me: Me, goal: Goal, count: usize) -> Self {
+        Self::of(me, goal, if count < MAX_PAGES { (1 << count) - 1 } else { u64::MAX })
+    }
+    /// The pages of this set, by index, towards one goal.
+    #[inline(always)]
+    pub const fn of(me: Me, goal: Goal, pages: u64) -> Self {
+        Self { book: Book::new(me, goal, pages), at: Cursor::BEGIN }
+    }
+    /// The same in place of a leader of the same pager that is done.
+    pub fn renew(&mut self, goal: Goal, pages: u64) {
+        self.book.renew(goal, pages);
+        self.at = Cursor::BEGIN;
+    }
+
+    /// As [`Book::outcome`].
+    pub const fn outcome(&self, page: usize) -> Outcome {
+        self.book.outcome(page)
+    }
+    /// As [`Book::used`].
+    pub const fn used(&self) -> Used {
+        self.book.used()
+    }
+    /// As [`Book::report`].
+    pub const fn report(&mut self, used: Used) {
+        self.book.report(used);
+    }
+    /// As [`Book::order`].
+    pub fn order(&self, node: u16) -> Order {
+        self.book.order(node)
+    }
+    /// As [`Book::step`].
+    #[inline(always)]
+    pub fn step(&mut self, answer: u64) -> Effect {
+        self.book.step(&mut self.at, answer)
+    }
 }
 
 const _: () = assert!(size_of::<Lead<MAX_PAGES, 1>>() <= 4096, "a batch of the most pages is a page");

@@ -12,14 +12,18 @@ pub const fn place(node: u16) -> (u8, u64) {
 impl<const W: usize> Nodes<W> {
     /// Nobody.
     pub const EMPTY: Self = Self([0; W]);
+    /// Everybody.
+    pub const FULL: Self = Self([u64::MAX; W]);
 
     /// Whether `node` is in it.
+    #[inline(always)]
     pub fn contains(&self, node: u16) -> bool {
         let (word, bit) = place(node);
         self.0.get(usize::from(word)).is_some_and(|bits| bits & bit != 0)
     }
     /// Without `node`.
     #[must_use]
+    #[inline(always)]
     pub fn without(mut self, node: u16) -> Self {
         let (word, bit) = place(node);
         if let Some(bits) = self.0.get_mut(usize::from(word)) {
@@ -34,12 +38,17 @@ impl<const W: usize> Nodes<W> {
         self
     }
     /// The first node that is not below `from`.
+    #[inline(always)]
     pub fn next(&self, from: u16) -> Option<u16> {
-        let (first, bit) = (usize::from(from / 64), from % 64);
-        (first..W).find_map(|word| {
-            let bits = self.0[word] & if word == first { u64::MAX << bit } else { u64::MAX };
-            (bits != 0).then(|| word as u16 * 64 + bits.trailing_zeros() as u16)
-        })
+        let (mut word, mut rest) = (usize::from(from / 64), u64::MAX << (from % 64));
+        while word < W {
+            let bits = self.0[word] & rest;
+            if bits != 0 {
+                return Some(word as u16 * 64 + bits.trailing_zeros() as u16);
+            }
+            (word, rest) = (word + 1, u64::MAX);
+        }
+        None
     }
 }
 

@@ -41,6 +41,7 @@ impl Used {
 
 /// What the interpreter does next; it answers with one word, 0 where nothing is said.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Effect {
     /// On a word of this page; the answer is the value that was found.
     Access(u8, Word, Access),
@@ -63,124 +64,203 @@ pub enum Effect {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum At {
     Begin,
-    Look(u8),
-    Change(u8, Local),
-    Unmap(u8),
-    Free(u8),
+    Look,
+    Change,
+    Unmap,
+    Free,
+}
+
+/// Where it is. (Plain fields: the compiler keeps them apart.)
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cursor {
+    at: At,
+    page: u8,
+    /// The word as it is to be changed.
+    old: Local,
+}
+
+impl Cursor {
+    /// The beginning.
+    pub const BEGIN: Self = Self { at: At::Begin, page: 0, old: Local::EMPTY };
+
+    #[inline(always)]
+    fn to(&mut self, at: At, page: u8, effect: Effect) -> Effect {
+        *self = Self { at, page, old: Local::EMPTY };
+        effect
+    }
+}
+
+/// What is known of the pages that are revoked. (A leader, too, is in two parts: see [`crate::lead`].)
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Revoked<const N: usize> {
+    order: Order,
+    /// Of which pages something is to be unmapped.
+    found: u64,
+    /// Their frames.
+    frames: [u64; N],
+    /// Which of them are copies of this node.
+    copies: u64,
+    used: Used,
+}
+
+/// The first page of a set.
+#[inline(always)]
+fn first(pages: u64) -> Option<u8> {
+    (pages != 0).then(|| pages.trailing_zeros() as u8)
+}
+/// Those of a set that come after a page.
+#[inline(always)]
+const fn after(pages: u64, page: u8) -> u64 {
+    pages & !1 << (page % 64)
+}
+
+impl<const N: usize> Revoked<N> {
+    const FITS: () = assert!(0 < N && N <= MAX_PAGES);
+    /// The pages that fit.
+    const ALL: u64 = u64::MAX >> (64 - N);
+
+    /// For this order; pages above `N` are not looked at.
+    #[inline(always)]
+    pub const fn new(order: Order) -> Self {
+        let () = Self::FITS;
+        let order = Order { pages: order.pages & Self::ALL, ..order };
+        Self { order, found: 0, frames: [0; N], copies: 0, used: Used { accessed: 0, dirty: 0 } }
+    }
+    /// The same in place.
+    #[inline(always)]
+    pub const fn renew(&mut self, order: Order) {
+        self.order = Order { pages: order.pages & Self::ALL, ..order };
+        (self.found, self.copies, self.used) = (0, 0, Used { accessed: 0, dirty: 0 });
+    }
+
+    /// How the kernel says the pages were used.
+    #[inline(always)]
+    pub const fn used(&self) -> Used {
+        self.used
+    }
+    /// The pages of which something was to be taken away here.
+    #[inline(always)]
+    pub const fn found(&self) -> u64 {
+        self.found
+    }
+
+    /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
+    #[inline(always)]
+    pub fn step(&mut self, at: &mut Cursor, answer: u64) -> Effect {
+        let Cursor { at: was, page, old } = *at;
+        match was {
+            At::Begin => self.look(at, self.order.pages),
+            At::Look => self.meet(at, page, Local(answer)),
+            At::Change if answer == old.0 => self.changed(at, page, old),
+            At::Change => self.meet(at, page, Local(answer)),
+            At::Unmap => {
+                self.used.accessed |= (answer & 1) << page;
+                self.used.dirty |= (answer >> 1 & 1) << page;
+                self.unmapped(at, page)
+            }
+            At::Free => self.unmap(at, after(self.found, page)),
+        }
+    }
+
+    #[inline(always)]
+    fn look(&mut self, at: &mut Cursor, pages: u64) -> Effect {
+        match first(pages) {
+            Some(page) => at.to(At::Look, page, Effect::Access(page, Word::Local, Access::Load)),
+            None if kept(Rule::WordBeforeUnmap) => self.unmap(at, self.found),
+            None => Effect::Done,
+        }
+    }
+
+    #[inline(always)]
+    fn meet(&mut self, at: &mut Cursor, page: u8, word: Local) -> Effect {
+        let next = after(self.order.pages, page);
+        let new = match self.order.keep {
+            _ if word.is_empty() => return self.look(at, next),
+            // The kernel has no more than that, and no item that is on its way has.
+            Some(keep) if word.is_present() && keep.contains(word.rights()) => return self.look(at, next),
+            None if word.is_present() => Local::EMPTY,
+            keep if word.is_busy() => word.limited(keep).revoked(),
+            keep => word.limited(keep),
+        };
+        if !kept(Rule::WordBeforeUnmap) && self.known(page) != word.frame() {
+            self.find(page, word.frame());
+            return at.to(At::Unmap, page, self.unmap_effect(page));
+        }
+        *at = Cursor { at: At::Change, page, old: word };
+        Effect::Access(page, Word::Local, Access::Swap { expected: word.0, new: new.0 })
+    }
+
+    /// The frame of a page of which something is to be unmapped; 0 of others.
+    fn known(&self, page: u8) -> u64 {
+        if self.found >> page & 1 != 0 { self.frames[usize::from(page) % N] } else { 0 }
+    }
+    #[inline(always)]
+    fn find(&mut self, page: u8, frame: u64) {
+        self.frames[usize::from(page) % N] = frame;
+        self.found |= u64::from(frame != 0) << page;
+    }
+
+    #[inline(always)]
+    fn changed(&mut self, at: &mut Cursor, page: u8, old: Local) -> Effect {
+        self.find(page, old.frame());
+        if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {
+            self.copies |= 1 << page;
+        }
+        self.look(at, after(self.order.pages, page))
+    }
+
+    /// All words are changed: now the kernel.
+    #[inline(always)]
+    fn unmap(&mut self, at: &mut Cursor, pages: u64) -> Effect {
+        match first(pages) {
+            Some(page) => at.to(At::Unmap, page, self.unmap_effect(page)),
+            None => Effect::Done,
+        }
+    }
+
+    #[inline(always)]
+    fn unmap_effect(&self, page: u8) -> Effect {
+        Effect::Unmap { page, frame: self.frames[usize::from(page) % N], keep: self.order.keep }
+    }
+
+    #[inline(always)]
+    fn unmapped(&mut self, at: &mut Cursor, page: u8) -> Effect {
+        if self.copies >> page & 1 != 0 {
+            at.to(At::Free, page, Effect::Free(page, self.frames[usize::from(page) % N]))
+        } else if kept(Rule::WordBeforeUnmap) {
+            self.unmap(at, after(self.found, page))
+        } else {
+            at.to(At::Look, page, Effect::Access(page, Word::Local, Access::Load))
+        }
+    }
 }
 
 /// A batch being revoked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Revoke<const N: usize> {
-    order: Order,
-    /// Frames to be unmapped; 0 where there is nothing to do.
-    frames: [u64; N],
-    /// Which of them are copies of this node.
-    copies: u64,
-    used: Used,
-    at: At,
+    /// What is known.
+    pub book: Revoked<N>,
+    /// Where it is.
+    pub at: Cursor,
 }
 
 impl<const N: usize> Revoke<N> {
-    const FITS: () = assert!(N <= MAX_PAGES);
-
     /// Carries this order out; pages above `N` are not looked at.
+    #[inline(always)]
     pub const fn new(order: Order) -> Self {
-        let () = Self::FITS;
-        Self { order, frames: [0; N], copies: 0, used: Used { accessed: 0, dirty: 0 }, at: At::Begin }
+        Self { book: Revoked::new(order), at: Cursor::BEGIN }
     }
-
-    /// How the kernel says the pages were used.
+    /// As [`Revoked::used`].
     pub const fn used(&self) -> Used {
-        self.used
+        self.book.used()
     }
-
-    /// The pages of which something was to be taken away here.
-    pub fn found(&self) -> u64 {
-        self.frames.iter().enumerate().fold(0, |found, (i, &frame)| found | u64::from(frame != 0) << i)
+    /// As [`Revoked::found`].
+    pub const fn found(&self) -> u64 {
+        self.book.found()
     }
-
-    /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
+    /// As [`Revoked::step`].
     #[inline(always)]
     pub fn step(&mut self, answer: u64) -> Effect {
-        match self.at {
-            At::Begin => self.look(0),
-            At::Look(page) => self.meet(page, Local(answer)),
-            At::Change(page, old) if answer == old.0 => self.changed(page, old),
-            At::Change(page, _) => self.meet(page, Local(answer)),
-            At::Unmap(page) => {
-                self.used.accessed |= (answer & 1) << page;
-                self.used.dirty |= (answer >> 1 & 1) << page;
-                self.unmapped(page)
-            }
-            At::Free(page) => self.unmap(page + 1),
-        }
-    }
-
-    fn to(&mut self, at: At, effect: Effect) -> Effect {
-        self.at = at;
-        effect
-    }
-
-    /// The first page of the order that is not below `from`.
-    fn page(&self, from: u8) -> Option<u8> {
-        (from..N as u8).find(|page| self.order.pages >> page & 1 != 0)
-    }
-
-    fn look(&mut self, from: u8) -> Effect {
-        match self.page(from) {
-            Some(page) => self.to(At::Look(page), Effect::Access(page, Word::Local, Access::Load)),
-            None if kept(Rule::WordBeforeUnmap) => self.unmap(0),
-            None => Effect::Done,
-        }
-    }
-
-    fn meet(&mut self, page: u8, word: Local) -> Effect {
-        let new = match self.order.keep {
-            _ if word.is_empty() => return self.look(page + 1),
-            // The kernel has no more than that, and no item that is on its way has.
-            Some(keep) if word.is_present() && keep.contains(word.rights()) => return self.look(page + 1),
-            None if word.is_present() => Local::EMPTY,
-            keep if word.is_busy() => word.limited(keep).revoked(),
-            keep => word.limited(keep),
-        };
-        if !kept(Rule::WordBeforeUnmap) && self.frames[usize::from(page)] != word.frame() {
-            self.frames[usize::from(page)] = word.frame();
-            return self.to(At::Unmap(page), self.unmap_effect(page));
-        }
-        self.to(
-            At::Change(page, word),
-            Effect::Access(page, Word::Local, Access::Swap { expected: word.0, new: new.0 }),
-        )
-    }
-
-    fn changed(&mut self, page: u8, old: Local) -> Effect {
-        self.frames[usize::from(page)] = old.frame();
-        if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {
-            self.copies |= 1 << page;
-        }
-        self.look(page + 1)
-    }
-
-    /// All words are changed: now the kernel.
-    fn unmap(&mut self, from: u8) -> Effect {
-        match (from..N as u8).find(|&page| self.frames[usize::from(page)] != 0) {
-            Some(page) => self.to(At::Unmap(page), self.unmap_effect(page)),
-            None => Effect::Done,
-        }
-    }
-
-    fn unmap_effect(&self, page: u8) -> Effect {
-        Effect::Unmap { page, frame: self.frames[usize::from(page)], keep: self.order.keep }
-    }
-
-    fn unmapped(&mut self, page: u8) -> Effect {
-        if self.copies >> page & 1 != 0 {
-            self.to(At::Free(page), Effect::Free(page, self.frames[usize::from(page)]))
-        } else if kept(Rule::WordBeforeUnmap) {
-            self.unmap(page + 1)
-        } else {
-            self.to(At::Look(page), Effect::Access(page, Word::Local, Access::Load))
-        }
+        self.book.step(&mut self.at, answer)
     }
 }

@@ -5,14 +5,16 @@
 
 use app_pager::batch::{Answer, Batch, Kind, Request, Wish};
 use app_pager::letter::LETTERS;
+use app_pager::pool::Owner;
 use app_pager::protocols::effect::{Access, Me, Word};
 use app_pager::protocols::entry::{Entry, State};
-use app_pager::protocols::lead::{Goal, Lead, Outcome};
+use app_pager::protocols::lead::{Effect, Goal, Lead};
 use app_pager::protocols::revoke::MAX_PAGES;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::{Error, ThreadId};
 use skerry_ipc::pager::{MAX_LIST, Revoked};
 
+use super::alone::{self, Errand};
 use super::lead::{Desk, Pause, give_up};
 use super::memory::values_at;
 use super::office;
@@ -58,7 +60,11 @@ pub(super) struct Jobs<const W: usize> {
     context: Context,
     me: Me,
     jobs: &'static mut [Job<W>],
+    /// Places that nobody has, a bit each; and those whose letter some worker still has, of a task that ended.
+    idle: u64,
+    late: u64,
     place: Place,
+    owner: Owner,
     /// Frames for pages that move.
     stock: Stock,
 }
@@ -86,7 +92,9 @@ impl<const W: usize> Jobs<W> {
             many: Lead::of(me, Goal::Unmap, 0),
         };
         let jobs = values_at(context.cleared(context.node, bytes)?, LETTERS, none);
-        Ok(Self { context, me, jobs, place: Place::NONE, stock: Stock::new() })
+        let idle = (1 << LETTERS) - 1;
+        let (place, owner, stock) = (Place::NONE, Owner::NONE, Stock::new());
+        Ok(Self { context, me, jobs, idle, late: 0, place, owner, stock })
     }
 
     /// A request of `client`, a thread of `task`. `None`: it is answered later.
@@ -101,6 +109,7 @@ impl<const W: usize> Jobs<W> {
         list: &[u64],
     ) -> Result<Option<Answer>, Error> {
         let number = self.free().ok_or(Error::TableFull)?;
+        self.idle &= !(1 << number);
         let job = &mut self.jobs[number];
         (job.client, job.task, job.request, job.stage) = (client, task, request, Stage::Round);
         (job.listed, job.begun) = (list.len(), false);
@@ -109,12 +118,29 @@ impl<const W: usize> Jobs<W> {
         Ok(self.go_on(number))
     }
 
-    /// A place that nobody has, and whose letter no worker has: of a task that ended, one may still be on its way.
-    fn free(&self) -> Option<usize> {
-        let answered = |number| {
-            office::letter(&self.context, self.context.cpu, number).is_none_or(|letter| letter.is_answered())
-        };
-        (0..self.jobs.len()).find(|&number| self.jobs[number].client.is_nil() && answered(number))
+    /// A place that nobody has, and whose letter no worker has.
+    #[inline(always)]
+    fn free(&mut self) -> Option<usize> {
+        if self.idle == 0 {
+            self.look_for_late_ones();
+        }
+        (self.idle != 0).then(|| self.idle.trailing_zeros() as usize)
+    }
+    #[cold]
+    fn look_for_late_ones(&mut self) {
+        let late = self.late;
+        for number in (0..LETTERS).filter(|number| late >> number & 1 != 0) {
+            let letter = office::letter(&self.context, self.context.cpu, number);
+            if letter.is_none_or(|letter| letter.is_answered()) {
+                (self.late, self.idle) = (self.late & !(1 << number), self.idle | 1 << number);
+            }
+        }
+    }
+    /// Nobody waits for this request any more.
+    fn leave(&mut self, number: usize) {
+        self.jobs[number].client = ThreadId::NIL;
+        self.late |= 1 << number;
+        self.look_for_late_ones();
     }
 
     /// One page of all nodes taken away: the most common request, without a place of its own unless it has to wait. `None`: it is
@@ -129,26 +155,44 @@ impl<const W: usize> Jobs<W> {
         if address & (PAGE_SIZE - 1) != 0 || !self.place.covers(task, address) || !self.place.is_global() {
             return Err(Uncommon);
         }
-        let Some(number) = self.free() else { return Err(Uncommon) };
-        let mut lead = Lead::<1, W>::of(self.me, Goal::Unmap, 1);
-        let mut begun = false;
-        let addresses = [address];
-        let Self { context, place, stock, .. } = self;
-        let mut desk = Desk { context, place, task, addresses: &addresses, stock, number, begun: &mut begun };
-        match desk.run(&mut lead, 0) {
-            Pause::Done => {
-                let (done, used) = (lead.outcome(0) == Outcome::Done, lead.used());
-                let (done, gone) = (u64::from(done), u64::from(!done));
-                Ok(Some(Revoked { done, gone, accessed: used.accessed, dirty: used.dirty, bad: 0 }))
+        if self.idle == 0 {
+            return Err(Uncommon);
+        }
+        let Self { context, place, owner, me, .. } = self;
+        match (Errand { context, place, me: *me, task, address }).run::<W>(owner) {
+            Ok(told) => Ok(Some(told)),
+            Err((mut lead, effect)) => Ok(self.unusual(client, task, address, (&mut lead, effect))),
+        }
+    }
+    /// The same from this effect on.
+    #[inline(never)]
+    fn unusual(
+        &mut self,
+        client: ThreadId,
+        task: u32,
+        address: u64,
+        (lead, effect): (&mut Lead<1, W>, Effect),
+    ) -> Option<Revoked> {
+        // There is an idle place, or it would not have come so far.
+        let number = self.idle.trailing_zeros() as usize % LETTERS;
+        let (addresses, mut begun) = ([address], false);
+        let Self { context, place, owner, stock, .. } = self;
+        let (addresses, begun) = (&addresses[..], &mut begun);
+        let mut desk = Desk { context, place, owner, stock, task, addresses, number, begun };
+        match alone::go_on(&mut desk, lead, effect) {
+            Pause::Done => Some(alone::told(&lead.book)),
+            Pause::Over => {
+                self.idle &= !(1 << number);
+                self.leave(number);
+                None
             }
-            Pause::Over => Ok(None),
             pause => {
-                self.keep(number, client, task, address, (lead, pause, begun));
-                Ok(None)
+                let begun = *desk.begun;
+                self.keep(number, client, task, address, (*lead, pause, begun));
+                None
             }
         }
     }
-    #[inline(never)]
     fn keep(
         &mut self,
         number: usize,
@@ -157,11 +201,12 @@ impl<const W: usize> Jobs<W> {
         address: u64,
         (lead, pause, begun): (Lead<1, W>, Pause, bool),
     ) {
+        self.idle &= !(1 << number);
         let job = &mut self.jobs[number];
         // A range of one page, whose round has begun.
-        if let Some(mut request) = Request::range(Wish::Unmap, address, 1) {
-            job.batch = request.round(&[], |_| Kind::Global);
-            (job.client, job.task, job.request) = (client, task, request);
+        if let Some(request) = Request::range(Wish::Unmap, address, 1) {
+            job.batch.alone(address);
+            (job.client, job.task, job.request) = (client, task, request.begun());
             (job.stage, job.one, job.pause, job.begun) = (Stage::Take, lead, pause, begun);
         }
     }
@@ -185,8 +230,9 @@ impl<const W: usize> Jobs<W> {
             }
             let (client, task) = (self.jobs[number].client, self.jobs[number].task);
             if self.context.state().task(task).is_err() {
-                // Its task has ended; nobody waits.
+                // Its task has ended.
                 self.jobs[number].give_up(&self.context);
+                self.leave(number);
                 continue;
             }
             // What was found before the thread waited may be gone.
@@ -198,10 +244,10 @@ impl<const W: usize> Jobs<W> {
     }
 
     fn desk(&mut self, number: usize) -> Desk<'_> {
-        let Self { context, jobs, place, stock, .. } = self;
+        let Self { context, jobs, place, owner, stock, .. } = self;
         let Job { task, batch, begun, .. } = &mut jobs[number];
         let addresses = &batch.addresses[..batch.count];
-        Desk { context, place, task: *task, addresses, stock, number, begun }
+        Desk { context, place, owner, stock, task: *task, addresses, number, begun }
     }
 
     /// Leads on, until it waits or is finished.
@@ -217,8 +263,7 @@ impl<const W: usize> Jobs<W> {
                     match pause {
                         Pause::Done => {}
                         Pause::Over => {
-                            // So nobody waits for the answer.
-                            job.client = ThreadId::NIL;
+                            self.leave(number);
                             return None;
                         }
                         _ => return None,
@@ -234,7 +279,8 @@ impl<const W: usize> Jobs<W> {
                     job.stage = Stage::Round;
                     if !job.request.finish_round(&job.batch) {
                         job.client = ThreadId::NIL;
-                        return Some(job.request.answer());
+                        self.idle |= 1 << number;
+                        return Some(self.jobs[number].request.answer());
                     }
                 }
             }
@@ -242,7 +288,7 @@ impl<const W: usize> Jobs<W> {
     }
 
     fn begin_round(&mut self, number: usize) {
-        let Self { context, jobs, place, me, .. } = self;
+        let Self { context, jobs, place, .. } = self;
         let job = &mut jobs[number];
         let (wish, task) = (job.request.wish, job.task);
         let kind = |address: u64| {
@@ -269,17 +315,23 @@ impl<const W: usize> Jobs<W> {
             Wish::Move(node) => Goal::Migrate(node),
         };
         job.stage = Stage::Take;
-        job.set_lead(*me, goal);
+        job.set_lead(self.me, goal);
     }
 
     /// Runs the leader from where it is.
     fn lead(&mut self, number: usize) -> Pause {
-        let Self { context, jobs, place, stock, .. } = self;
+        let Self { context, jobs, place, owner, stock, me, .. } = self;
         let Job { task, batch, begun, one, many, pause, .. } = &mut jobs[number];
         let answered = *pause == Pause::Answers;
         let addresses = &batch.addresses[..batch.count];
-        let mut desk = Desk { context, place, task: *task, addresses, stock, number, begun };
+        let mut desk = Desk { context, place, owner, stock, task: *task, addresses, number, begun };
         let alone = addresses.len() == 1;
+        if answered
+            && alone
+            && let Some(pause) = alone::finish(&mut desk, one, *me)
+        {
+            return pause;
+        }
         if alone { desk.go_on(one, answered) } else { desk.go_on(many, answered) }
     }
 
@@ -288,13 +340,11 @@ impl<const W: usize> Jobs<W> {
         let me = self.me;
         let job = &mut self.jobs[number];
         let alone = job.batch.count == 1;
-        let outcome = |page: usize| if alone { job.one.outcome(page) } else { job.many.outcome(page) };
-        let all = (0..job.batch.count).filter(|page| job.batch.global >> page & 1 != 0);
-        let (mut done, mut full) = (0, 0);
-        for page in all {
-            done |= u64::from(outcome(page) == Outcome::Done) << page;
-            full |= u64::from(outcome(page) == Outcome::NoFrame) << page;
-        }
+        let [done, full] = match alone {
+            true => [job.one.book.done(), job.one.book.no_frame()],
+            false => [job.many.book.done(), job.many.book.no_frame()],
+        };
+        let (done, full) = (done & job.batch.global, full & job.batch.global);
         let used = if alone { job.one.used() } else { job.many.used() };
         job.batch.done |= done;
         job.batch.full |= full;
@@ -346,7 +396,7 @@ impl<const W: usize> Job<W> {
         if self.batch.count == 1 {
             self.one = Lead::of(me, goal, self.batch.global);
         } else {
-            self.many = Lead::of(me, goal, self.batch.global);
+            self.many.renew(goal, self.batch.global);
         }
     }
 }

@@ -5,8 +5,10 @@
 use app_pager::letter::Letter;
 use app_pager::maintain::Site;
 use app_pager::options::Driver;
-use app_pager::protocols::lead::{Effect, Goal, Lead};
+use app_pager::pool::Owner;
+use app_pager::protocols::lead::{Book, Effect, Goal, Lead};
 use app_pager::protocols::record::Record;
+use app_pager::roll::Roll;
 use core::sync::atomic::Ordering;
 use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
@@ -35,11 +37,47 @@ pub(super) enum Pause {
     Over,
 }
 
+/// Writes into the record of a frame who has it in hand.
+#[inline(always)]
+pub(super) fn claim(context: &Context, owner: &mut Owner, frame: u64, record: Record) {
+    if !owner.has(frame) && !find_owner(context, owner, frame) {
+        return claim_anywhere(context, frame, record);
+    }
+    owner.record(&Physical, frame).store(record.0, Ordering::SeqCst);
+}
+#[cold]
+#[inline(never)]
+fn claim_anywhere(context: &Context, frame: u64, record: Record) {
+    if let Some(word) = context.pools().and_then(|pools| pools.record(&Physical, frame)) {
+        word.store(record.0, Ordering::SeqCst);
+    }
+}
+/// Gives a frame of a task back, which may have this roll.
+#[inline(always)]
+pub(super) fn free(context: &Context, owner: &mut Owner, roll: Option<Roll<'static>>, frame: u64) {
+    if owner.has(frame) || find_owner(context, owner, frame) {
+        owner.free(&Physical, frame);
+    } else {
+        context.give_back(frame, PAGE_SIZE);
+    }
+    if let Some(roll) = roll {
+        roll.refund(1);
+    }
+}
+/// Finds the bookkeeping of a frame. (None is remembered when each frame that is given back is to be audited.)
+#[cold]
+#[inline(never)]
+fn find_owner(context: &Context, known: &mut Owner, frame: u64) -> bool {
+    let owner = context.pools().filter(|_| !context.options.audit).and_then(|pools| pools.owner(frame));
+    owner.map(|owner| *known = owner).is_some()
+}
+
 /// Around a leader.
 pub(super) struct Desk<'a> {
     pub(super) context: &'a Context,
-    /// Where the last page was.
+    /// Where the last page was, and where its frame came from.
     pub(super) place: &'a mut Place,
+    pub(super) owner: &'a mut Owner,
     pub(super) task: u32,
     /// The pages.
     pub(super) addresses: &'a [u64],
@@ -77,20 +115,19 @@ impl Desk<'_> {
         }
     }
 
-    /// Runs a leader from where it is. `answer` is that to its last effect.
-    #[inline(always)]
+    /// Runs a leader from where it is: `effect` is what it wants next.
+    #[inline(never)]
     pub(super) fn run<const N: usize, const W: usize>(
         &mut self,
         lead: &mut Lead<N, W>,
-        mut answer: u64,
+        mut effect: Effect,
     ) -> Pause {
         let mut taken = take::Batch::new();
         loop {
-            let effect = lead.step(answer);
             if !matches!(effect, Effect::Unmap { .. } | Effect::Access(..)) {
                 taken.flush();
             }
-            answer = match effect {
+            let answer = match effect {
                 Effect::Access(page, word, access) => {
                     taken.flush();
                     match self.page::<W>(page) {
@@ -117,11 +154,11 @@ impl Desk<'_> {
                     if *self.begun && self.last() {
                         return Pause::Answers;
                     }
-                    self.collect(lead);
+                    self.collect(&mut lead.book);
                     0
                 }
                 Effect::Maintain(_, frame) => {
-                    let site = match lead.goal() {
+                    let site = match lead.book.goal() {
                         Goal::Migrate(_) => Site::Migrate,
                         _ => Site::Unmap,
                     };
@@ -129,20 +166,20 @@ impl Desk<'_> {
                     0
                 }
                 Effect::Claim(page, frame) => {
-                    self.claim(page, frame);
+                    let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
+                    let number = self.context.page_number(self.task, address);
+                    let record = Record::taken(number, self.context.me(self.context.node));
+                    claim(self.context, self.owner, frame, record);
                     0
                 }
                 Effect::FreeCopy(_, frame) | Effect::Free(_, frame) => {
-                    self.context.give_back(frame, PAGE_SIZE);
                     // A page that moves has as many frames as before.
-                    let moved = matches!((effect, lead.goal()), (Effect::Free(..), Goal::Migrate(_)));
-                    if let Some(roll) = self.place.roll.filter(|_| !moved) {
-                        roll.refund(1);
-                    }
+                    let moved = matches!((effect, lead.book.goal()), (Effect::Free(..), Goal::Migrate(_)));
+                    free(self.context, self.owner, self.place.roll.filter(|_| !moved), frame);
                     0
                 }
                 Effect::Allocate(page, node) => {
-                    let held = lead.held(page);
+                    let held = lead.book.held(page);
                     self.stock.take(self.context, (self.task, self.addresses), (page, held), node)
                 }
                 Effect::Copy { page, from, to } => {
@@ -158,20 +195,21 @@ impl Desk<'_> {
                 // Nobody clears up after a crash yet.
                 Effect::Lost(..) => 0,
             };
+            effect = lead.step(answer);
         }
     }
 
     /// Runs a leader on, or from the beginning, after what it waited for.
-    #[inline(never)]
     pub(super) fn go_on<const N: usize, const W: usize>(
         &mut self,
         lead: &mut Lead<N, W>,
         answered: bool,
     ) -> Pause {
         if answered {
-            self.collect(lead);
+            self.collect(&mut lead.book);
         }
-        self.run(lead, 0)
+        let effect = lead.step(0);
+        self.run(lead, effect)
     }
 
     /// The task has ended. Workers that were asked still answer.
@@ -200,11 +238,11 @@ impl Desk<'_> {
         self.letter().is_none_or(|letter| letter.is_answered())
     }
     /// All have answered, and what they said goes to the leader.
-    pub(super) fn collect<const N: usize, const W: usize>(&mut self, lead: &mut Lead<N, W>) {
+    pub(super) fn collect<const N: usize, const W: usize>(&mut self, book: &mut Book<N, W>) {
         if core::mem::replace(self.begun, false)
             && let Some(letter) = self.letter()
         {
-            lead.report(letter.used());
+            book.report(letter.used());
         }
     }
     /// Of which pages workers had something to take away, and how they were used.
@@ -215,20 +253,12 @@ impl Desk<'_> {
 
     /// The words of a page. Between two waits of this thread what it has found stays, whoever ends (see `grace`).
     #[inline(always)]
-    fn page<const W: usize>(&mut self, index: u8) -> Option<app_pager::page::Page<'static>> {
+    pub(super) fn page<const W: usize>(&mut self, index: u8) -> Option<app_pager::page::Page<'static>> {
         let address = *self.addresses.get(usize::from(index))?;
         if !self.place.holds(self.task, address) {
             *self.place = find(self.context, self.task, self.context.node, address).ok()?;
         }
         Some(self.place.page::<W>(address))
-    }
-    fn claim(&self, page: u8, frame: u64) {
-        let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
-        let number = self.context.page_number(self.task, address);
-        let record = Record::taken(number, self.context.me(self.context.node));
-        if let Some(word) = self.context.pools().and_then(|pools| pools.record(&Physical, frame)) {
-            word.store(record.0, Ordering::SeqCst);
-        }
     }
     /// Copies a page that nobody maps.
     #[inline(never)]
@@ -250,5 +280,5 @@ impl Desk<'_> {
 
 /// A leader that is not led to its end, because its task is over: what it has in hand goes back.
 pub(super) fn give_up<const N: usize, const W: usize>(context: &Context, lead: &Lead<N, W>) {
-    lead.in_hand().for_each(|frame| context.give_back(frame, PAGE_SIZE));
+    lead.book.in_hand().for_each(|frame| context.give_back(frame, PAGE_SIZE));
 }

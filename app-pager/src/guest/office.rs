@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use app_pager::letter::{self, Letter, inbox_at, letter_at, office_bytes};
-use skerry_abi::boot::MAX_CLUSTERS;
+use skerry_abi::boot::{MAX_CLUSTERS, MAX_CPUS};
 use skerry_abi::{Error, ThreadId};
 use skerry_ipc::{level, peer};
 use skerry_rt::ipc::{Kernel, pause};
@@ -56,6 +56,7 @@ pub(super) fn own(context: &Context) -> (u64, ThreadId) {
 }
 
 /// Office and unmap worker of a cluster.
+#[inline(always)]
 fn of(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
     let index = usize::from(cluster);
     let known = WORKERS.get(index).ok_or(Error::BadArgument)?;
@@ -63,6 +64,13 @@ fn of(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
     if worker != 0 {
         return Ok((OFFICES[index].load(Ordering::Relaxed), ThreadId(worker)));
     }
+    get_to_know(context, cluster)
+}
+
+#[cold]
+#[inline(never)]
+fn get_to_know(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
+    let index = usize::from(cluster);
     let peer = peer::Client::new(Kernel::<level::Pager>::new(), context.worker_of(cluster)?);
     // Who may send a letter must be one whose letters the other can read, so before the other learns of this office, this
     // pager's unmap worker has to know the other's; and only then may this pager send.
@@ -74,15 +82,29 @@ fn of(context: &Context, cluster: u16) -> Result<(u64, ThreadId), Error> {
     Ok((its_office, its_worker))
 }
 
+/// By CPU: where the letters of its pager thread are; 0 as long as nobody has asked.
+static LETTERS_OF: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
 /// A letter of a pager thread; `None` if its cluster was never heard of.
+#[inline(always)]
 pub(super) fn letter(context: &Context, cpu: u16, number: usize) -> Option<Letter<'static>> {
+    let known = LETTERS_OF.get(usize::from(cpu))?.load(Ordering::Relaxed);
+    let first = if known != 0 { known } else { find_letters(context, cpu)? };
+    let words = letter::words(context.seats().count().into());
+    Some(Letter::new(Physical.words_at(first + (number * words * 8) as u64, words)))
+}
+
+#[cold]
+#[inline(never)]
+fn find_letters(context: &Context, cpu: u16) -> Option<u64> {
     let cluster = context.boot.cpus().get(usize::from(cpu))?.cluster;
     let office = OFFICES.get(usize::from(cluster))?.load(Ordering::Relaxed);
     let thread =
         context.boot.cpus()[..usize::from(cpu)].iter().filter(|other| other.cluster == cluster).count();
-    let seats = usize::from(context.seats().count());
+    let first = letter_at(office, context.seats().count().into(), thread, 0);
     (office != 0).then(|| {
-        Letter::new(Physical.words_at(letter_at(office, seats, thread, number), letter::words(seats)))
+        LETTERS_OF[usize::from(cpu)].store(first, Ordering::Relaxed);
+        first
     })
 }
 
@@ -101,9 +123,21 @@ pub(super) fn send(context: &Context, cluster: u16, number: usize) -> Result<(),
 }
 
 /// Notifies a pager's thread. If there is no room on the way, that is for a moment.
+#[inline(always)]
 pub(super) fn notify(thread: ThreadId, bits: u64) {
-    while sys::notify(thread, bits) == Err(Error::Timeout) {
+    if sys::notify(thread, bits) == Err(Error::Timeout) {
+        notify_later(thread, bits);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn notify_later(thread: ThreadId, bits: u64) {
+    loop {
         pause(PAUSE_TICKS);
+        if sys::notify(thread, bits) != Err(Error::Timeout) {
+            return;
+        }
     }
 }
 

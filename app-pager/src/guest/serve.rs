@@ -78,6 +78,15 @@ pub(super) fn page<const W: usize>(context: Context) -> ! {
         if received == FAULT {
             let [address, access, ..] = core::mem::take(&mut registers);
             (to, tag) = pager.fault(from, address, Rights::from_bits(access), &mut registers);
+        } else if is_unmap(received)
+            && registers[1] == 1
+            && let Ok(told) = pager.jobs.unmap_page(from.thread, from.domain, registers[0])
+        {
+            (to, tag) = match told {
+                Some(_) => (from.thread, REVOKED),
+                None => NO_ANSWER,
+            };
+            registers = told.map_or([0; REGISTER_WORDS], registers_of);
         } else {
             // A copy, so that the compiler keeps those of faults out of memory.
             let mut words = registers;
@@ -97,6 +106,12 @@ const FAULT: Tag = Tag::new(kernel_label::PAGE_FAULT, 3, 0);
 /// The tag of a request to unmap a range, and of its answer.
 const UNMAP: Tag = Tag::new(pager::Op::Unmap.label(), 2, 0);
 const REVOKED: Tag = Tag::new(0, 5, 0);
+
+/// Whether it is [`UNMAP`]. (In halves, or the compiler would ask that before it asks whether it is a fault.)
+#[inline(always)]
+const fn is_unmap(tag: Tag) -> bool {
+    tag.label() == UNMAP.label() && tag.0 as u32 == UNMAP.0 as u32
+}
 /// Answers to a page fault.
 const ONE_ITEM: Tag = Tag::new(0, 0, 4);
 const AGAIN: Tag = Tag::new(0, 0, 0);
@@ -195,14 +210,6 @@ impl<const W: usize> Pager<W> {
                 _ => {}
             }
             return NO_ANSWER;
-        }
-        if tag == UNMAP
-            && registers[1] == 1
-            && let Ok(told) = self.jobs.unmap_page(from.thread, from.domain, registers[0])
-        {
-            let Some(told) = told else { return NO_ANSWER };
-            *registers = registers_of(told);
-            return (from.thread, REVOKED);
         }
         message.tag = tag;
         let count = tag.words().min(MAX_WORDS);

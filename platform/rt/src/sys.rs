@@ -4,7 +4,7 @@
 use core::arch::asm;
 
 use skerry_abi::syscall::{self, interrupt_op, space_op, thread_op};
-use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
+use skerry_abi::{CpuId, Domain, Error, Fpage, Rights, SpaceId, Tag, ThreadId, Timeout};
 
 /// Performs the IPC system call; `mr` is MR1..MR8 in and out. The words from MR9 on are in the UTCB.
 #[inline]
@@ -74,6 +74,22 @@ pub fn unmap(fpages: &mut [Fpage], flush: bool) -> Result<(), Error> {
         *fpage = Fpage::decode(*word).unwrap_or(Fpage::NIL);
     }
     Ok(())
+}
+
+/// Takes these rights to the page at `address` away from those it was mapped to. Returns R for "was accessed" and W for "was written";
+/// nothing if the caller has no such page.
+#[inline(always)]
+pub fn unmap_page(address: u64, rights: Rights) -> Rights {
+    let (mut error, mut seen) = (1 << 8, Fpage::page(address, rights).word());
+    // SAFETY: as in `call`. Of x0..x18 only the arguments carry something.
+    unsafe {
+        asm!("svc #{call}", call = const syscall::UNMAP, inlateout("x0") error, inlateout("x1") seen,
+            lateout("x2") _, lateout("x3") _, lateout("x4") _, lateout("x5") _, lateout("x6") _, lateout("x7") _,
+            lateout("x8") _, lateout("x9") _, lateout("x10") _, lateout("x11") _, lateout("x12") _,
+            lateout("x13") _, lateout("x14") _, lateout("x15") _, lateout("x16") _, lateout("x17") _,
+            lateout("x18") _, options(nostack));
+    }
+    if error == 0 { Rights::from_bits(seen) } else { Rights::NONE }
 }
 
 /// ORs `bits` into the notification word of `thread`; never waits for it.

@@ -2,123 +2,140 @@
 
 use crate::effect::{Access, Me, Word};
 use crate::entry::Entry;
-use crate::lead::{At, Effect, Goal, Lead, Outcome, Page};
+use crate::lead::{At, Book, Cursor, Effect, Goal, after, bit, first};
 use crate::rules::{Rule, kept};
 
-impl<const N: usize, const W: usize> Lead<N, W> {
-    pub(super) fn await_all(&mut self) -> Effect {
-        let early = self.first(0, Outcome::Held).and_then(|page| self.too_early(page));
-        match early {
-            Some(effect) => self.to(At::Early, effect),
-            None if kept(Rule::AwaitAll) => self.to(At::Await, Effect::Await),
-            None => self.finish(0),
+impl<const N: usize, const W: usize> Book<N, W> {
+    #[inline(always)]
+    pub(super) fn await_all(&mut self, at: &mut Cursor) -> Effect {
+        match first(self.held).and_then(|page| self.too_early(page)) {
+            Some(effect) => at.to(At::Early, 0, effect),
+            None if kept(Rule::AwaitAll) => at.to(At::Await, 0, Effect::Await),
+            None => self.finish(at, self.held),
         }
     }
 
     /// What a leader does now that should come after the acknowledgements, if a test breaks the rule that says so.
-    fn too_early(&self, page: u8) -> Option<Effect> {
-        let Page { held, sharers, fresh, .. } = self.pages[usize::from(page)];
+    #[inline(always)]
+    fn too_early(&mut self, page: u8) -> Option<Effect> {
+        let index = usize::from(page) % N;
+        let (entry, sharers, fresh) = (self.entries[index], self.sharers[index], self.fresh[index]);
         if !kept(Rule::FreeLast) {
-            Some(Effect::Free(page, held.frame()))
+            Some(Effect::Free(page, entry.frame()))
         } else if !kept(Rule::ShareUntilUnmapped) {
             Some(Effect::Access(page, Word::Sharers(0), Access::Clear(sharers.0[0])))
-        } else if !kept(Rule::CopyLast) && fresh != 0 {
-            Some(Effect::Copy { page, from: held.frame(), to: fresh })
+        } else if !kept(Rule::CopyLast) && self.moves(page) {
+            Some(Effect::Copy { page, from: entry.frame(), to: fresh })
         } else {
             None
         }
     }
 
-    pub(super) fn finish(&mut self, from: u8) -> Effect {
-        match self.first(from, Outcome::Held) {
-            Some(page) if !kept(Rule::MaintainBeforeReuse) => self.copy(page),
+    /// Whether the page moves.
+    #[inline(always)]
+    const fn moves(&self, page: u8) -> bool {
+        matches!(self.goal, Goal::Migrate(_)) && self.moving & bit(page) != 0
+    }
+
+    /// Completes these pages.
+    #[inline(always)]
+    pub(super) fn finish(&mut self, at: &mut Cursor, pages: u64) -> Effect {
+        match first(pages) {
+            Some(page) if !kept(Rule::MaintainBeforeReuse) => self.copy(at, page),
             Some(page) => {
-                let frame = self.pages[usize::from(page)].held.frame();
-                self.to(At::Maintain(page), Effect::Maintain(page, frame))
+                let frame = self.entry(page).frame();
+                at.to(At::Maintain, page, Effect::Maintain(page, frame))
             }
             None if self.wake && kept(Rule::WakeAll) => {
                 self.wake = false;
-                self.to(At::Wake, Effect::Wake)
+                at.to(At::Wake, 0, Effect::Wake)
             }
-            None => self.next_round(),
+            None => self.next_round(at),
         }
     }
 
-    pub(super) fn copy(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
-        match it.fresh {
-            0 => self.claim(page),
-            _ if !kept(Rule::CopyLast) => self.claim(page),
-            to => self.to(At::Copy(page), Effect::Copy { page, from: it.held.frame(), to }),
+    #[inline(always)]
+    pub(super) fn copy(&mut self, at: &mut Cursor, page: u8) -> Effect {
+        if self.moves(page) && kept(Rule::CopyLast) {
+            let (from, to) = (self.entry(page).frame(), self.fresh[usize::from(page) % N]);
+            return at.to(At::Copy, page, Effect::Copy { page, from, to });
         }
+        self.claim(at, page)
     }
 
     /// From now on, and until it is freed, the frame is in no table.
-    pub(super) fn claim(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
+    #[inline(always)]
+    pub(super) fn claim(&mut self, at: &mut Cursor, page: u8) -> Effect {
         let goes = match self.goal {
             Goal::Unmap => true,
-            Goal::Migrate(_) => it.fresh != 0,
+            Goal::Migrate(_) => self.moves(page),
             _ => false,
         };
-        let frame = it.held.frame();
+        let frame = self.entry(page).frame();
         if goes && kept(Rule::ClaimFirst) {
-            self.to(At::Claim(page), Effect::Claim(page, frame))
+            at.to(At::Claim, page, Effect::Claim(page, frame))
         } else {
-            self.leave(page, 0)
+            self.leave(at, page, 0)
         }
     }
 
-    pub(super) fn leave(&mut self, page: u8, word: u8) -> Effect {
+    #[inline(always)]
+    pub(super) fn leave(&mut self, at: &mut Cursor, page: u8, word: u8) -> Effect {
         let keeps = matches!(self.goal, Goal::Restrict(_));
-        let sharers = &self.pages[usize::from(page)].sharers.0;
-        match (usize::from(word)..W).find(|&word| sharers[word] != 0) {
-            Some(word) if !keeps => {
-                let clear = Access::Clear(sharers[word]);
-                self.to(At::Leave(page, word as u8), Effect::Access(page, Word::Sharers(word as u8), clear))
+        let sharers = self.sharers[usize::from(page) % N].0;
+        let mut word = usize::from(word);
+        while word < W && !keeps {
+            if sharers[word] != 0 {
+                return Self::on_sharers(at, At::Leave, page, word as u8, Access::Clear(sharers[word]));
             }
-            _ => self.complete(page),
+            word += 1;
         }
+        self.complete(at, page)
     }
 
-    fn complete(&mut self, page: u8) -> Effect {
-        let it = &self.pages[usize::from(page)];
+    #[inline(always)]
+    fn complete(&mut self, at: &mut Cursor, page: u8) -> Effect {
+        let (old, fresh) = (*self.entry(page), self.fresh[usize::from(page) % N]);
         let Me { node, incarnation } = self.me;
         let put = |frame, rights| Entry::present(frame, rights, node, incarnation);
         let new = match self.goal {
             Goal::Unmap => Entry::EMPTY,
-            Goal::Recover(_) if it.lost => Entry::EMPTY,
-            Goal::Recover(_) => put(it.held.frame(), it.held.rights()),
-            Goal::Allow(_) => it.held,
-            Goal::Restrict(rights) if it.replicated => {
-                put(it.held.frame(), it.held.rights() & rights).replicated()
+            Goal::Recover(_) if self.lost & bit(page) != 0 => Entry::EMPTY,
+            Goal::Recover(_) => put(old.frame(), old.rights()),
+            Goal::Allow(_) => old,
+            Goal::Restrict(rights) if self.replicated & bit(page) != 0 => {
+                put(old.frame(), old.rights() & rights).replicated()
             }
-            Goal::Restrict(rights) => put(it.held.frame(), it.held.rights() & rights),
-            Goal::Replicate => put(it.held.frame(), it.held.rights()).replicated(),
-            Goal::Collapse => put(it.held.frame(), it.held.rights()),
-            Goal::Migrate(_) if it.fresh == 0 => put(it.held.frame(), it.held.rights()),
-            Goal::Migrate(_) => put(it.fresh, it.held.rights()),
+            Goal::Restrict(rights) => put(old.frame(), old.rights() & rights),
+            Goal::Replicate => put(old.frame(), old.rights()).replicated(),
+            Goal::Collapse => put(old.frame(), old.rights()),
+            Goal::Migrate(_) if !self.moves(page) => put(old.frame(), old.rights()),
+            Goal::Migrate(_) => put(fresh, old.rights()),
         };
-        let old = it.held;
-        self.swap(At::Complete(page), page, old, new)
+        Self::swap(at, At::Complete, page, old, new)
     }
 
-    pub(super) fn completed(&mut self, page: u8, found: Entry) -> Effect {
-        let it = &mut self.pages[usize::from(page)];
-        if found != it.held {
+    #[inline(always)]
+    pub(super) fn completed(&mut self, at: &mut Cursor, page: u8, found: Entry) -> Effect {
+        if found != *self.entry(page) {
             // Somebody waits.
-            it.held = found;
+            *self.entry(page) = found;
             self.wake = true;
-            return self.complete(page);
+            return self.complete(at, page);
         }
-        let failed = matches!(self.goal, Goal::Migrate(_)) && it.fresh == 0;
-        it.outcome = if failed { Outcome::NoFrame } else { Outcome::Done };
-        let frame = it.held.frame();
+        let failed = matches!(self.goal, Goal::Migrate(_)) && !self.moves(page);
+        self.held &= !bit(page);
+        if failed {
+            self.no_frame |= bit(page);
+        } else {
+            self.done |= bit(page);
+        }
+        let frame = found.frame();
         match self.goal {
             Goal::Unmap | Goal::Migrate(_) if !failed && kept(Rule::FreeLast) => {
-                self.to(At::Free(page), Effect::Free(page, frame))
+                at.to(At::Free, page, Effect::Free(page, frame))
             }
-            _ => self.finish(page + 1),
+            _ => self.finish(at, after(self.held, page)),
         }
     }
 }

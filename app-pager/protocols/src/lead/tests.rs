@@ -1,6 +1,7 @@
 //! A leader with everybody else standing still.
 
 use super::*;
+use crate::entry::State;
 use std::vec::Vec;
 
 /// Runs a leader on node 3 with everybody else standing still, and notes whom it asks.
@@ -63,11 +64,19 @@ fn exactly_the_sharers_are_asked_for_exactly_their_pages() {
 #[test]
 fn orders_name_pages_by_their_place_in_the_batch() {
     let mut lead = Lead::<3, 1>::new(Me { node: 0, incarnation: 1 }, Goal::Restrict(Rights::R), 3);
-    for (page, sharers) in [0b110, 0b010, 0b100].into_iter().enumerate() {
-        lead.pages[page].outcome = Outcome::Held;
-        lead.pages[page].sharers = Nodes([sharers]);
+    let sharers = [0b110, 0, 0b100];
+    let mut answer = 0;
+    loop {
+        answer = match lead.step(answer) {
+            Effect::Access(1, Word::Master, _) => 0,
+            Effect::Access(page, Word::Master, _) => present(0x1000 << page, Rights::RW),
+            Effect::Access(page, Word::Sharers(_), _) => sharers[usize::from(page)],
+            effect => {
+                assert_eq!(effect, Effect::Ask(1));
+                break;
+            }
+        }
     }
-    lead.pages[1].outcome = Outcome::Gone;
     assert_eq!(lead.order(1), Order { pages: 0b001, keep: Some(Rights::R) });
     assert_eq!(lead.order(2), Order { pages: 0b101, keep: Some(Rights::R) });
     assert_eq!(lead.order(0).pages, 0);
@@ -93,4 +102,43 @@ fn without_a_frame_to_move_to_a_page_stays() {
     let (lead, asked) = run(Goal::Migrate(7), &mut master, &mut masks, Used::default());
     assert_eq!((asked, masks), (std::vec![5], [[0, 0]]));
     assert_eq!((lead.outcome(0), Entry(master[0]).frame()), (Outcome::NoFrame, 0x1000));
+}
+
+/// Lets a leader run to its end, or for a while, on answers that somebody made up.
+fn on_answers(lead: &mut Lead<3, 1>, answers: &[u64]) -> Vec<Effect> {
+    let mut effects = std::vec![lead.step(0)];
+    for &answer in answers {
+        let last = effects[effects.len() - 1];
+        let answer = match (last, answer % 4) {
+            (Effect::Done, _) => break,
+            // Mostly nobody has changed the word.
+            (Effect::Access(_, _, Access::Swap { expected, .. }), 1..) => expected,
+            (Effect::Access(_, Word::Master | Word::Local, Access::Load), _) => answer & !(0xff << 12),
+            (Effect::Access(..) | Effect::Unmap { .. }, _) => answer % 16,
+            (Effect::Allocate(..), _) => (answer % 8) << 12,
+            _ => 0,
+        };
+        effects.push(lead.step(answer));
+    }
+    effects
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_a_leader_did_before_does_not_matter(
+        before in proptest::collection::vec(proptest::num::u64::ANY, 0..60),
+        answers in proptest::collection::vec(proptest::num::u64::ANY, 0..90),
+        [first, then] in proptest::array::uniform2(0usize..5),
+        pages in 0u64..8,
+    ) {
+        let goals =
+            [Goal::Unmap, Goal::Restrict(Rights::R), Goal::Migrate(1), Goal::Replicate, Goal::Collapse];
+        let me = Me { node: 2, incarnation: 1 };
+        let (mut new, mut used) = (Lead::of(me, goals[then], pages), Lead::of(me, goals[first], 7));
+        on_answers(&mut used, &before);
+        used.renew(goals[then], pages);
+        assert_eq!(on_answers(&mut used, &answers), on_answers(&mut new, &answers));
+        assert_eq!((used.used(), used.book.done(), used.book.no_frame()), (new.used(), new.book.done(), new.book.no_frame()));
+        assert!(used.book.in_hand().eq(new.book.in_hand()));
+    }
 }
