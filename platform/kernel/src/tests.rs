@@ -1,6 +1,7 @@
 //! The kernel's logic on a plain host: several clusters, a fake machine, real mapping databases.
 
 mod arenas;
+mod arrival;
 mod audit;
 mod birth;
 mod cancel;
@@ -12,6 +13,7 @@ mod fairness;
 mod fast_remote;
 mod fastpath;
 mod held;
+mod in_transit;
 mod interrupt;
 mod invariants;
 mod ipc;
@@ -26,6 +28,7 @@ mod notify;
 mod passing;
 mod remote;
 mod scarcity;
+mod scene;
 mod shootdown;
 mod store;
 mod upheaval;

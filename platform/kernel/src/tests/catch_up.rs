@@ -1,6 +1,6 @@
 //! News of a thread that has moved, behind more answers of other clusters than a kernel entry handles.
 
-use super::migrate::{Scene, scene};
+use super::scene::{Scene, scene};
 use super::world::*;
 use crate::kernel::Event;
 use crate::ring::{Lane, SLOTS};

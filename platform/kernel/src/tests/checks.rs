@@ -2,6 +2,7 @@
 //!
 //! A case returns whether the attack worked. A kernel that panics, or ends the run, counts as one that was attacked well.
 
+mod fast;
 mod remote;
 
 use super::world::*;
@@ -68,26 +69,6 @@ fn sends(k: &mut TestKernel, attacker: ThreadId, call: Ipc, run: Run<'_>) -> boo
 
 fn controls(k: &mut TestKernel, attacker: ThreadId, number: u16, args: &[u64], run: Run<'_>) -> bool {
     run(&mut || syscall(k, attacker, number, args)[0] == 0)
-}
-
-/// Tries the fast path alone.
-fn fast(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> bool {
-    let cpu = asks(k, attacker, call);
-    run(&mut || k.fast_ipc(cpu).is_some())
-}
-
-/// The same for the one to another CPU.
-fn fast_elsewhere(k: &mut TestKernel, attacker: ThreadId, call: &Ipc, run: Run<'_>) -> bool {
-    let cpu = asks(k, attacker, call);
-    run(&mut || k.fast_elsewhere(cpu))
-}
-
-/// The attacker is about to make an IPC system call on the CPU that is returned.
-fn asks(k: &mut TestKernel, attacker: ThreadId, call: &Ipc) -> usize {
-    let t = super::world::run(k, attacker);
-    let x = &mut k.thread_mut(t).context.x;
-    (x[0], x[1], x[2], x[12], x[13]) = (call.dest.0, call.from.0, call.tag.0, u64::MAX, 0);
-    k.this_cpu.into()
 }
 
 /// A privileged thread of priority 100 and one of this priority that it has created in its space, on the present CPU.
@@ -247,193 +228,31 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
                 outcome(&w[0], attacker).1.error().is_none()
             })
         },
-        Check::FastIdentity => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            let stale = ThreadId::new(0, victim.slot(), victim.generation() + 1);
-            fast(k, attacker, &Ipc::call(stale, 1, &[]), run)
-        },
-        Check::FastReady => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            waits_for_an_answer(k, victim);
-            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
-        },
-        Check::FastStanding => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            // It runs again, and its registers are its own.
-            ipc(k, attacker, Ipc::send(victim, 1, &[]));
-            fast(k, attacker, &Ipc::call(victim, 2, &[]), run)
-        },
-        Check::FastElsewhere => |run| {
-            let k = &mut world(1, 2)[0];
-            let victim = program(k, 20).1;
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            k.enter(1);
-            let attacker = program(k, 20).1;
-            // It runs again, and its registers are its own.
-            ipc(k, attacker, Ipc::send(victim, 1, &[]));
-            fast_elsewhere(k, attacker, &Ipc::call(victim, 2, &[]), run)
-        },
-        Check::FastPlain => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            fast(k, attacker, &Ipc { tag: Tag::new(0, 0, 1), ..Ipc::call(victim, 0, &[]) }, run)
-        },
-        Check::FastLabel => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            fast(k, attacker, &Ipc::call(victim, kernel_label::PAGE_FAULT, &[]), run)
-        },
-        Check::FastPermission => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = strangers(k);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
-        },
-        Check::FastQueue => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, server, client) = (program(k, 20).1, program(k, 20).1, program(k, 20).1);
-            ipc(k, server, Ipc::receive(ThreadId::ANY));
-            ipc(k, client, Ipc::call(server, 1, &[]));
-            // It waits first, and would be passed over.
-            ipc(k, victim, Ipc::call(server, 1, &[]));
-            fast(k, server, &Ipc { from: ThreadId::ANY, ..Ipc::call(client, 1, &[]) }, run)
-        },
-        Check::FastNotified => |run| {
-            let k = &mut world(1, 1)[0];
-            let (server, client) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, server, Ipc::receive(ThreadId::ANY));
-            ipc(k, client, Ipc::call(server, 1, &[]));
-            let t = k.find(server).expect("lives");
-            k.notify(t, 1);
-            fast(k, server, &Ipc { from: ThreadId::ANY, ..Ipc::call(client, 1, &[]) }, run)
-        },
-        Check::FastTlb => |run| {
-            let k = &mut world(1, 1)[0];
-            let (victim, attacker) = (program(k, 20).1, program(k, 20).1);
-            ipc(k, victim, Ipc::receive(ThreadId::ANY));
-            forget_runs(k, victim);
-            fast(k, attacker, &Ipc::call(victim, 1, &[]), run)
-        },
-        Check::FastPagerTlb => |run| {
-            let k = &mut world(1, 1)[0];
-            let (pager, client) = paged(k);
-            ipc(k, pager, Ipc::receive(ThreadId::ANY));
-            forget_runs(k, pager);
-            faults(k, client, run)
-        },
-        Check::FastPagerIdentity => |run| {
-            let k = &mut world(1, 1)[0];
-            let (space, old) = program(k, 2);
-            let client_space = k.create_space(20, false).unwrap();
-            let client = thread(k, client_space, 0, old);
-            let t = k.find(old).expect("lives");
-            k.delete_thread(t).unwrap();
-            // Somebody else's thread in the old pager's slot.
-            let new = thread(k, space, 0, ThreadId::NIL);
-            assert_eq!(new.slot(), old.slot());
-            ipc(k, new, Ipc::receive(ThreadId::ANY));
-            faults(k, client, run)
-        },
-        Check::FastPagerReady => |run| {
-            let k = &mut world(1, 1)[0];
-            let (pager, client) = paged(k);
-            waits_for_an_answer(k, pager);
-            faults(k, client, run)
-        },
-        Check::FastPagerStanding => |run| {
-            let k = &mut world(1, 1)[0];
-            let (pager, client) = paged(k);
-            let friend = program(k, 2).1;
-            ipc(k, pager, Ipc::receive(ThreadId::ANY));
-            let t = k.find(pager).expect("lives");
-            k.thread_mut(t).open_to = ThreadId::ANY;
-            ipc(k, friend, Ipc::send(pager, 1, &[]));
-            k.thread_mut(t).open_to = ThreadId::ANY;
-            faults(k, client, run)
-        },
-        Check::FastAnswerItem => |run| {
-            let k = &mut world(1, 1)[0];
-            answers(k, |_, _, answer| answer.tag = Tag::new(0, 1, 2), run)
-        },
-        Check::FastAnswerGuard => |run| {
-            let k = &mut world(1, 1)[0];
-            // The word is zero.
-            let guard = Guard { address: HERE, expected: 1 };
-            answers(k, |_, _, answer| (answer.tag, answer.guard) = (Tag::new(0, 0, 4), Some(guard)), run)
-        },
-        Check::FastAnswerLabel => |run| {
-            let k = &mut world(1, 1)[0];
-            answers(k, |_, _, answer| answer.tag = Tag::new(kernel_label::REJECT_FAULT, 0, 2), run)
-        },
-        Check::FastAnswerIdentity => |run| {
-            let k = &mut world(1, 1)[0];
-            let stale = |_: &mut TestKernel, client: ThreadId, answer: &mut Answer| {
-                answer.dest = ThreadId::new(0, client.slot(), client.generation() + 1);
-            };
-            answers(k, stale, run)
-        },
-        Check::FastAnswerRight => |run| {
-            let k = &mut world(1, 1)[0];
-            let other = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
-                let t = k.find(client).expect("lives");
-                k.thread_mut(t).reply_space = SpaceId::root(0);
-            };
-            answers(k, other, run)
-        },
-        Check::FastAnswerFault => |run| {
-            let k = &mut world(1, 1)[0];
-            let exception = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
-                let t = k.find(client).expect("lives");
-                k.thread_mut(t).op.kind = Kind::Exception { esr: 0, far: 0 };
-            };
-            answers(k, exception, run)
-        },
-        Check::FastAnswerStanding => |run| {
-            let k = &mut world(1, 1)[0];
-            let urgent = |k: &mut TestKernel, _: ThreadId, _: &mut Answer| {
-                let space = k.create_space(20, false).expect("room");
-                let new = NewThread { space: space.slot(), priority: 200, ..new_thread() };
-                let id = k.create_thread(new).expect("room");
-                k.start_thread(k.find(id).expect("lives"), 0, 0, 0).expect("new");
-            };
-            answers(k, urgent, run)
-        },
-        Check::FastAnswerTlb => |run| {
-            let k = &mut world(1, 1)[0];
-            answers(k, |k, client, _| forget_runs(k, client), run)
-        },
-        Check::FastAnswerQueue => |run| {
-            let k = &mut world(1, 1)[0];
-            let queued = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
-                let pager = k.thread(k.find(client).expect("lives")).pager;
-                let (_, other) = program(k, 2);
-                ipc(k, other, Ipc::call(pager, 1, &[]));
-            };
-            answers(k, queued, run)
-        },
-        Check::FastAnswerNotified => |run| {
-            let k = &mut world(1, 1)[0];
-            let notified = |k: &mut TestKernel, client: ThreadId, _: &mut Answer| {
-                let pager = k.thread(k.find(client).expect("lives")).pager;
-                let t = k.find(pager).expect("lives");
-                k.notify(t, 1);
-            };
-            answers(k, notified, run)
-        },
-        Check::FastUnmapAll => |run| {
-            let k = &mut world(1, 1)[0];
-            let space = program(k, 20).0.slot();
-            k.db.map_root(space, HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
-            let page = Fpage::new(HERE, 12, Rights::W).unwrap();
-            run(&mut || k.fast_unmap(space, page.word()).is_some())
-        },
+        Check::FastIdentity => fast::identity,
+        Check::FastReady => fast::ready,
+        Check::FastStanding => fast::standing,
+        Check::FastElsewhere => fast::elsewhere,
+        Check::FastPlain => fast::plain,
+        Check::FastLabel => fast::label,
+        Check::FastPermission => fast::permission,
+        Check::FastQueue => fast::queue,
+        Check::FastNotified => fast::notified,
+        Check::FastTlb => fast::tlb,
+        Check::FastPagerTlb => fast::pager_tlb,
+        Check::FastPagerIdentity => fast::pager_identity,
+        Check::FastPagerReady => fast::pager_ready,
+        Check::FastPagerStanding => fast::pager_standing,
+        Check::FastAnswerItem => fast::answer_item,
+        Check::FastAnswerGuard => fast::answer_guard,
+        Check::FastAnswerLabel => fast::answer_label,
+        Check::FastAnswerIdentity => fast::answer_identity,
+        Check::FastAnswerRight => fast::answer_right,
+        Check::FastAnswerFault => fast::answer_fault,
+        Check::FastAnswerStanding => fast::answer_standing,
+        Check::FastAnswerTlb => fast::answer_tlb,
+        Check::FastAnswerQueue => fast::answer_queue,
+        Check::FastAnswerNotified => fast::answer_notified,
+        Check::FastUnmapAll => fast::unmap_all,
         Check::Privileged => |run| {
             let k = &mut world(1, 1)[0];
             let (victim, attacker) = strangers(k);
@@ -499,7 +318,7 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         Check::FastStartTlb => |run| {
             let k = &mut world(1, 1)[0];
             let (_, created) = creator(k, 150);
-            forget_runs(k, created);
+            fast::forget_runs(k, created);
             starts(k, created, run)
         },
         Check::RootThread => |run| {
@@ -544,67 +363,6 @@ fn creates(new: NewThread, run: Run<'_>) -> bool {
     assert_eq!(program(k, 20).0.slot(), new.space);
     let mut new = Some(new);
     run(&mut || k.create_thread(new.take().expect("once")).is_ok())
-}
-
-/// A pager and its client.
-fn paged(k: &mut TestKernel) -> (ThreadId, ThreadId) {
-    let (_, pager) = program(k, 2);
-    let space = k.create_space(20, false).expect("room");
-    (pager, thread(k, space, 0, pager))
-}
-
-/// What the hostile cases change of an answer to a fault.
-struct Answer {
-    dest: ThreadId,
-    tag: Tag,
-    guard: Option<Guard>,
-}
-
-/// Tries the fast answer to a fault alone, after `change`.
-fn answers(
-    k: &mut TestKernel,
-    change: impl FnOnce(&mut TestKernel, ThreadId, &mut Answer),
-    run: Run<'_>,
-) -> bool {
-    let (pager, client) = paged(k);
-    let spaces = [pager, client].map(|id| k.thread(k.find(id).expect("lives")).space);
-    k.db.map_root(spaces[0], HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
-    k.db.map_root(spaces[1], HERE + 4096, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
-    ipc(k, pager, Ipc::receive(ThreadId::ANY));
-    assert!(faults(k, client, &|step| step()));
-    k.hal.memory.insert((Space::asid(spaces[0]), HERE), 0);
-    let mut answer = Answer { dest: client, tag: Tag::new(0, 0, 2), guard: None };
-    change(k, client, &mut answer);
-    let item = MapItem { fpage: Fpage::new(HERE, 12, Rights::RW).unwrap(), dest: HERE };
-    let (item, _) = Item { guard: answer.guard, ..item.into() }.words();
-    let t = super::world::run(k, pager);
-    let x = &mut k.thread_mut(t).context.x;
-    (x[0], x[1], x[2]) = (answer.dest.0, ThreadId::ANY.0, answer.tag.0);
-    x[3..7].copy_from_slice(&item);
-    (x[12], x[13]) = (Timeout::NEVER.0, 0);
-    let cpu = usize::from(k.this_cpu);
-    run(&mut || k.fast_answer(cpu).is_some())
-}
-
-/// Calls somebody else, on the fast path.
-fn waits_for_an_answer(k: &mut TestKernel, id: ThreadId) {
-    let domain = k.thread(k.find(id).expect("lives")).domain as u32;
-    let (_, friend) = program(k, domain);
-    ipc(k, friend, Ipc::receive(ThreadId::ANY));
-    assert!(fast(k, id, &Ipc::call(friend, 1, &[]), &|step| step()));
-}
-
-/// As after an unmap that spared the CPUs where the space does not run.
-fn forget_runs(k: &mut TestKernel, id: ThreadId) {
-    let space = k.thread(k.find(id).expect("lives")).space;
-    k.spaces[usize::from(space)].ran_on = CpuSet::EMPTY;
-}
-
-/// Tries the fast path of faults alone.
-fn faults(k: &mut TestKernel, client: ThreadId, run: Run<'_>) -> bool {
-    super::world::run(k, client);
-    let cpu = usize::from(k.this_cpu);
-    run(&mut || k.fast_fault(cpu, HERE, Rights::R, 0).is_some())
 }
 
 /// Maps a page that the source has with `rights` to `dest` with all rights, in a region where a table is there already.

@@ -1,6 +1,6 @@
 //! Moves of one thread that follow each other so quickly that the clusters it has left hear of them late, or in another order.
 
-use super::migrate::{Scene, boss, scene};
+use super::scene::{Scene, boss, scene};
 use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;

@@ -3,7 +3,7 @@
 
 use super::store::{Caching, with_caching};
 use super::world::*;
-use super::{cancel, crossings, migrate, passing, remote, wishes};
+use super::{cancel, crossings, in_transit, migrate, passing, remote, wishes};
 use crate::kernel::Event;
 use crate::remote::Upkeep;
 use crate::ring::SLOTS;
@@ -62,11 +62,11 @@ const TESTS: &[fn()] = &[
     migrate::a_fault_is_dropped_and_happens_again,
     migrate::a_refused_thread_goes_on_where_it_was,
     migrate::a_refused_thread_keeps_its_notifications,
-    migrate::a_thread_deleted_in_transit_ends_and_strands_nobody,
-    migrate::nothing_that_comes_in_transit_needs_memory,
-    migrate::a_thread_deleted_while_its_place_is_noted_ends,
-    migrate::the_end_of_the_caller_does_not_stop_the_journey,
-    migrate::a_space_ends_after_those_that_are_leaving_it,
+    in_transit::a_thread_deleted_in_transit_ends_and_strands_nobody,
+    in_transit::nothing_that_comes_in_transit_needs_memory,
+    in_transit::a_thread_deleted_while_its_place_is_noted_ends,
+    in_transit::the_end_of_the_caller_does_not_stop_the_journey,
+    in_transit::a_space_ends_after_those_that_are_leaving_it,
     passing::what_waits_at_home_goes_after_the_thread_wherever_it_is,
     passing::what_is_passed_on_needs_no_memory,
     passing::what_finds_the_thread_gone_is_given_back,

@@ -1,6 +1,6 @@
 //! Notifications and deletions for threads that are away: whatever is full and wherever they go, nothing is lost.
 
-use super::migrate::{Scene, boss, scene};
+use super::scene::{Scene, boss, scene};
 use super::world::*;
 use crate::guests::Stay;
 use crate::ring::SLOTS;
