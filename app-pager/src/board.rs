@@ -9,7 +9,7 @@ use skerry_abi::boot::MAX_NODES;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::layout::{PINNED_BASE, PINNED_END, PROGRAM_BASE, USER_END};
 use skerry_abi::{Error, Rights};
-use skerry_ipc::pager::{RegionKind, Stats};
+use skerry_ipc::pager::{Ahead, RegionKind, Stats};
 
 use crate::roll::{self, Roll};
 
@@ -48,6 +48,8 @@ pub struct Region {
     pub skip: u64,
     /// Bytes of first contents.
     pub bytes: u64,
+    /// How many pages a fault may establish.
+    pub ahead: Ahead,
     /// Physical address of the master table; 0 for pages that are each space's own business.
     pub table: u64,
 }
@@ -63,6 +65,7 @@ impl Region {
         source: 0,
         skip: 0,
         bytes: 0,
+        ahead: Ahead::One,
         table: 0,
     };
 
@@ -80,11 +83,12 @@ impl Region {
     }
 
     fn words(&self) -> [u64; REGION_WORDS] {
-        let flags = self.kind as u64 | u64::from(self.measured) << 8 | self.rights.bits() << 16;
+        let flags =
+            self.kind as u64 | u64::from(self.measured) << 8 | self.ahead as u64 | self.rights.bits() << 16;
         [self.base, self.size, flags, self.source, self.skip, self.bytes, self.table, 0]
     }
     fn from_words([base, size, flags, source, skip, bytes, table, _]: [u64; REGION_WORDS]) -> Option<Self> {
-        let (kind, measured) = RegionKind::decode(flags & 0x1ff)?;
+        let (kind, measured) = RegionKind::decode(flags & 0xffff)?;
         Some(Self {
             base,
             size,
@@ -94,6 +98,7 @@ impl Region {
             source,
             skip,
             bytes,
+            ahead: Ahead::of(flags),
             table,
         })
     }
@@ -205,6 +210,7 @@ mod tests {
             source: 0x1234,
             skip: 5,
             bytes: 6,
+            ahead: Ahead::Block,
             table: 0x7000,
         }
     }

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod guest {
+    mod ahead;
     mod alone;
     mod audit;
     mod crash;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use skerry_abi::boot::BootInfo;
+use skerry_ipc::pager::Ahead;
 
 use crate::placement::Placement;
 
@@ -57,6 +58,31 @@ pub enum Plant {
     WriteFreed,
 }
 
+/// How many pages a fault establishes, in regions that do not say so themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PagesAhead {
+    /// The one that was touched.
+    #[default]
+    One,
+    /// The sixteen of the same 64 KiB.
+    Sixteen,
+    /// The same, in adjacent frames if the node has such.
+    Block,
+}
+
+impl PagesAhead {
+    /// In a region that says this.
+    #[must_use]
+    pub const fn for_region(self, ahead: Ahead) -> Self {
+        match ahead {
+            Ahead::AsBooted => self,
+            Ahead::One => Self::One,
+            Ahead::Sixteen => Self::Sixteen,
+            Ahead::Block => Self::Block,
+        }
+    }
+}
+
 /// The options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -70,6 +96,8 @@ pub struct Options<'a> {
     pub take_over: TakeOver,
     /// `unmap=parallel|sequential`.
     pub unmap: Driver,
+    /// `ahead=1|16|64k`.
+    pub ahead: PagesAhead,
     /// `maintenance=model|always`: whether caches are maintained though the memory model does not want it.
     pub maintain_always: bool,
     /// `audit=on`: whether frames that are given back are audited and poisoned (`guest/audit.rs`).
@@ -166,11 +194,28 @@ impl<'a> Options<'a> {
         if plant.is_some() && !audit {
             return Err(OptionError::PlantWithoutAudit);
         }
+        let ahead = match get("ahead") {
+            None | Some("1") => PagesAhead::One,
+            Some("16") => PagesAhead::Sixteen,
+            Some("64k") => PagesAhead::Block,
+            Some(other) => return Err(OptionError::Value("ahead", other)),
+        };
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
             (true, _, Placement::Node0) => Err(OptionError::Node0ManyKernels),
-            _ => Ok(Self { space, placement, master, take_over, unmap, maintain_always, audit, plant, app }),
+            _ => Ok(Self {
+                space,
+                placement,
+                master,
+                take_over,
+                unmap,
+                ahead,
+                maintain_always,
+                audit,
+                plant,
+                app,
+            }),
         }
     }
 }
@@ -205,6 +250,9 @@ mod tests {
         assert_eq!((audited.audit, audited.plant, other.audit), (true, Some(Plant::FreeTwice), false));
         assert_eq!(decode("app=x plant=free-twice", 2), Err(OptionError::PlantWithoutAudit));
         assert_eq!(decode("app=x audit=yes", 2), Err(OptionError::Value("audit", "yes")));
+        assert_eq!(numa.ahead, PagesAhead::One);
+        assert_eq!(decode("app=x ahead=64k", 2).unwrap().ahead, PagesAhead::Block);
+        assert_eq!(decode("app=x ahead=2", 2), Err(OptionError::Value("ahead", "2")));
         assert_eq!(decode("", 1), Err(OptionError::NoApp));
     }
 }

@@ -1,11 +1,12 @@
 //! The words of a page, where they lie, and what the protocols do to them.
 //!
 //! A *master table* has for each page its entry and behind it the sharer mask, [`Masks`] words of it, so that whoever
-//! faults finds both in one cache line. A *local table* has one word per page.
+//! faults finds both in one cache line. A *local table* has one word per page, and behind them one per 64 KiB of addresses, the words of
+//! groups.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
 use skerry_protocols::effect::{Access, Word};
 
 /// Words of a page in a master table with `W` words of sharers.
@@ -18,9 +19,20 @@ pub const fn master_bytes(pages: u64, w: usize) -> u64 {
     (pages * words(w) as u64 * 8).next_multiple_of(PAGE_SIZE)
 }
 
-/// Bytes of a local table for so many pages.
+/// log2 of the bytes of a group: pages that a fault may establish together.
+pub const GROUP_BITS: u32 = 16;
+/// Pages of a group.
+pub const GROUP_PAGES: usize = 1 << (GROUP_BITS - PAGE_BITS);
+
+/// Bytes of a local table for so many pages, wherever they begin.
 pub const fn local_bytes(pages: u64) -> u64 {
-    (pages * 8).next_multiple_of(PAGE_SIZE)
+    let groups = pages.div_ceil(GROUP_PAGES as u64) + 1;
+    ((pages + groups) * 8).next_multiple_of(PAGE_SIZE)
+}
+
+/// Address of the word for the group of `address` in the local table at `table`, of `pages` pages from `base` on.
+pub const fn group_at(table: u64, base: u64, pages: u64, address: u64) -> u64 {
+    table + (pages + (address >> GROUP_BITS) - (base >> GROUP_BITS)) * 8
 }
 
 /// Performs one atomic action; returns the value before it.
@@ -33,6 +45,7 @@ pub fn perform(word: &AtomicU64, access: Access) -> u64 {
             .unwrap_or_else(|found| found),
         Access::Set(bits) => word.fetch_or(bits, Ordering::SeqCst),
         Access::Clear(bits) => word.fetch_and(!bits, Ordering::SeqCst),
+        Access::Count => word.fetch_add(1, Ordering::SeqCst),
     }
 }
 
@@ -41,6 +54,8 @@ pub fn perform(word: &AtomicU64, access: Access) -> u64 {
 pub struct Page<'m> {
     /// The local word.
     pub local: &'m AtomicU64,
+    /// The word of the page's group.
+    pub group: &'m AtomicU64,
     /// Entry and sharers; nothing for a page that is the node's own business.
     pub master: &'m [AtomicU64],
 }
@@ -51,6 +66,7 @@ impl Page<'_> {
     pub fn access(&self, word: Word, access: Access) -> u64 {
         match word {
             Word::Local => perform(self.local, access),
+            Word::Group => perform(self.group, access),
             Word::Master => self.master.first().map_or(0, |word| perform(word, access)),
             Word::Sharers(w) => self.master.get(1 + usize::from(w)).map_or(0, |word| perform(word, access)),
         }
@@ -81,6 +97,12 @@ mod tests {
         assert_eq!((perform(&word, Access::Set(6)), perform(&word, Access::Clear(3))), (9, 15));
         assert_eq!(perform(&word, Access::Load), 12);
         assert_eq!((master_bytes(256, 1), master_bytes(257, 1), local_bytes(513)), (4096, 8192, 8192));
+        // The last group's word is the table's last one, however the pages lie.
+        for (base, pages) in [(0x10_0000, 480), (0x10_f000, 2), (0x10_f000, 17), (0x10_1000, 511)] {
+            let last = group_at(0x8000, base, pages, base + (pages - 1) * PAGE_SIZE);
+            assert!(group_at(0x8000, base, pages, base) == 0x8000 + pages * 8);
+            assert!(last < 0x8000 + local_bytes(pages) && last <= 0x8000 + (pages + pages.div_ceil(16)) * 8);
+        }
     }
 
     /// Faults on real words until the page is there; spins where a pager would park. Returns the frame.
@@ -114,9 +136,13 @@ mod tests {
         const PAGES: usize = 512;
         const PAGERS: usize = 4;
         let master = zeros(PAGES * words(1));
+        let group = AtomicU64::new(0);
         let locals: Vec<_> = (0..PAGERS).map(|_| zeros(PAGES)).collect();
-        let page =
-            |pager: usize, i: usize| Page { local: &locals[pager][i], master: &master[2 * i..2 * i + 2] };
+        let page = |pager: usize, i: usize| Page {
+            local: &locals[pager][i],
+            group: &group,
+            master: &master[2 * i..2 * i + 2],
+        };
         // Two threads per pager: they share a local table.
         let taken: Vec<_> = thread::scope(|scope| {
             let run = |pager: usize, down: bool| {
@@ -143,7 +169,7 @@ mod tests {
     #[test]
     fn a_leader_that_is_the_only_sharer_needs_nobody() {
         let (local, master) = (AtomicU64::new(0), zeros(2));
-        let page = Page { local: &local, master: &master };
+        let page = Page { local: &local, group: &AtomicU64::new(0), master: &master };
         let me = Me { node: 3, incarnation: 1 };
         let frame = fault(me, page, &mut 0);
         assert!(Local(local.load(Ordering::SeqCst)).is_present());

@@ -10,9 +10,11 @@
 
 mod cursor;
 mod owner;
+mod several;
 
 pub use cursor::Cursor;
 pub use owner::Owner;
+pub use several::Handful;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -305,6 +307,40 @@ mod tests {
         pools.free(&memory, 0x6000);
         pools.free(&memory, 0x6000);
         assert_eq!(pools.allocate(&memory, 0, 1), Some(0x6000));
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_whole() {
+        let memory = fake(200);
+        let mut pools = Pools::new();
+        // 0x1_0000 is the first multiple of 64 KiB, so words of the bitmap begin there.
+        assert!(pools.add(&memory, Range { base: 0x1_0000, size: 150 << 12 }, 0, true));
+        let mut cursor = pools.cursor(&memory, 0).unwrap();
+        let blocks: Vec<_> = core::iter::from_fn(|| cursor.take_block(&memory, Record(1))).collect();
+        // The first one has the bookkeeping in it, behind the last one the range ends.
+        assert_eq!(blocks, (2..=9).map(|block| block << 16).collect::<Vec<_>>());
+        assert_eq!(pools.record(&memory, 0x2_3000).unwrap().load(Ordering::Relaxed) >> 28, 3);
+        // What is left are single frames.
+        let mut cursor = pools.cursor(&memory, 0).unwrap();
+        let singles = core::iter::from_fn(|| cursor.take(&memory, Record::FREE)).count();
+        assert_eq!(singles, 150 - 8 * 16 - 1);
+        assert_eq!(cursor.take_some(&memory, 16).take(&memory, Record::FREE), None);
+        for frame in [0x5_0000, 0x5_3000, 0x5_4000, 0x6_0000] {
+            assert!(pools.free(&memory, frame));
+        }
+        let mut cursor = pools.cursor(&memory, 0).unwrap();
+        for expected in [&[0x5_0000, 0x5_3000][..], &[0x5_4000], &[0x6_0000]] {
+            let mut some = cursor.take_some(&memory, 2);
+            let taken: Vec<_> = core::iter::from_fn(|| some.take(&memory, Record::FREE)).collect();
+            assert_eq!(taken, expected);
+        }
+        // One that comes back does not make a block, sixteen do.
+        for frame in 0..16 {
+            let mut cursor = pools.cursor(&memory, 0).unwrap_or(Cursor::NONE);
+            assert_eq!(cursor.take_block(&memory, Record(1)), None);
+            assert!(pools.free(&memory, 0x4_0000 + (frame << 12)));
+        }
+        assert_eq!(pools.cursor(&memory, 0).unwrap().take_block(&memory, Record(1)), Some(0x4_0000));
     }
 
     #[test]

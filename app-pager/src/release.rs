@@ -87,8 +87,7 @@ mod tests {
         for (i, &pages) in (0u64..).zip(&pages) {
             let (base, size) = ((i + 1) << 30, pages * PAGE_SIZE);
             let (kind, rights) = (RegionKind::Global, Rights::RW);
-            let none =
-                Region { base, size, kind, measured: false, rights, source: 0, skip: 0, bytes: 0, table: 0 };
+            let none = Region { base, size, kind, rights, ..Region::NONE };
             board.add(none).unwrap();
         }
         let memory: Vec<_> = (0..5000 + 3 * STEP)

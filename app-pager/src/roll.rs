@@ -186,6 +186,7 @@ impl<'a> Roll<'a> {
             }
             Access::Set(bits) => word.fetch_or(bits, SeqCst),
             Access::Clear(bits) => word.fetch_and(!bits, SeqCst),
+            Access::Count => word.fetch_add(1, SeqCst),
         }
     }
 

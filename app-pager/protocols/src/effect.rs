@@ -19,6 +19,9 @@ pub enum Word {
     Master,
     /// A word of the sharer mask beside the master entry: bit *b* of word *w* is node 64 *w* + *b*.
     Sharers(u8),
+    /// The word of this node that the pages of a group have in common: how often one that came with others was taken away
+    /// ([`crate::fault::Group`]).
+    Group,
 }
 
 /// An atomic action on a word; the answer is the value before it.
@@ -38,6 +41,8 @@ pub enum Access {
     Set(u64),
     /// Clears these bits.
     Clear(u64),
+    /// Adds one.
+    Count,
 }
 
 /// Who runs a machine.

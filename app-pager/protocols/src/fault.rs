@@ -18,6 +18,19 @@
 //!
 //! Nobody waits with a busy word: a thread that parks has backed out. So a worker is never in its way, and it never in a worker's.
 //!
+//! # Several pages at a time
+//!
+//! A fault may establish the pages around its own, too, in one answer: mostly they are touched next. Each of them has a machine of its own
+//! ([`Fault::ahead`]), which takes pages that nobody has, and passes everything else: nobody waits, and nobody is made to wait, for
+//! a page that was not asked for.
+//!
+//! The answer then is about several local words, and has one guard: the word of the [`Group`], a number that whoever takes such a page away
+//! counts up *after* it has changed the local word and *before* it asks the kernel to unmap. Who answers has looked at the
+//! number before the first of the pages was installed. So if one of them was taken away since, the number is another one, or the
+//! kernel is asked to unmap when the answer has been applied. Only fresh pages are answered like that: until somebody restricts them, which
+//! is counted, nobody installs them again. Pages of other answers, which their local words guard, need not be
+//! counted, so local words say what came with others (*in company*).
+//!
 //! Frames for the page may come from another node's worker ([`Effect::Allocate`] then is a call): that is the only call made
 //! while the local word is busy, and workers do not wait for busy words.
 
@@ -49,7 +62,8 @@ pub enum Effect {
     WakeNode,
     /// Waits until woken (a wake that came since the machine began counts).
     Park,
-    /// The end: answers the fault with this frame and these rights, guarded by the local word having this value.
+    /// The end: answers the fault with this frame and these rights, guarded by the local word having this value; or, if it is in company and
+    /// the machine knows a [`Group`], by that.
     Map(Local),
     /// The end: the page is replicated and has to be one again before it is written ([`crate::lead::Goal::Collapse`]); then the
     /// fault begins anew.
@@ -58,7 +72,13 @@ pub enum Effect {
     Reject,
     /// The end: there is no frame.
     OutOfMemory,
+    /// The end of a machine for a page that nobody has asked for: somebody has it, or nobody can.
+    Pass,
 }
+
+/// The value of a group's word, which was looked at before a page was installed: the guard of an answer about several pages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Group(pub u64);
 
 /// Who decides about the page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,6 +98,7 @@ enum Then {
     Collapse,
     Reject,
     OutOfMemory,
+    Pass,
 }
 
 /// What a thread does when its node is among the sharers.
@@ -123,6 +144,11 @@ pub struct Fault {
     /// The local word as this thread knows it, while it is busy on this thread's account.
     held: Local,
     joined: bool,
+    /// Nobody has asked for the page: it is taken only if nobody has it.
+    ahead: bool,
+    /// The answer is for other pages, too, if this is a fresh one.
+    in_company: bool,
+    fresh: bool,
     /// It was this thread that set the node's bit among the sharers.
     mine: bool,
     /// A frame of this node alone that is not installed yet.
@@ -142,11 +168,24 @@ impl Fault {
             rights,
             held: Local::EMPTY,
             joined: false,
+            ahead: false,
+            in_company: false,
+            fresh: false,
             mine: false,
             copy: 0,
             at: At::Begin,
             word: 0,
         }
+    }
+
+    /// The same, of which the answer is for other pages of the [`Group`], too.
+    pub const fn in_company(me: Me, scope: Scope, access: Rights, rights: Rights, _: Group) -> Self {
+        Self { in_company: true, ..Self::new(me, scope, access, rights) }
+    }
+
+    /// For another page of the [`Group`], which nobody has asked for.
+    pub const fn ahead(me: Me, scope: Scope, rights: Rights, group: Group) -> Self {
+        Self { ahead: true, ..Self::in_company(me, scope, Rights::NONE, rights, group) }
     }
 
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
@@ -157,12 +196,14 @@ impl Fault {
     pub fn step(&mut self, answer: u64) -> Effect {
         let (word, local, entry) = (self.word, Local(self.word), Entry(self.word));
         match self.at {
+            At::Begin if self.ahead => self.meet_local(Local::EMPTY),
             At::Begin => self.access(At::Look, 0, Word::Local, Access::Load),
             At::Look => self.meet_local(Local(answer)),
             At::Lock if answer == word => {
                 self.held = local.busy();
                 self.locked()
             }
+            At::Lock if self.ahead => Effect::Pass,
             At::MarkLocal if answer == word => self.park(),
             At::Lock | At::MarkLocal => self.meet_local(Local(answer)),
             At::LookAtMaster => self.meet_master(Entry(answer)),
@@ -177,7 +218,10 @@ impl Fault {
             At::Allocate => self.allocated(answer),
             At::Publish if answer == Entry::EMPTY.0 => self.install(entry),
             At::Publish => self.to(At::GiveBack, answer, Effect::GiveBack(entry.frame())),
-            At::GiveBack => self.meet_master(entry),
+            At::GiveBack => {
+                self.fresh = false;
+                self.meet_master(entry)
+            }
             At::Copy => self.install_copy(entry, answer),
             At::Discard(then) => self.back_out(then),
             At::MarkMaster if answer == word => self.back_out(Then::Park),
@@ -252,6 +296,7 @@ impl Fault {
     #[inline(always)]
     fn meet_master(&mut self, entry: Entry) -> Effect {
         match entry.state() {
+            State::Busy | State::Present | State::Replicated if self.ahead => self.back_out(Then::Pass),
             State::Present if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
             State::Present if self.joined => self.install(entry),
             State::Present if kept(Rule::LookAgain) => self.join(Next::Look, Entry::EMPTY),
@@ -276,8 +321,9 @@ impl Fault {
     #[inline(always)]
     fn allocated(&mut self, frame: u64) -> Effect {
         if frame == 0 {
-            return self.back_out(Then::OutOfMemory);
+            return self.back_out(if self.ahead { Then::Pass } else { Then::OutOfMemory });
         }
+        self.fresh = self.in_company;
         let fresh = Entry::present(frame, self.rights, self.me.node, self.me.incarnation);
         match self.scope {
             Scope::Local => {
@@ -301,6 +347,7 @@ impl Fault {
             Scope::Local => Local::copy(entry.frame(), entry.rights()),
             Scope::Global => Local::present(entry.frame(), entry.rights()),
         };
+        let new = if self.fresh { new.in_company() } else { new };
         self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
     }
 
@@ -330,9 +377,10 @@ impl Fault {
     fn disturbed(&mut self, found: Local, new: Local) -> Effect {
         if found.is_revoked() && kept(Rule::HeedRevoked) {
             self.held = found;
+            let then = if self.ahead { Then::Pass } else { Then::Again };
             return match core::mem::take(&mut self.copy) {
-                0 => self.back_out(Then::Again),
-                copy => self.to(At::Discard(Then::Again), 0, Effect::GiveBack(copy)),
+                0 => self.back_out(then),
+                copy => self.to(At::Discard(then), 0, Effect::GiveBack(copy)),
             };
         }
         self.held = found;
@@ -369,13 +417,14 @@ impl Fault {
 
     #[inline(always)]
     fn leave(&mut self, then: Then) -> Effect {
-        (self.held, self.joined, self.mine) = (Local::EMPTY, false, false);
+        (self.held, self.joined, self.mine, self.fresh) = (Local::EMPTY, false, false, false);
         match then {
             Then::Again => self.access(At::Look, 0, Word::Local, Access::Load),
             Then::Park => self.park(),
             Then::Collapse => Effect::Collapse,
             Then::Reject => Effect::Reject,
             Then::OutOfMemory => Effect::OutOfMemory,
+            Then::Pass => Effect::Pass,
         }
     }
 }

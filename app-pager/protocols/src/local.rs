@@ -7,7 +7,10 @@
 //! it: the worker sets *revoked* in the busy word, and the thread, which can only install by replacing the
 //! word it knows, finds out.
 //!
-//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 7 own copy, 28..64 frame number; the rest zero.
+//! A page that came together with others has an answer that several pages have in common, which one word cannot guard: see
+//! [`crate::fault::Group`]. Its local word says so.
+//!
+//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 7 own copy, 8 in company, 28..64 frame number; the rest zero.
 
 use core::fmt;
 
@@ -19,6 +22,7 @@ const PRESENT: u64 = 2;
 const CONTENDED: u64 = 1 << 5;
 const REVOKED: u64 = 1 << 6;
 const OWN: u64 = 1 << 7;
+const IN_COMPANY: u64 = 1 << 8;
 
 /// A word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -36,6 +40,11 @@ impl Local {
     /// The node may map this copy of its own: whoever takes it away frees it.
     pub const fn copy(frame: u64, rights: Rights) -> Self {
         Self(Self::present(frame, rights).0 | OWN)
+    }
+    /// The same; an answer that maps it may be guarded by the word of its group.
+    #[must_use]
+    pub const fn in_company(self) -> Self {
+        Self(self.0 | IN_COMPANY)
     }
     /// The same, while a pager thread is about to change it. What is mapped stays.
     #[must_use]
@@ -89,6 +98,10 @@ impl Local {
     pub const fn is_copy(self) -> bool {
         self.0 & OWN != 0
     }
+    /// See [`Local::in_company`].
+    pub const fn is_in_company(self) -> bool {
+        self.0 & IN_COMPANY != 0
+    }
     /// What it was before it became busy, or what is left of that.
     #[must_use]
     pub const fn settled(self) -> Self {
@@ -131,6 +144,8 @@ mod tests {
         assert!(
             copy.busy().is_copy() && copy.busy().settled() == copy && !copy.busy().limited(None).is_copy()
         );
+        let together = word.in_company();
+        assert!(together.busy().settled().is_in_company() && !together.limited(None).is_in_company());
         assert!(Local::EMPTY.is_empty() && Local::EMPTY.busy().is_busy() && Local::EMPTY.busy().frame() == 0);
     }
 }

@@ -22,6 +22,11 @@ impl Record {
         let by = (by.incarnation as u64 & 0xfff) << 16 | (by.node as u64 & 0x3ff) << 6;
         Self(page << 28 | by | 1)
     }
+    /// The same for the page behind it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1 << 28))
+    }
     /// The page; nobody's if the frame is in its pool.
     pub const fn page(self) -> u64 {
         self.0 >> 28

@@ -66,6 +66,7 @@ enum At {
     Begin,
     Look,
     Change,
+    Count,
     Unmap,
     Free,
 }
@@ -153,6 +154,7 @@ impl<const N: usize> Revoked<N> {
             At::Look => self.meet(at, page, Local(answer)),
             At::Change if answer == old.0 => self.changed(at, page, old),
             At::Change => self.meet(at, page, Local(answer)),
+            At::Count => self.look(at, after(self.order.pages, page)),
             At::Unmap => {
                 self.used.accessed |= (answer & 1) << page;
                 self.used.dirty |= (answer >> 1 & 1) << page;
@@ -205,6 +207,10 @@ impl<const N: usize> Revoked<N> {
         self.find(page, old.frame());
         if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {
             self.copies |= 1 << page;
+        }
+        if old.is_in_company() && kept(Rule::CountInGroup) {
+            // An answer about several pages may still be on its way: now it is dropped.
+            return at.to(At::Count, page, Effect::Access(page, Word::Group, Access::Count));
         }
         self.look(at, after(self.order.pages, page))
     }

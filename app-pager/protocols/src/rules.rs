@@ -68,6 +68,10 @@ rules! {
     LookAfterArrival,
     /// Who hands the master's role over looks afterwards whether the node that got it is active.
     LookAfterHandOver,
+    /// A worker that takes away a page that came with others counts that in the group's word before its kernel unmaps.
+    CountInGroup,
+    /// The group's word is looked at before one of the pages is installed.
+    GroupFirst,
     /// Kernels compare guards (kept by the abstract kernel of the model).
     GuardsCount,
 }

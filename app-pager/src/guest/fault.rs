@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU64;
 
 use app_pager::Memory;
 use app_pager::board::Region;
+use app_pager::options::PagesAhead;
 use app_pager::page::{Page, perform};
 use app_pager::pool::Cursor;
 use app_pager::protocols::effect::{Access, Me, Word};
@@ -21,6 +22,7 @@ use skerry_ipc::pager::Stats;
 use skerry_rt::image::page_bytes;
 use skerry_rt::sys;
 
+use super::ahead::Company;
 use super::audit;
 use super::memory::Physical;
 use super::place::{Place, find};
@@ -30,6 +32,10 @@ use super::state::{Context, book_at};
 pub(super) enum Decision {
     /// The page is to be mapped as the local word says, and only if that word has not changed.
     Map(&'static AtomicU64, Local),
+    /// Pages of a group are to be mapped: so many words of the answer are in [`Company::words`] and behind them in the UTCB.
+    Several(usize),
+    /// It is in [`Company::decision`].
+    Kept,
     /// Somebody is changing the page: ask again when that is over.
     Park,
     /// The page has to be made one again first.
@@ -42,23 +48,25 @@ pub(super) enum Decision {
 
 /// What a pager thread has for its faults.
 pub(super) struct Faults<const W: usize> {
-    context: Context,
-    me: Me,
+    pub(super) context: Context,
+    pub(super) me: Me,
     /// Where the last fault was.
     recent: Place,
     /// Where the next frame comes from.
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
+    /// For faults that may establish several pages.
+    pub(super) company: Company,
 }
 
 /// A fault, and what its machine needs.
-struct Run<'a, const W: usize> {
-    context: &'a Context,
-    me: Me,
-    cursor: &'a mut Cursor,
-    place: &'a Place,
-    address: u64,
-    scope: Scope,
-    access: Rights,
+pub(super) struct Run<'a, const W: usize> {
+    pub(super) context: &'a Context,
+    pub(super) me: Me,
+    pub(super) cursor: &'a mut Cursor,
+    pub(super) place: &'a Place,
+    pub(super) address: u64,
+    pub(super) scope: Scope,
+    pub(super) access: Rights,
 }
 
 /// The next effect, if it is the one that mostly comes.
@@ -72,39 +80,35 @@ macro_rules! next {
 }
 
 /// What a fault cost so far, as it is counted.
-const NOTHING: Stats = Stats { faults: 0, spurious: 0, lookups: 0, takeovers: 0, allocations: 0 };
-const LOOKED: Stats = Stats { lookups: 1, ..NOTHING };
-const PUBLISHED: Stats = Stats { allocations: 1, ..LOOKED };
-const OWN: Stats = Stats { allocations: 1, ..NOTHING };
+pub(super) const NOTHING: Stats = Stats { faults: 0, spurious: 0, lookups: 0, takeovers: 0, allocations: 0 };
+pub(super) const LOOKED: Stats = Stats { lookups: 1, ..NOTHING };
+pub(super) const PUBLISHED: Stats = Stats { allocations: 1, ..LOOKED };
+pub(super) const OWN: Stats = Stats { allocations: 1, ..NOTHING };
 
 /// The machine in the middle of something, what comes next, and what it cost so far.
-type Unfinished = (Fault, Effect, Stats);
+pub(super) type Unfinished = (Fault, Effect, Stats);
 
 /// What is to be mapped: the word that guards it, its value, and what it cost.
 type Mapped = (&'static AtomicU64, Local, Stats);
 
 impl<const W: usize> Faults<W> {
     pub(super) const fn new(context: Context) -> Self {
-        Self { context, me: context.me(context.node), recent: Place::NONE, cursor: Cursor::NONE }
+        Self {
+            context,
+            me: context.me(context.node),
+            recent: Place::NONE,
+            cursor: Cursor::NONE,
+            company: Company::new(),
+        }
     }
 
     /// Decides about an access of a thread of `task` on this pager's CPU.
     #[inline(always)]
     pub(super) fn decide(&mut self, task: u32, address: u64, access: Rights) -> Decision {
-        if !self.recent.covers(task, address) {
-            match find(&self.context, task, self.context.node, address) {
-                Ok(found) => {
-                    self.recent = found;
-                    if self.recent.roll.is_some() {
-                        // Its frames are counted, so each is searched for.
-                        self.cursor = Cursor::NONE;
-                    }
-                }
-                Err(Error::NothingMapped) => return Decision::Reject,
-                Err(error) => return Decision::NoMemory(error),
-            }
+        if !self.recent.covers(task, address) && !self.elsewhere(task, address, access) {
+            return Decision::Kept;
         }
-        let Self { context, me, recent: place, cursor } = self;
+        let Self { context, me, recent: place, cursor, .. } = self;
         if !place.region.rights.contains(access) {
             return Decision::Reject;
         }
@@ -124,9 +128,47 @@ impl<const W: usize> Faults<W> {
             Err((machine, effect, stats)) => run.general(machine, effect, stats),
         }
     }
+
+    /// Finds where a fault was. Returns whether that is the recent place now; if not, what is decided is kept.
+    #[cold]
+    #[inline(never)]
+    fn elsewhere(&mut self, task: u32, address: u64, access: Rights) -> bool {
+        if !self.company.place.covers(task, address) {
+            match find(&self.context, task, self.context.node, address) {
+                Ok(found) if found.ahead == PagesAhead::One => {
+                    self.recent = found;
+                    if self.recent.roll.is_some() {
+                        // Its frames are counted, so each is searched for.
+                        self.cursor = Cursor::NONE;
+                    }
+                    return true;
+                }
+                Ok(found) => self.company.place = found,
+                Err(error) => {
+                    self.company.decision = match error {
+                        Error::NothingMapped => Decision::Reject,
+                        error => Decision::NoMemory(error),
+                    };
+                    return false;
+                }
+            }
+        }
+        self.company.decision = self.together(address, access);
+        false
+    }
+    pub(super) fn run<'a>(
+        (context, me): (&'a Context, Me),
+        cursor: &'a mut Cursor,
+        place: &'a Place,
+        address: u64,
+        access: Rights,
+    ) -> Run<'a, W> {
+        let scope = if place.is_global() { Scope::Global } else { Scope::Local };
+        Run { context, me, cursor, place, address, scope, access }
+    }
 }
 
-fn count(context: &Context, place: &Place, stats: Stats) {
+pub(super) fn count(context: &Context, place: &Place, stats: Stats) {
     if let Ok(book) = book_at(place.book) {
         book.count(context.node, stats);
     }
@@ -180,7 +222,7 @@ impl<'a, const W: usize> Run<'a, W> {
     fn global(&mut self) -> Result<Mapped, Unfinished> {
         let local = self.place.local(self.address);
         let master = self.place.master::<W>(self.address);
-        let page = Page { local, master };
+        let page = Page { local, group: self.place.group(self.address), master };
         let mut machine = self.machine();
         let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Load) => perform(local, act));
         let found = next!(machine, found, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
@@ -226,7 +268,7 @@ impl<'a, const W: usize> Run<'a, W> {
     /// Every case, from this effect on.
     #[cold]
     #[inline(never)]
-    fn general(mut self, mut machine: Fault, mut effect: Effect, mut stats: Stats) -> Decision {
+    pub(super) fn general(mut self, mut machine: Fault, mut effect: Effect, mut stats: Stats) -> Decision {
         let page = self.place.page::<W>(self.address);
         loop {
             let answer = match effect {
@@ -262,7 +304,8 @@ impl<'a, const W: usize> Run<'a, W> {
                 }
                 Effect::Park => return Decision::Park,
                 Effect::Collapse => return Decision::Collapse,
-                Effect::Reject => return Decision::Reject,
+                // (Of a page that was asked for, the machine passes none.)
+                Effect::Reject | Effect::Pass => return Decision::Reject,
                 Effect::OutOfMemory => return Decision::NoMemory(self.shortage()),
             };
             effect = machine.step(answer);
@@ -270,7 +313,7 @@ impl<'a, const W: usize> Run<'a, W> {
     }
 
     /// The node of a fresh frame.
-    fn node(&self) -> u16 {
+    pub(super) fn node(&self) -> u16 {
         self.context.options.placement.choose(self.context.node)
     }
     /// Why there was no frame.
@@ -292,7 +335,7 @@ impl<'a, const W: usize> Run<'a, W> {
     }
     /// A frame with the page's first contents, 0 if there is none.
     #[inline(always)]
-    fn allocate(&mut self) -> u64 {
+    pub(super) fn allocate(&mut self) -> u64 {
         let frame = self.take();
         if frame != 0 {
             Physical.clear(frame, PAGE_SIZE);

@@ -113,12 +113,11 @@ fn prepare(
                 base: part.va,
                 size: part.pages * PAGE_SIZE,
                 kind,
-                measured: false,
                 rights: part.rights,
                 source: file + part.file_offset,
                 skip: part.skip,
                 bytes: part.file_bytes,
-                table: 0,
+                ..Region::NONE
             },
         )?;
     }
@@ -127,12 +126,10 @@ fn prepare(
         base,
         size,
         kind,
-        measured: false,
         rights,
         source,
-        skip: 0,
         bytes,
-        table: 0,
+        ..Region::NONE
     };
     task::add_region(
         context,

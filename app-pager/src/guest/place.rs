@@ -3,11 +3,12 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use app_pager::board::Region;
+use app_pager::options::PagesAhead;
 use app_pager::page::{self, Page};
 use app_pager::protocols::entry::Entry;
 use app_pager::roll::Roll;
-use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_BITS;
+use skerry_abi::{Error, Rights};
 
 use super::grace;
 use super::memory::Physical;
@@ -25,14 +26,24 @@ pub(super) struct Place {
     /// The task's roll, if it has a quota.
     pub(super) roll: Option<Roll<'static>>,
     pub(super) book: u64,
+    /// How many pages a fault may establish.
+    pub(super) ahead: PagesAhead,
     /// Its local table.
     table: u64,
 }
 
 impl Place {
     /// Nowhere.
-    pub(super) const NONE: Self =
-        Self { task: 0, node: 0, epoch: 0, region: Region::NONE, roll: None, book: 0, table: 0 };
+    pub(super) const NONE: Self = Self {
+        task: 0,
+        node: 0,
+        epoch: 0,
+        region: Region::NONE,
+        roll: None,
+        book: 0,
+        ahead: PagesAhead::One,
+        table: 0,
+    };
 
     /// Whether it is the one for this page.
     #[inline(always)]
@@ -70,11 +81,17 @@ impl Place {
         let words = page::words(W);
         Physical.words_at(self.region.table + self.index(address) * 8 * words as u64, words)
     }
+    /// The word of a page's group.
+    #[inline(always)]
+    pub(super) fn group(&self, address: u64) -> &'static AtomicU64 {
+        let Region { base, .. } = self.region;
+        &Physical.words_at(page::group_at(self.table, base, self.region.pages(), address), 1)[0]
+    }
     /// All words of a page.
     #[inline(always)]
     pub(super) fn page<const W: usize>(&self, address: u64) -> Page<'static> {
         let master = if self.is_global() { self.master::<W>(address) } else { &[] };
-        Page { local: self.local(address), master }
+        Page { local: self.local(address), group: self.group(address), master }
     }
 }
 
@@ -97,13 +114,16 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
         return Err(Error::NothingMapped);
     }
     let table = local_table(context, (task, &board.roll()), node, space.book, index, &region)?;
+    let roll = Some(board.roll()).filter(Roll::is_limited);
+    let plain = roll.is_none() && region.bytes == 0 && !region.rights.contains(Rights::X);
     Ok(Place {
         task,
         node,
         epoch,
         region,
-        roll: Some(board.roll()).filter(Roll::is_limited),
+        roll,
         book: space.book,
+        ahead: if plain { context.options.ahead.for_region(region.ahead) } else { PagesAhead::One },
         table,
     })
 }

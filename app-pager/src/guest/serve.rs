@@ -1,9 +1,11 @@
 //! The two kinds of server threads.
 
 use core::ptr;
+use core::sync::atomic::AtomicU64;
 
 use app_pager::batch::{self, Request, Wish};
 use app_pager::protocols::effect::Me;
+use app_pager::protocols::local::Local;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
 use skerry_abi::item::{Cacheability, Guard};
@@ -40,6 +42,8 @@ struct Pager<const W: usize> {
     faults: Faults<W>,
     parked: Parked,
     jobs: Jobs<W>,
+    /// Who got the last answer with pages that it had not asked for.
+    in_company: ThreadId,
     /// What the last look for work that was left over found.
     found: Found,
 }
@@ -67,8 +71,14 @@ pub(super) fn page<const W: usize>(context: Context) -> ! {
             format_args!("app pager of CPU {}: {error}", context.cpu),
         ),
     };
-    let mut pager =
-        Pager { context, faults: Faults::new(context), parked: Parked::new(), jobs, found: Found::Nothing };
+    let mut pager = Pager {
+        context,
+        faults: Faults::new(context),
+        parked: Parked::new(),
+        jobs,
+        in_company: ThreadId::NIL,
+        found: Found::Nothing,
+    };
     let mut message = Message::new();
     let (mut to, mut tag, mut registers) = (ThreadId::NIL, Tag(0), [0; REGISTER_WORDS]);
     loop {
@@ -124,6 +134,20 @@ const fn registers_of(told: Revoked) -> [u64; REGISTER_WORDS] {
     [a, b, c, d, e, 0, 0, 0]
 }
 
+/// The item of an answer with one page.
+#[inline(always)]
+fn item_for(address: u64, guard: &'static AtomicU64, word: Local) -> Item {
+    Item {
+        fpage: Fpage::page(word.frame(), word.rights()),
+        dest: address & !(PAGE_SIZE - 1),
+        grant: false,
+        cacheability: Cacheability::Inherit,
+        // The pager has physical memory at its own address.
+        guard: Some(Guard { address: ptr::from_ref(guard).addr() as u64, expected: word.0 }),
+        joined: false,
+    }
+}
+
 impl<const W: usize> Pager<W> {
     /// A fault, and the answer to it.
     #[inline(always)]
@@ -136,31 +160,48 @@ impl<const W: usize> Pager<W> {
     ) -> (ThreadId, Tag) {
         match self.faults.decide(from.domain, address, access) {
             Decision::Map(guard, word) => {
-                let item = Item {
-                    fpage: Fpage::page(word.frame(), word.rights()),
-                    dest: address & !(PAGE_SIZE - 1),
-                    grant: false,
-                    cacheability: Cacheability::Inherit,
-                    // The pager has physical memory at its own address.
-                    guard: Some(Guard { address: ptr::from_ref(guard).addr() as u64, expected: word.0 }),
-                };
-                let [fpage, dest, address, expected] = item.words().0;
+                let [fpage, dest, address, expected] = item_for(address, guard, word).words().0;
                 (registers[0], registers[1], registers[2], registers[3]) = (fpage, dest, address, expected);
                 (from.thread, ONE_ITEM)
             }
-            unusual => self.unusual(unusual, from, address, access),
+            unusual => {
+                // A copy, as in the loop.
+                let mut words = *registers;
+                let answer = self.unusual(unusual, from, (address, access), &mut words);
+                *registers = words;
+                answer
+            }
         }
     }
     #[cold]
     #[inline(never)]
-    fn unusual(&mut self, decision: Decision, from: Sender, address: u64, access: Rights) -> (ThreadId, Tag) {
+    fn unusual(
+        &mut self,
+        decision: Decision,
+        from: Sender,
+        (address, access): (u64, Rights),
+        registers: &mut [u64; REGISTER_WORDS],
+    ) -> (ThreadId, Tag) {
         match decision {
+            Decision::Several(words) => {
+                *registers = self.faults.company.words;
+                self.in_company = from.thread;
+                (from.thread, Tag::new(0, 0, words))
+            }
             Decision::Park => {
                 let fault = Waiting { from, address, access };
                 // Without room it tries again at once.
                 if self.parked.add(fault) { NO_ANSWER } else { (from.thread, AGAIN) }
             }
-            Decision::Collapse | Decision::Map(..) => (from.thread, AGAIN),
+            Decision::Map(guard, word) => {
+                registers[..4].copy_from_slice(&item_for(address, guard, word).words().0);
+                (from.thread, ONE_ITEM)
+            }
+            Decision::Kept => {
+                let kept = core::mem::replace(&mut self.faults.company.decision, Decision::Reject);
+                self.unusual(kept, from, (address, access), registers)
+            }
+            Decision::Collapse => (from.thread, AGAIN),
             Decision::Reject => (from.thread, REJECT),
             Decision::NoMemory(error) => {
                 self.no_memory(from.domain, address, error);
@@ -299,7 +340,17 @@ impl<const W: usize> Pager<W> {
 
     fn reply_failed(&mut self, to: ThreadId, error: Error) {
         let cluster = self.context.cluster;
+        let in_company = core::mem::take(&mut self.in_company) == to;
         match error {
+            // Perhaps one of the other pages was in the way: the one it asked for is known now, and is answered alone.
+            Error::OutOfKernelMemory | Error::AlreadyMapped | Error::WindowTooSmall | Error::BadArgument
+                if in_company =>
+            {
+                let mut message = Message::new();
+                message.set_empty(0);
+                // If it does not wait any more, it is gone.
+                let _ = reply(to, &mut message);
+            }
             // The thread is gone or does not wait any more.
             Error::NoSuchThread | Error::NotWaiting | Error::Cancelled | Error::NotPermitted => {}
             Error::OutOfKernelMemory => {

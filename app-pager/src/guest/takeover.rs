@@ -70,7 +70,12 @@ fn join(context: &Context, me: Me, page: Page<'_>, rights: Rights) {
                 context.wake_node();
                 0
             }
-            Effect::Map(_) | Effect::Park | Effect::Collapse | Effect::Reject | Effect::OutOfMemory => return,
+            Effect::Map(_)
+            | Effect::Park
+            | Effect::Collapse
+            | Effect::Reject
+            | Effect::OutOfMemory
+            | Effect::Pass => return,
         };
     }
 }

@@ -9,7 +9,7 @@ use app_pager::protocols::nodes;
 use app_pager::release::{master, walk};
 use skerry_abi::boot::MAX_NODES;
 use skerry_abi::{Error, Rights, SpaceId, ThreadId};
-use skerry_ipc::pager::{Free, RegionKind, Stats};
+use skerry_ipc::pager::{Ahead, Free, RegionKind, Stats};
 use skerry_ipc::{Message, Wire, encode_reply, level, peer};
 use skerry_rt::info;
 use skerry_rt::ipc::{Kernel, reply};
@@ -196,13 +196,10 @@ pub(super) fn create_region(
     size: u64,
     kind: u64,
 ) -> Result<(), Error> {
+    let ahead = Ahead::of(kind);
     let (kind, measured) = RegionKind::decode(kind).ok_or(Error::BadArgument)?;
     let rights = if kind == RegionKind::ReadOnly { Rights::R } else { Rights::RW };
-    add_region(
-        context,
-        id,
-        Region { base, size, kind, measured, rights, source: 0, skip: 0, bytes: 0, table: 0 },
-    )
+    add_region(context, id, Region { base, size, kind, measured, rights, ahead, ..Region::NONE })
 }
 
 /// As [`create_region`], with contents.

@@ -94,8 +94,8 @@ impl Unmapper {
         let mut answer = 0;
         loop {
             answer = match machine.step(answer) {
-                Effect::Access(page, Word::Local, access) => {
-                    self.local(task, node, letter.page(page), access)
+                Effect::Access(page, word @ (Word::Local | Word::Group), access) => {
+                    self.access(task, node, letter.page(page), (word, access))
                 }
                 // No machine for one node asks for that.
                 Effect::Access(..) => 0,
@@ -118,14 +118,17 @@ impl Unmapper {
         letter.report(batch.used(), machine.found());
     }
 
-    /// On the local word of a page. If this node has no table, or knows no such task, nothing is mapped.
-    fn local(&mut self, task: u32, node: u16, address: u64, access: Access) -> u64 {
+    /// On a word of a page that is this node's own. If this node has no table, or knows no such task, nothing is mapped.
+    fn access(&mut self, task: u32, node: u16, address: u64, (word, access): (Word, Access)) -> u64 {
         if !(self.place.covers(task, address) && self.place.node == node) {
             match find(&self.context, task, node, address) {
                 Ok(place) => self.place = place,
                 Err(_) => return Local::EMPTY.0,
             }
         }
-        perform(self.place.local(address), access)
+        match word {
+            Word::Group => perform(self.place.group(address), access),
+            _ => perform(self.place.local(address), access),
+        }
     }
 }

@@ -24,6 +24,14 @@ impl Cursor {
     /// No words.
     pub const NONE: Self = Self { bits: 0, frame: 0, records: 0, left: 0 };
 
+    #[inline(always)]
+    pub(super) fn next_word(&mut self) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        self.bits += 8;
+        self.frame += 64 << PAGE_BITS;
+        self.records += 64 * 8;
+        Some(())
+    }
     /// Takes a frame and writes its record; `None` if the words have none left.
     #[inline(always)]
     pub fn take(&mut self, memory: &impl Memory, record: Record) -> Option<u64> {
@@ -34,10 +42,7 @@ impl Cursor {
             let word = &memory.words(self.bits, 1)[0];
             let old = word.load(Ordering::Relaxed);
             if old == u64::MAX {
-                self.left = self.left.checked_sub(1)?;
-                self.bits += 8;
-                self.frame += 64 << PAGE_BITS;
-                self.records += 64 * 8;
+                self.next_word()?;
             } else if word
                 .compare_exchange_weak(old, old | (old + 1), Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()

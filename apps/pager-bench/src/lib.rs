@@ -9,13 +9,26 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 16] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
         "a write to a page of a global region that nobody has touched, on the node of the task's master; the frame is cleared",
     )
     .between("bench_touch", "bench_touched"),
+    Case::new(
+        "fault.first-touch.ahead16",
+        [350, 3264, 11_790],
+        "the same where a fault establishes the sixteen pages of 64 KiB, in any frames, per page",
+    )
+    .per(16),
+    Case::new(
+        "fault.first-touch.ahead16.block",
+        [280, 3264, 11_790],
+        "the same with one mapping of 64 KiB, in adjacent frames, per page",
+    )
+    .between("bench_touch", "bench_touched")
+    .per(16),
     Case::new(
         "fault.first-touch.remote-master",
         [900, 3264, 11_790],

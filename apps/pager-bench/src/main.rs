@@ -42,7 +42,7 @@ mod guest {
         for case in CASES.iter().filter(|case| is_wanted(case.name)) {
             for sample in bench.run(case.name).map_err(|trouble| (case.name, trouble))? {
                 let names = ("pager", case.name, "instructions");
-                let count = sample.saturating_sub(overhead);
+                let count = sample.saturating_sub(overhead).div_ceil(case.per);
                 record::emit(names, count, "instructions", Kind::Exact, &[("overhead", overhead)]);
             }
         }

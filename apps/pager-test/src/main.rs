@@ -14,6 +14,7 @@ mod guest {
     mod protect;
     mod refuse;
     mod stress;
+    mod together;
 
     use skerry_abi::syscall::exit;
     use skerry_rt::{console, start, task};
@@ -23,7 +24,7 @@ mod guest {
     /// A case: its name, and what it does with the word behind it.
     type Case = (&'static str, fn(u64) -> Result<(), Failure>);
 
-    const CASES: [Case; 8] = [
+    const CASES: [Case; 9] = [
         ("hammer", hammer::run),
         ("partial", partial::run),
         ("cross", cross::run),
@@ -32,6 +33,7 @@ mod guest {
         ("refuse", refuse::run),
         ("moving", moving::run),
         ("stress", stress::run),
+        ("together", together::run),
     ];
 
     fn main(_: u64) -> ! {

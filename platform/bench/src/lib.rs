@@ -23,6 +23,8 @@ pub struct Case {
     pub others: [Option<u64>; 2],
     /// Labels of the two looks at the counter in the program, if the way between them has a ledger.
     pub marks: Option<[&'static str; 2]>,
+    /// What is counted at a time does this many times what the number is about.
+    pub per: u64,
     /// What the kernel's command line has to say for it besides what it says for all; those with the same share a boot.
     pub options: &'static str,
 }
@@ -33,12 +35,26 @@ impl Case {
         const fn some(number: u64) -> Option<u64> {
             if number == 0 { None } else { Some(number) }
         }
-        Self { name, what, bar: some(bar), others: [some(first), some(second)], marks: None, options: "" }
+        Self {
+            name,
+            what,
+            bar: some(bar),
+            others: [some(first), some(second)],
+            marks: None,
+            per: 1,
+            options: "",
+        }
     }
 
     /// The same case with a ledger of the way between two labels.
     pub const fn between(mut self, first: &'static str, last: &'static str) -> Self {
         self.marks = Some([first, last]);
+        self
+    }
+
+    /// The same case, with so many of what it is about between two looks at the counter.
+    pub const fn per(mut self, per: u64) -> Self {
+        self.per = per;
         self
     }
 

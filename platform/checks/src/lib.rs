@@ -42,6 +42,8 @@ checks! {
     SendToSelf,
     /// A guarded item is mapped only if the guard word is as expected.
     Guard,
+    /// A joined item is dropped with the one before it.
+    Joined,
     /// Items are mapped inside the receiver's window only.
     Window,
     /// The sender of another cluster may send to this thread.
@@ -166,6 +168,12 @@ checks! {
     FastMapPinned,
     /// Straight path of single pages: nothing else is there.
     FastMapOccupied,
+    /// Straight path of several pages: no rights that the source lacks.
+    FastPagesRights,
+    /// Straight path of several pages: not over the kernel's own pages.
+    FastPagesPinned,
+    /// Straight path of several pages: nothing else is there.
+    FastPagesOccupied,
     /// Straight path of 64 KiB: no rights that the source lacks.
     FastGroupRights,
     /// Straight path of 64 KiB: not over the kernel's own pages.

@@ -162,7 +162,7 @@ impl Wire for Option<TaskEnd> {
     }
 }
 
-/// Who shares a region's frames. The word also carries [`MEASURED`].
+/// Who shares a region's frames. The word also carries [`MEASURED`] and an [`Ahead`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum RegionKind {
@@ -177,10 +177,40 @@ pub enum RegionKind {
 /// Flag of a region's kind word: its faults are counted in [`Stats`].
 pub const MEASURED: u64 = 1 << 8;
 
+/// How many pages of a region a fault may establish at a time, in bits 9..11 of the kind word. More than one only if the region begins with
+/// zeros, nobody executes there, and the task has no quota; pages that somebody has already are left alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u64)]
+pub enum Ahead {
+    /// What the boot option `ahead` says.
+    #[default]
+    AsBooted = 0,
+    /// The one that was touched.
+    One = 1 << 9,
+    /// The sixteen of the same 64 KiB, in any frames.
+    Sixteen = 2 << 9,
+    /// The same, in one 64 KiB of frames if the node has one to give.
+    Block = 3 << 9,
+}
+
+impl Ahead {
+    /// Bits of a kind word.
+    pub const MASK: u64 = 3 << 9;
+    /// What a kind word says.
+    pub const fn of(word: u64) -> Self {
+        match word >> 9 & 3 {
+            0 => Self::AsBooted,
+            1 => Self::One,
+            2 => Self::Sixteen,
+            _ => Self::Block,
+        }
+    }
+}
+
 impl RegionKind {
     /// Decodes a kind word into the kind and whether the region is measured.
     pub const fn decode(word: u64) -> Option<(Self, bool)> {
-        let kind = match word & !MEASURED {
+        let kind = match word & !(MEASURED | Ahead::MASK) {
             0 => Self::Global,
             1 => Self::Local,
             2 => Self::ReadOnly,

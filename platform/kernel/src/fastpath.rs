@@ -25,7 +25,7 @@ use skerry_abi::item::Guard;
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS};
 use skerry_abi::{Counter, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::{Tlb, pages};
+use skerry_mapping_db::{Pairs, Tlb, pages};
 
 /// Where the fast path in assembly finds what it needs. Rust code never follows these pointers.
 #[repr(C)]
@@ -253,6 +253,30 @@ impl<H: Hal> Kernel<'_, H> {
         if mapped.is_some() {
             self.hal.publish();
             self.counters.count(Counter::Maps);
+            self.counters.count(Counter::Ipcs);
+        }
+        mapped.is_some()
+    }
+
+    /// The same for several pages, of which the first one's guard has been compared, and to which the others are joined. The thread that
+    /// runs sends them.
+    pub fn map_several(&mut self, from: u16, to: u16) -> bool {
+        let Some(current) = self.cpus[usize::from(self.this_cpu)].current() else { return false };
+        let me = &self.threads[current as usize];
+        let tag = Tag(me.context.x[2]);
+        let (x, typed) = (&me.context.x, tag.typed());
+        let more = UTCB_MR0 + 1 + REGISTER_WORDS..UTCB_MR0 + 1 + typed.max(REGISTER_WORDS);
+        let several = tag.untyped() == 0 && typed > 4 && typed % 2 == 0;
+        let (true, Some(sent)) = (several, me.utcb(self.utcbs).get(more)) else { return false };
+        let joined = &x[7..3 + typed.min(REGISTER_WORDS)];
+        let first = [x[3], x[4] ^ Item::GUARDED];
+        let pairs = Pairs { first, joined, more: sent, flags: Item::JOINED };
+        let counters = self.counters.here;
+        let mut tlb = OnlyTlb { hal: &mut self.hal, counters };
+        let mapped = self.db.map_pages(&mut tlb, from, to, &pairs);
+        if let Some(pages) = mapped {
+            self.hal.publish();
+            self.counters.add(Counter::Maps, pages.into());
             self.counters.count(Counter::Ipcs);
         }
         mapped.is_some()

@@ -14,7 +14,7 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Counter, Error, Item, Tag};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::{Attr, MAX_ITEMS, Outcome, Transfer};
+use skerry_mapping_db::{Attr, MAX_ITEMS, Outcome, Pairs, Transfer};
 use skerry_trace::Event;
 
 /// What it costs to decode an item, and to compare a guard.
@@ -57,6 +57,20 @@ fn transfer(item: &Item) -> Transfer {
     Transfer { src: item.fpage, dest: item.dest, attr, grant: item.grant }
 }
 
+/// Several pages as [`skerry_mapping_db::MappingDb::map_pages`] wants them: the first pair, the others, and how many words those are.
+fn simple_pages(list: &[Transfer]) -> Option<([u64; 2], [u64; 2 * MAX_ITEMS], usize)> {
+    let simple = |item: &Transfer| item.attr == Attr::Normal && !item.grant;
+    let (first, others) = list.split_first()?;
+    if others.is_empty() || !list.iter().all(simple) {
+        return None;
+    }
+    let mut words = [0; 2 * MAX_ITEMS];
+    for (pair, item) in words.as_chunks_mut::<2>().0.iter_mut().zip(others) {
+        *pair = [item.src.word(), item.dest];
+    }
+    Some(([first.src.word(), first.dest], words, 2 * others.len()))
+}
+
 impl<H: Hal> Kernel<'_, H> {
     /// What is to be mapped from the space of `s` to that of `t`.
     pub(crate) fn decode_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<Items, Error> {
@@ -69,6 +83,8 @@ impl<H: Hal> Kernel<'_, H> {
         let window = self.threads[t as usize].op.window;
         let (from, to) = (self.threads[s as usize].space, self.threads[t as usize].space);
         let mut items = Items { from, to, list: [Transfer::NONE; MAX_ITEMS], count: 0 };
+        // Whether the last item takes effect; `None`: there was none.
+        let mut holds = None;
         while !typed.is_empty() {
             let (item, used) = Item::decode(typed)?;
             typed = &typed[used..];
@@ -79,11 +95,17 @@ impl<H: Hal> Kernel<'_, H> {
                 return Err(Error::WindowTooSmall);
             }
             self.budget.reduce(ITEM);
-            if let Some(guard) = item.guard {
-                self.budget.reduce(GUARD);
-                if !passes(Check::Guard, self.read_guard(from, guard)? == guard.expected) {
-                    continue;
+            let fate = match item.guard {
+                Some(guard) => {
+                    self.budget.reduce(GUARD);
+                    passes(Check::Guard, self.read_guard(from, guard)? == guard.expected)
                 }
+                None if item.joined => passes(Check::Joined, holds.ok_or(Error::BadArgument)?),
+                None => true,
+            };
+            holds = Some(fate);
+            if !fate {
+                continue;
             }
             items.list[items.count] = transfer(&item);
             items.count += 1;
@@ -105,7 +127,10 @@ impl<H: Hal> Kernel<'_, H> {
         let simple = match items.list() {
             [] => return Ok(Mapping::Done),
             &[Transfer { src, dest, attr: Attr::Normal, grant: false }] => db.map_simple(from, src, to, dest),
-            _ => None,
+            list => simple_pages(list).and_then(|(first, words, count)| {
+                let joined = &words[..count];
+                db.map_pages(&mut tlb, from, to, &Pairs { first, joined, more: &[], flags: 0 })
+            }),
         };
         let (pages, outcome) = match simple {
             Some(pages) => {

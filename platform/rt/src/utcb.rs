@@ -32,6 +32,33 @@ pub fn slot() -> usize {
     ((own().addr() as u64 - UTCB_BASE) / UTCB_SIZE) as usize
 }
 
+/// The running thread's message registers in memory: MR9 on is what the next message has there. What is written to MR1 to MR8 here, the kernel
+/// does not look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers(*mut u64);
+
+/// Those.
+pub fn registers() -> Registers {
+    let mr = own();
+    // SAFETY: as for `my_id`: a place in the UTCB.
+    Registers(unsafe { (&raw mut (*mr).mr).cast() })
+}
+
+impl Registers {
+    /// Writes MR`number`.
+    #[inline(always)]
+    pub fn set(self, number: usize, word: u64) {
+        // SAFETY: as for `store`; this value does not leave the thread, for it holds a pointer and is neither `Send` nor `Sync`.
+        unsafe { self.0.add(number & 63).write_volatile(word) }
+    }
+    /// Reads it.
+    #[inline(always)]
+    pub fn get(self, number: usize) -> u64 {
+        // SAFETY: as for `set`.
+        unsafe { self.0.add(number & 63).read_volatile() }
+    }
+}
+
 /// Copies the words of a message that do not travel in registers (MR9 on) into the UTCB.
 pub fn store(words: &[u64]) {
     let mr = own();

@@ -11,7 +11,7 @@ use crate::machine::{self, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
 use crate::size;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
-use crate::tuning::{Maintenance, Place, Rings, Tlb, Tuning, Unmap};
+use crate::tuning::{Ahead, Maintenance, Place, Rings, Tlb, Tuning, Unmap};
 
 /// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
 ///
@@ -198,6 +198,10 @@ struct TuningArgs {
     /// [default: parallel]
     #[arg(long, value_enum)]
     unmap: Option<Unmap>,
+    /// How many pages a fault establishes, in regions that do not say so themselves: the one that was touched, the sixteen of the same
+    /// 64 KiB, or these in one 64 KiB of frames if the node has one to give [default: 1]
+    #[arg(long, value_enum)]
+    ahead: Option<Ahead>,
     /// When pagers maintain caches as a frame changes hands: as the memory model wants it, or always, for what it costs
     /// [default: model]
     #[arg(long, value_enum)]
@@ -262,12 +266,13 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        let TuningArgs { tlb, rings, kernel_memory, unmap, maintenance } = &self.tuning;
+        let TuningArgs { tlb, rings, kernel_memory, unmap, ahead, maintenance } = &self.tuning;
         Tuning {
             tlb: *tlb,
             rings: *rings,
             places: kernel_memory.clone(),
             unmap: *unmap,
+            ahead: *ahead,
             maintenance: *maintenance,
         }
     }

@@ -124,7 +124,10 @@ impl Ledger {
         for path in &self.paths {
             let bar = path.case.bar.map_or_else(String::new, |bar| format!(", at most {bar}"));
             // Writing to a string does not fail.
-            let _ = write!(text, "\n## {}: {}{bar}\n\n{}\n\n", path.case.name, path.total(), path.case.what);
+            let per = path.case.per;
+            let times = if per == 1 { String::new() } else { format!(" (the table: {per} times that)") };
+            let total = path.total().div_ceil(per as usize);
+            let _ = write!(text, "\n## {}: {total}{bar}{times}\n\n{}\n\n", path.case.name, path.case.what);
             text += "| part | instructions | where |\n|---|---:|---|\n";
             let mut parts: Vec<_> = path.parts.iter().collect();
             parts.sort_by_key(|(_, functions)| std::cmp::Reverse(functions.values().sum::<usize>()));
@@ -154,7 +157,7 @@ fn agreeing(
     let mut lengths = Vec::new();
     for attempt in 0..ATTEMPTS {
         let trace = trace::trace(session, suite, case, program, attempt * SAMPLES / ATTEMPTS)?;
-        if Some(trace.len() as f64) == median {
+        if Some((trace.len() as u64).div_ceil(case.per) as f64) == median {
             return Ok(trace);
         }
         lengths.push(trace.len());

@@ -45,6 +45,20 @@ pub enum Maintenance {
     Always,
 }
 
+/// How many pages a fault establishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ahead {
+    /// The one that was touched.
+    #[value(name = "1")]
+    One,
+    /// The sixteen of the same 64 KiB.
+    #[value(name = "16")]
+    Sixteen,
+    /// The same, in adjacent frames if there are such.
+    #[value(name = "64k")]
+    Block,
+}
+
 /// A part of a kernel that can be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -121,6 +135,8 @@ pub struct Tuning {
     pub places: Vec<Place>,
     /// How pagers unmap pages that nodes share.
     pub unmap: Option<Unmap>,
+    /// How many pages a fault establishes.
+    pub ahead: Option<Ahead>,
     /// When they maintain caches.
     pub maintenance: Option<Maintenance>,
 }
@@ -155,13 +171,14 @@ impl Tuning {
         let tlb = self.tlb.map(|tlb| format!("tlb={tlb}"));
         let rings = self.rings.map(|rings| format!("rings={rings}"));
         let unmap = self.unmap.map(|unmap| format!("unmap={unmap}"));
+        let ahead = self.ahead.map(|ahead| format!("ahead={ahead}"));
         let maintenance = self.maintenance.map(|when| format!("maintenance={when}"));
         let places = self.places.iter().map(ToString::to_string);
-        tlb.into_iter().chain(rings).chain(places).chain(unmap).chain(maintenance).collect()
+        tlb.into_iter().chain(rings).chain(places).chain(unmap).chain(ahead).chain(maintenance).collect()
     }
 }
 
-crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Maintenance);
+crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Ahead, Maintenance);
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +205,7 @@ mod tests {
             rings: Some(Rings::Maintained),
             places: places.iter().map(|place| place.parse().unwrap()).collect(),
             unmap: Some(Unmap::Sequential),
+            ahead: Some(Ahead::Block),
             maintenance: Some(Maintenance::Always),
         };
         let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
@@ -197,6 +215,7 @@ mod tests {
             "tcbs=1",
             "image=next",
             "unmap=sequential",
+            "ahead=64k",
             "maintenance=always",
         ];
         assert_eq!(good.words(), words);

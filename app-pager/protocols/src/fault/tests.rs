@@ -28,13 +28,14 @@ impl Page {
                         Word::Local => &mut self.local,
                         Word::Master => &mut self.master,
                         Word::Sharers(_) => &mut self.sharers,
+                        Word::Group => unreachable!("a fault has looked at it before"),
                     };
                     answer = *slot;
                     match access {
                         Access::Swap { expected, new } if expected == answer => *slot = new,
                         Access::Set(bits) => *slot |= bits,
                         Access::Clear(bits) => *slot &= !bits,
-                        Access::Load | Access::Swap { .. } => {}
+                        Access::Load | Access::Swap { .. } | Access::Count => {}
                     }
                 }
                 Effect::Allocate => answer = self.frames,

@@ -5,7 +5,7 @@ use super::facts::Fact;
 use super::scenario::{Do, PAGES, Scenario};
 use super::world::{Request, World, frame, home};
 use crate::effect::Me;
-use crate::fault::{self, Fault, Scope};
+use crate::fault::{self, Fault, Group, Scope};
 use crate::lead::{self, Goal, Lead, Outcome};
 use crate::local::Local;
 use crate::record::Record;
@@ -30,11 +30,23 @@ pub(super) enum Phase {
     Answered(Local),
 }
 
+/// A fault that takes other pages, too.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Company {
+    /// The guard of the answer.
+    group: Group,
+    /// The page that the machine is for.
+    page: u8,
+    /// What the answer maps.
+    words: [Local; PAGES],
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Client {
     /// How much of its script is done.
     pub(super) done: u8,
     pub(super) phase: Phase,
+    pub(super) company: Option<Company>,
     /// The notification bit of its pager thread.
     pub(super) woken: bool,
     /// How often the thing that it does now was begun anew. It is bounded, so no run of the model is infinite: this
@@ -128,7 +140,7 @@ impl World {
         let me = scenario.me(c);
         let task = self.clients[c].task(thread.script);
         self.clients[c].phase = match task {
-            Do::Read(_) | Do::Write(_) => {
+            Do::Read(_) | Do::Write(_) | Do::WriteAhead(_) => {
                 let Some((page, access)) = task.access() else { return };
                 let mapping = self.mapped[usize::from(thread.node)][usize::from(page)];
                 if mapping.is_present() && mapping.rights().contains(access) {
@@ -136,6 +148,12 @@ impl World {
                     return self.clients[c].finish();
                 }
                 let mut machine = Fault::new(me, Scope::Global, access, Rights::RW);
+                self.clients[c].company = None;
+                if let Do::WriteAhead(_) = task {
+                    let group = Group(self.group[usize::from(thread.node)]);
+                    machine = Fault::in_company(me, Scope::Global, access, Rights::RW, group);
+                    self.clients[c].company = Some(Company { group, page, words: [Local::EMPTY; PAGES] });
+                }
                 let effect = machine.step(0);
                 Phase::Fault(machine, effect)
             }
@@ -176,7 +194,7 @@ impl World {
     ) {
         let (thread, mut machine) = (&scenario.threads[c], machine);
         let Some((page, _)) = self.clients[c].task(thread.script).access() else { return };
-        let page = usize::from(page);
+        let page = usize::from(self.clients[c].company.map_or(page, |company| company.page));
         let answer = match effect {
             fault::Effect::Access(word, access) => self.access(thread.node, page, word, access, seen),
             fault::Effect::Allocate => {
@@ -212,9 +230,12 @@ impl World {
                 0
             }
             fault::Effect::Map(word) => {
-                self.clients[c].phase = Phase::Answered(word);
                 self.clients[c].woken = false;
-                return;
+                return self.decided(scenario, c, word);
+            }
+            fault::Effect::Pass => {
+                Fact::Passed.note(seen);
+                return self.decided(scenario, c, Local::EMPTY);
             }
             fault::Effect::Reject => {
                 Fact::Rejected.note(seen);
@@ -224,6 +245,28 @@ impl World {
         };
         let next = machine.step(answer);
         self.clients[c].phase = Phase::Fault(machine, next);
+    }
+
+    /// What is to be mapped for a page: goes on to the next one, or answers.
+    fn decided(&mut self, scenario: &Scenario, c: usize, word: Local) {
+        let Some((asked, _)) = self.clients[c].task(scenario.script(c)).access() else { return };
+        let client = &mut self.clients[c];
+        let Some(company) = &mut client.company else { return client.phase = Phase::Answered(word) };
+        company.words[usize::from(company.page)] = word;
+        if company.page == asked && word.is_in_company() {
+            company.page = 1 - asked;
+            let mut machine = Fault::ahead(scenario.me(c), Scope::Global, Rights::RW, company.group);
+            let effect = machine.step(0);
+            client.phase = Phase::Fault(machine, effect);
+            return;
+        }
+        if !kept(Rule::GroupFirst) {
+            company.group = Group(self.group[usize::from(scenario.node(c))]);
+        }
+        client.phase = Phase::Answered(company.words[usize::from(asked)]);
+        if company.page == asked {
+            client.company = None;
+        }
     }
 
     /// A copy of a frame in the node's own pool.
@@ -246,7 +289,18 @@ impl World {
         let Some((page, access)) = client.task(thread.script).access() else { return };
         let (node, page) = (usize::from(thread.node), usize::from(page));
         self.clients[c].phase = Phase::Ready;
-        if self.local[node][page] == word.0 || !kept(Rule::GuardsCount) {
+        if let Some(company) = client.company {
+            if self.group[node] == company.group.0 || !kept(Rule::GuardsCount) {
+                for (mapping, word) in self.mapped[node].iter_mut().zip(company.words) {
+                    if word.is_present() {
+                        *mapping = word;
+                    }
+                }
+                Fact::MappedTogether.note(seen);
+            } else {
+                Fact::GroupDropped.note(seen);
+            }
+        } else if self.local[node][page] == word.0 || !kept(Rule::GuardsCount) {
             let before = self.mapped[node][page];
             if before.is_present() && !before.rights().contains(access) {
                 Fact::Widened.note(seen);

@@ -43,6 +43,12 @@ facts! {
     RequestForgotten,
     /// A dead pager had a frame of another node in hand.
     Reclaimed,
+    /// Somebody had a page that was to be taken with others.
+    Passed,
+    /// An answer mapped several pages.
+    MappedTogether,
+    /// It came too late.
+    GroupDropped,
     /// A thread did what it may not.
     Rejected,
 }

@@ -40,6 +40,7 @@ fn case(rule: Rule) -> Option<(Scenario, &'static str)> {
         Rule::WakeAfterDeath => (DEATH, STUCK),
         Rule::QuietBeforeReuse => (LOST_POOL, FREE),
         Rule::FreeCopies => (REPLICAS, "a frame is lost"),
+        Rule::CountInGroup | Rule::GroupFirst => (TOGETHER, FREE),
         Rule::MaintainBeforeReuse => (UNMAP, "a frame was freed without cache maintenance"),
         // Of threads, not pages: `super::task`.
         Rule::LookAfterArrival | Rule::LookAfterHandOver => return None,

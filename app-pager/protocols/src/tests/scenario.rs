@@ -19,6 +19,8 @@ pub(super) enum Do {
     Read(u8),
     /// Writes to it.
     Write(u8),
+    /// The same; its pager takes the other pages, too, if nobody has them.
+    WriteAhead(u8),
     /// Unmaps pages.
     Unmap(&'static [u8]),
     /// Makes pages read-only.
@@ -40,14 +42,14 @@ impl Do {
             | Self::Allow(pages)
             | Self::Replicate(pages)
             | Self::Move(pages, _) => pages,
-            Self::Read(_) | Self::Write(_) => &[],
+            Self::Read(_) | Self::Write(_) | Self::WriteAhead(_) => &[],
         }
     }
     /// The page and the access, of a thread's own doing.
     pub(super) fn access(self) -> Option<(u8, Rights)> {
         match self {
             Self::Read(page) => Some((page, Rights::R)),
-            Self::Write(page) => Some((page, Rights::W)),
+            Self::Write(page) | Self::WriteAhead(page) => Some((page, Rights::W)),
             _ => None,
         }
     }

@@ -63,6 +63,15 @@ pub(super) const REPLICAS: Scenario = scenario(
 /// Copies are made while it is replicated again and unmapped.
 pub(super) const REPLICAS_GO: Scenario =
     scenario(thread(0, &[Write(0), Replicate(&[0]), Unmap(&[0])]), thread(1, &[Read(0)]), thread(2, &[]));
+/// Pages that come together go one by one.
+pub(super) const TOGETHER: Scenario =
+    scenario(thread(0, &[WriteAhead(0), Write(1)]), thread(1, &[Unmap(&[1])]), thread(0, &[Write(1)]));
+/// Two nodes take them at a time, and rights come and go.
+pub(super) const BOTH_TOGETHER: Scenario = scenario(
+    thread(0, &[WriteAhead(0)]),
+    thread(1, &[WriteAhead(1), Unmap(&[0, 1])]),
+    thread(2, &[Protect(&[1]), Allow(&[1])]),
+);
 /// A pager dies while there are copies.
 pub(super) const DEATH_OF_A_COPY: Scenario = Scenario {
     crash: Some(1),
@@ -165,6 +174,14 @@ fn death_of_a_mover() {
 #[test]
 fn replication() {
     explore("replicas", REPLICAS, &[Copied, Collapsed, GuardDropped]);
+}
+#[test]
+fn several_pages_in_one_answer() {
+    explore("together", TOGETHER, &[MappedTogether, GroupDropped, Passed, GuardDropped]);
+}
+#[test]
+fn several_pages_on_two_nodes() {
+    explore("both together", BOTH_TOGETHER, &[MappedTogether, GroupDropped, Passed, RaceLost]);
 }
 #[test]
 fn replicas_that_go() {

@@ -179,7 +179,7 @@ impl World {
             Access::Swap { expected, new } if expected == old => *slot = new,
             Access::Set(bits) => *slot |= bits,
             Access::Clear(bits) => *slot &= !bits,
-            Access::Load | Access::Swap { .. } => {}
+            Access::Load | Access::Swap { .. } | Access::Count => {}
         }
         old
     }

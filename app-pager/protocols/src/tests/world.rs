@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) master: [u64; PAGES],
     pub(super) sharers: [u64; PAGES],
     pub(super) local: [[u64; PAGES]; NODES],
+    /// The pages are one group.
+    pub(super) group: [u64; NODES],
     /// What the kernels have mapped.
     pub(super) mapped: [[Local; PAGES]; NODES],
     /// By frame: is it in its pool; from where is it on its way there; what does its owner know?
@@ -94,6 +96,7 @@ impl World {
             master: [0; PAGES],
             sharers: [0; PAGES],
             local: [[0; PAGES]; NODES],
+            group: [0; NODES],
             mapped: [[Local::EMPTY; PAGES]; NODES],
             free: [true; NODES * FRAMES],
             returning: [None; NODES * FRAMES],
@@ -203,6 +206,7 @@ impl World {
             Word::Local => &mut self.local[usize::from(node)][page],
             Word::Master => &mut self.master[page],
             Word::Sharers(_) => &mut self.sharers[page],
+            Word::Group => &mut self.group[usize::from(node)],
         };
         let old = *slot;
         match access {
@@ -216,6 +220,7 @@ impl World {
             Access::Swap { .. } => Fact::SwapLost.note(seen),
             Access::Set(bits) => *slot |= bits,
             Access::Clear(bits) => *slot &= !bits,
+            Access::Count => *slot += 1,
         }
         old
     }

@@ -7,11 +7,11 @@ use pager_bench::SAMPLES;
 use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
-use skerry_ipc::pager::{RegionKind, ThreadEnd};
+use skerry_ipc::pager::{Ahead, RegionKind, ThreadEnd};
 use skerry_rt::{start, task};
 
 use super::moving;
-use super::touch::{self, RUN};
+use super::touch::{self, GROUPS_PAGES, RUN};
 use super::unmap::{self, BATCH};
 
 /// Where the regions lie: each has a page table of its own.
@@ -84,6 +84,8 @@ impl Bench {
             "fault.first-touch" => {
                 self.thread(self.here, touch::measure, self.region(RegionKind::Global)?)?;
             }
+            "fault.first-touch.ahead16" => self.ahead(Ahead::Sixteen)?,
+            "fault.first-touch.ahead16.block" => self.ahead(Ahead::Block)?,
             "fault.first-touch.remote-master" => {
                 self.thread(there()?, touch::measure, self.region(RegionKind::Global)?)?;
             }
@@ -108,7 +110,7 @@ impl Bench {
             "unmap.global.n8" => return self.unmap(8),
             "unmap.global.growth" => return self.growth(),
             "unmap.global.batch63" => {
-                let base = self.region_of(RegionKind::Global, RUN as u64 * BATCH)?;
+                let base = self.region_of(RegionKind::Global, RUN as u64 * BATCH, 0)?;
                 let companion = self.spawn(there()?, touch::stay, 0)?;
                 self.thread(there()?, unmap::prepare_batches, base)?;
                 self.thread(self.here, unmap::measure_batches, base)?;
@@ -119,6 +121,12 @@ impl Bench {
             _ => return Err(Trouble::Unknown),
         }
         Ok(touch::samples())
+    }
+
+    /// Faults that establish the pages of a group together.
+    fn ahead(&self, ahead: Ahead) -> Result<(), Trouble> {
+        let base = self.region_of(RegionKind::Global, GROUPS_PAGES, ahead as u64)?;
+        self.thread(self.here, touch::measure_groups, base)
     }
 
     /// Pages that so many nodes have written to, taken away one by one.
@@ -141,7 +149,7 @@ impl Bench {
     fn move_pages(&self, pages: u64, measure: task::Entry) -> Result<(), Trouble> {
         let cpu = self.others[0].ok_or(Trouble::OneNode)?;
         let node = start::app().places().find(|&(_, first)| first == cpu).map_or(0, |(node, _)| node);
-        let base = self.region_of(RegionKind::Global, RUN as u64 * pages)?;
+        let base = self.region_of(RegionKind::Global, RUN as u64 * pages, 0)?;
         // As long as a thread is there the node keeps what it maps.
         let companion = self.spawn(cpu, touch::stay, 0)?;
         self.thread(self.here, moving::prepare, base | pages)?;
@@ -168,12 +176,12 @@ impl Bench {
 
     /// A region for the touches of one case, that nobody has touched.
     fn region(&self, kind: RegionKind) -> Result<u64, Trouble> {
-        self.region_of(kind, RUN as u64)
+        self.region_of(kind, RUN as u64, 0)
     }
-    fn region_of(&self, kind: RegionKind, pages: u64) -> Result<u64, Trouble> {
+    fn region_of(&self, kind: RegionKind, pages: u64, flags: u64) -> Result<u64, Trouble> {
         let base = REGIONS + self.regions.get() * STRIDE;
         self.regions.set(self.regions.get() + (pages * PAGE_SIZE).div_ceil(STRIDE));
-        task::region(base, pages * PAGE_SIZE, kind, 0)?;
+        task::region(base, pages * PAGE_SIZE, kind, flags)?;
         Ok(base)
     }
 

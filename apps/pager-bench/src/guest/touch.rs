@@ -14,6 +14,12 @@ use skerry_rt::{ipc, start, task, utcb};
 
 /// Touches of one case.
 pub(super) const RUN: usize = WARM_UP + SAMPLES;
+/// Pages that are established together.
+const GROUP_PAGES: usize = 16;
+/// Such groups in what a page table is for, less one.
+const GROUPS: usize = 31;
+/// Pages of a region for as many groups as there are touches, with a group before those of each table.
+pub(super) const GROUPS_PAGES: u64 = (RUN.div_ceil(GROUPS) * (GROUPS + 1) * GROUP_PAGES) as u64;
 /// A millisecond, in steps of the counter.
 const SETTLED: u64 = 62_500;
 const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
@@ -99,6 +105,24 @@ pub(super) extern "C" fn measure(base: u64) -> ! {
     for (page, count) in words(base, RUN).chunks_exact(PAGE_WORDS).zip(&COUNTS) {
         // SAFETY: a word of the region.
         count.store(unsafe { bench_touch_word(&page[0]) }, Ordering::Relaxed);
+    }
+    task::exit(exit::PASS)
+}
+
+/// Thread: writes to the first page of every group of the region at `base`, and counts. The first group that a page table is for
+/// does not count.
+pub(super) extern "C" fn measure_groups(base: u64) -> ! {
+    let groups = || words(base, GROUPS_PAGES as usize).chunks_exact(GROUP_PAGES * PAGE_WORDS);
+    groups().step_by(GROUPS + 1).for_each(|group| group[0].store(1, Ordering::Relaxed));
+    let counted = groups().enumerate().filter(|(index, _)| index % (GROUPS + 1) != 0);
+    for ((_, group), count) in counted.zip(&COUNTS) {
+        // SAFETY: a word of the region.
+        let taken = unsafe { bench_touch_word(&group[0]) };
+        count.store(taken, Ordering::Relaxed);
+        // They are there: nobody takes part in the count of the next one.
+        if group.iter().any(|word| word.load(Ordering::Relaxed) > 1) {
+            task::exit(exit::FAIL)
+        }
     }
     task::exit(exit::PASS)
 }

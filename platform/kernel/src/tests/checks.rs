@@ -15,7 +15,7 @@ use skerry_abi::message::kernel_label;
 use skerry_abi::syscall::{NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
 use skerry_abi::{Error, Fpage, Item, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout, layout};
 use skerry_checks::{Check, without};
-use skerry_mapping_db::Attr;
+use skerry_mapping_db::{Attr, Pairs};
 use std::panic::catch_unwind;
 use std::vec;
 
@@ -179,6 +179,18 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
             let call = Ipc { tag: Tag::new(0, 0, 4), words, ..Ipc::send(client, 0, &[]) };
             sends(k, pager, call, run) && k.db.lookup(spaces[0], HERE).is_some()
         },
+        Check::Joined => |run| {
+            let k = &mut world(1, 1)[0];
+            let (client, pager) = (program(k, 20).1, program(k, 20).1);
+            let spaces = [client, pager].map(|id| k.thread(k.find(id).expect("lives")).space);
+            k.db.map_root(spaces[1], HERE, HERE, 12, Rights::RWX, Attr::Normal).expect("room");
+            ipc(k, client, Ipc { window: Fpage::COMPLETE, ..Ipc::receive(ThreadId::ANY) });
+            k.hal.memory.insert((Space::asid(spaces[1]), HERE), 0x555);
+            let fpage = Fpage::new(HERE, 12, Rights::RW).unwrap();
+            let words = vec![fpage.word(), HERE | 2, HERE, 0x666, fpage.word(), (HERE + 0x1000) | 4];
+            let call = Ipc { tag: Tag::new(0, 0, 6), words, ..Ipc::send(client, 0, &[]) };
+            sends(k, pager, call, run) && k.db.lookup(spaces[0], HERE + 0x1000).is_some()
+        },
         Check::RemotePermission => |run| {
             let mut w = world(2, 1);
             let (_, victim) = program(&mut w[1], 20);
@@ -339,6 +351,12 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         Check::FastMapOccupied => |run| occupies(Attr::Normal, run),
         Check::MapOccupied => |run| occupies(Attr::NonCacheable, run),
         Check::MapGroupOccupied => |run| maps_group(Rights::RW, HERE, Attr::NonCacheable, run, |_, _| true),
+        Check::FastPagesOccupied => |run| maps_pages(Rights::RW, HERE + 0x5000, run, |_, _| true),
+        Check::FastPagesPinned => |run| maps_pages(Rights::RW, layout::UTCB_BASE + 0x2000, run, |_, _| true),
+        Check::FastPagesRights => |run| {
+            let writes = |k: &mut TestKernel, space| k.db.check(space, HERE + 0x8000, Rights::W);
+            maps_pages(Rights::R, HERE + 0x8000, run, writes)
+        },
         Check::FastGroupOccupied => |run| maps_group(Rights::RW, HERE, Attr::Normal, run, |_, _| true),
         Check::FastGroupPinned => {
             |run| maps_group(Rights::RW, layout::UTCB_BASE + GROUP, Attr::Normal, run, |_, _| true)
@@ -403,6 +421,22 @@ fn maps_group(
         let (db, mut tlb) = k.db_and_tlb();
         let fpage = Fpage::new(HERE, 16, Rights::RW).unwrap();
         db.map(&mut tlb, from, fpage, to, dest, attr).is_ok() && worked(k, to)
+    })
+}
+
+/// Maps two pages of a block that the source has with `rights`, the second one to `dest`. At `HERE` + 0x5000 there is a page already.
+fn maps_pages(rights: Rights, dest: u64, run: Run<'_>, worked: fn(&mut TestKernel, u16) -> bool) -> bool {
+    let k = &mut world(1, 1)[0];
+    let (from, to) = (program(k, 20).0.slot(), program(k, 20).0.slot());
+    k.db.map_root(from, HERE, HERE, 21, rights, Attr::Normal).expect("room");
+    let (db, mut tlb) = k.db_and_tlb();
+    let page = |number: u64| Fpage::new(HERE + (number << 12), 12, Rights::RW).unwrap();
+    db.map(&mut tlb, from, page(5), to, HERE + 0x5000, Attr::Normal).expect("room");
+    run(&mut || {
+        let (db, mut tlb) = k.db_and_tlb();
+        let (first, joined) = ([page(1).word(), dest - 4096], &[page(2).word(), dest]);
+        let pairs = Pairs { first, joined, more: &[], flags: 0 };
+        db.map_pages(&mut tlb, from, to, &pairs).is_some() && worked(k, to)
     })
 }
 

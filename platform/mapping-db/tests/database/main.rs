@@ -4,6 +4,7 @@ mod golden;
 mod groups;
 mod mmu;
 mod naive;
+mod pages;
 mod property;
 mod scarcity;
 mod scenarios;

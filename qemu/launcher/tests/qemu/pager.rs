@@ -7,7 +7,7 @@ use skerry::experiment::Experiment;
 use skerry::qemu::Pace;
 use skerry::size::MIB;
 use skerry::system::{Kernel, Placement, Space, System, SystemName};
-use skerry::tuning::{Maintenance, Tuning, Unmap};
+use skerry::tuning::{Ahead, Maintenance, Tuning, Unmap};
 
 use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial};
 
@@ -32,6 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("moving", 2, 2, Ending::Pass),
         ("moving", 3, 3, Ending::Pass),
         ("moving", 4, 8, Ending::Pass),
+        ("together", 1, 1, Ending::Pass),
+        ("together", 2, 4, Ending::Pass),
         ("stress 1", 4, 4, Ending::Pass),
         ("stress 2", 4, 4, Ending::Pass),
         ("stress 3", 2, 2, Ending::Pass),
@@ -67,6 +69,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             experiment.tuning = Tuning { unmap, maintenance, ..Tuning::default() };
             run(experiment, Ending::Pass)
         }));
+    }
+    for (case, count, cpus) in [("stress 6", 4, 8), ("protect", 4, 4), ("partial", 2, 2), ("hammer", 2, 4)] {
+        for ahead in [Ahead::Sixteen, Ahead::Block] {
+            let name = format!("pager::{}-ahead-{ahead}", case.replace(' ', "-seed-"));
+            trials.push(trial(name, move || {
+                let mut experiment = experiment(case, count, cpus)?;
+                experiment.tuning = Tuning { ahead: Some(ahead), ..Tuning::default() };
+                run(experiment, Ending::Pass)
+            }));
+        }
     }
     trials.push(trial("pager::stress-seed-5-multi-threaded", || {
         let mut experiment = experiment("stress 5", 4, 4)?;

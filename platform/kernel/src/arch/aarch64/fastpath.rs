@@ -80,6 +80,12 @@ pub(super) extern "C" fn map_one(from: u16, item: u64, to: u16, dest: u64) -> bo
     unsafe { KERNEL.alone() }.map_one(from, item, to, dest)
 }
 
+/// The same for all items of an answer that has several, if [`map_one`] has refused.
+pub(super) extern "C" fn map_several(from: u16, to: u16) -> bool {
+    // SAFETY: as in `map_one`.
+    unsafe { KERNEL.alone() }.map_several(from, to)
+}
+
 #[inline(never)]
 extern "C" fn map_group(from: u16, item: u64, to: u16, dest: u64) -> bool {
     // SAFETY: as in `map_one`.

@@ -370,8 +370,22 @@ part_exit_7:
     stp     x15, x16, [sp, #8 * 31]
     mov     x0, x19
     b       resume_thread
-    // Not the simple case, and nothing was done.
-10: mov     x0, x20
+    // Not the simple case, and nothing was done. There may be more items, all of which Rust looks at.
+10: ldr     x15, [sp, #8 * 2]
+    and     x15, x15, #0xfff
+    cmp     x15, #{guarded_item}
+    b.ls    15f
+    mov     x27, sp
+    mov     x28, x14
+    ldrh    w0, [sp, #{space}]
+    ldrh    w1, [x19, #{space}]
+    ldr     x14, [x14]
+    mov     sp, x14
+    bl      {map_several}
+    mov     sp, x27
+    mov     x14, x28
+    cbnz    w0, part_bookkeeping_9
+15: mov     x0, x20
     b       ipc_general_saved
 
     // One guarded item: x5 = an aligned word of ours, x6 = the value it must have. We run with our own tables in TTBR0, and a load
@@ -381,9 +395,9 @@ part_exit_7:
 part_guard_9:
 12: cmp     x27, #{guarded_item}
 answer_check_item:
-    b.ne    ipc_general
+    b.ne    13f
     eor     x18, x4, #{guarded}
-    tst     x5, #7
+14: tst     x5, #7
 answer_check_guard_aligned:
     b.ne    ipc_general
     at      s1e0r, x5
@@ -399,6 +413,11 @@ answer_check_guard_normal:
 answer_check_guard:
     b.ne    ipc_general
     b       11b
+    // More than that, perhaps a guarded item and others: the destination is made none, so that it is not mapped alone.
+13: tbz     x4, #{guarded_bit}, ipc_general
+    eor     x18, x4, #{guarded}
+    orr     x18, x18, #1
+    b       14b
 
     .balign 64
     .global fault_fast
@@ -513,6 +532,7 @@ ipc_fast_end:
     ipcs = const 8 * Counter::Ipcs as usize,
     faults = const 8 * Counter::Faults as usize,
     map_one = sym super::fastpath::map_one,
+    map_several = sym super::fastpath::map_several,
     abort = sym super::fastpath::abort,
     data_abort = const class::DATA_ABORT,
     read = const Rights::R.bits(),
@@ -524,6 +544,7 @@ ipc_fast_end:
     one_item = const Tag::new(0, 0, 2).0,
     guarded_item = const Tag::new(0, 0, 4).0,
     guarded = const Item::GUARDED,
+    guarded_bit = const Item::GUARDED.trailing_zeros(),
     par_device = const PAR_ATTR + 4,
     kind_fault = const FaultKind::TAG,
     fault_address = const FAULT + offset_of!(FaultKind, address),
