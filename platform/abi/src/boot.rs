@@ -163,7 +163,28 @@ pub mod kernel_switch {
     pub const TRACE: u64 = 1 << 2;
     /// `rings=maintained`: the memory of the rings between clusters is not coherent; kernels clean and invalidate it.
     pub const RINGS_MAINTAINED: u64 = 1 << 3;
+    /// `mutate=`: from this bit on, 1 + the place in [`super::UPKEEP`] of what kernels leave out; 0 = nothing.
+    pub const MUTATE_SHIFT: u32 = 8;
+    /// As many bits.
+    pub const MUTATE_MASK: u64 = 0xff;
 }
+
+/// What keeps rings up in memory that is not coherent, operation by operation: values of the boot option `mutate=`, with which kernels leave one
+/// of them out, so that a checker of such memory can be checked. The kernel says what each one is (`remote/upkeep.rs`).
+pub const UPKEEP: [&str; 12] = [
+    "packet",
+    "published",
+    "given-back",
+    "wish",
+    "down",
+    "look",
+    "header",
+    "body",
+    "heads",
+    "answers",
+    "response-heads",
+    "is-wanted",
+];
 
 /// Everything about the machine that the kernels and the root pagers need.
 #[repr(C, align(4096))]

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use skerry_abi::boot::MAX_MODULES;
+use skerry_abi::boot::{MAX_MODULES, UPKEEP};
 use tar_no_std::CorruptDataError;
 
 use crate::options::Name;
@@ -43,6 +43,8 @@ pub enum Error {
         /// The values it can have.
         values: [&'static str; 2],
     },
+    /// `mutate=` names no operation.
+    Mutate,
     /// An option that places something has a malformed value.
     Where(&'static str),
     /// An option names a node without memory.
@@ -110,6 +112,13 @@ impl fmt::Display for Error {
             }
             Self::Switch { option, values: [off, on] } => {
                 write!(f, "unknown value of {option}=: use {off} or {on}")
+            }
+            Self::Mutate => {
+                f.write_str("unknown value of mutate=: use ")?;
+                let mut separator = "";
+                UPKEEP
+                    .iter()
+                    .try_for_each(|name| write!(f, "{}{name}", core::mem::replace(&mut separator, ", ")))
             }
             Self::Where(option) => {
                 write!(f, "unknown value of {option}=: use home, next or the number of a node")

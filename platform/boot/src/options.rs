@@ -1,7 +1,7 @@
 //! The loader's own words on the kernel command line. All others belong to somebody else and are left alone.
 
 use heapless::String;
-use skerry_abi::boot::{BootInfo, arena, kernel_switch};
+use skerry_abi::boot::{BootInfo, UPKEEP, arena, kernel_switch};
 use skerry_topology::Mode;
 
 use crate::Error;
@@ -80,7 +80,7 @@ pub struct Options {
     pub tick_ns: u64,
     /// `root=<module>`: what every kernel starts as its first program.
     pub root: Name,
-    /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, `rings=coherent|maintained`, as [`kernel_switch`] bits.
+    /// `tlb=broadcast|interrupt`, `measure=off|on`, `trace=off|on`, `rings=coherent|maintained`, `mutate=<one of UPKEEP>`, as [`kernel_switch`] bits.
     pub kernel_switches: u64,
     /// `tcbs=`, `utcbs=`, `page-tables=`, `map-nodes=`, `image=home|next|<node>`, in this order.
     pub places: [Where; PLACED.len()],
@@ -98,7 +98,7 @@ impl Options {
     /// Reads the command line that `info` holds.
     ///
     /// # Errors
-    /// [`Error::Clusters`], [`Error::Tick`], [`Error::Root`], [`Error::Switch`] or [`Error::Where`] if a value is not one of those that can
+    /// [`Error::Clusters`], [`Error::Tick`], [`Error::Root`], [`Error::Switch`], [`Error::Mutate`] or [`Error::Where`] if a value is not one of those that can
     /// exist.
     pub fn read(info: &BootInfo) -> Result<Self, Error> {
         let mode = match info.option("clusters") {
@@ -119,6 +119,10 @@ impl Options {
                 Some(value) if value != values[0] => return Err(Error::Switch { option, values }),
                 _ => {}
             }
+        }
+        if let Some(value) = info.option("mutate") {
+            let place = UPKEEP.iter().position(|name| *name == value).ok_or(Error::Mutate)?;
+            kernel_switches |= (place as u64 + 1) << kernel_switch::MUTATE_SHIFT;
         }
         let mut places = [Where::Home; PLACED.len()];
         for (place, option) in places.iter_mut().zip(PLACED) {

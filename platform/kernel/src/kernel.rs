@@ -67,6 +67,9 @@ pub struct Settings {
     pub tlb: TlbMode,
     /// What memory the rings are in.
     pub rings: RingMode,
+    /// Which upkeep of rings that are not coherent is left out, so that a checker of such memory can be checked: place in
+    /// [`skerry_abi::boot::UPKEEP`].
+    pub omitted: Option<usize>,
 }
 
 /// The memory that the kernel's objects live in; every slice comes from the cluster's own heap.
@@ -187,8 +190,7 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) turn: usize,
     /// Nothing new has come: what bells ring is known.
     pub(crate) knows_bells: bool,
-    /// What a test leaves out.
-    #[cfg(test)]
+    /// What is left out for a test ([`Settings::omitted`]).
     pub(crate) omitted: Option<crate::remote::Upkeep>,
     /// What happened so far, CPU by CPU.
     pub counters: Counters<'a>,
@@ -275,8 +277,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             ring_mode: settings.rings,
             turn,
             knows_bells: false,
-            #[cfg(test)]
-            omitted: crate::tests::omitted(),
+            omitted: settings.omitted.and_then(|place| crate::remote::Upkeep::ALL.get(place).copied()),
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,
             info_pa,

@@ -40,7 +40,6 @@ pub use catch_up::Behind;
 #[cfg(test)]
 pub(crate) use outgoing::MAX_NOTES;
 pub use upkeep::RingMode;
-#[cfg(test)]
 pub(crate) use upkeep::Upkeep;
 
 use crate::hal::Hal;

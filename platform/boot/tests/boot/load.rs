@@ -244,6 +244,8 @@ fn boot_information_describes_machine_and_modules() {
     assert_eq!(booted.info.kernel_switches, kernel_switch::TRACE | kernel_switch::TLB_INTERRUPT);
     let booted = boot(MACHINES[1], "rings=maintained").unwrap();
     assert_eq!(booted.info.kernel_switches, kernel_switch::RINGS_MAINTAINED);
+    let booted = boot(MACHINES[1], "mutate=published").unwrap();
+    assert_eq!(booted.info.kernel_switches, 2 << kernel_switch::MUTATE_SHIFT);
     assert_eq!((info.node_count, info.distances[0][1]), (2, 21));
     let names: Vec<&str> = info.modules().iter().map(|module| module.name()).collect();
     assert_eq!(names, ["kernel", "root-pager", "app"]);
@@ -271,6 +273,7 @@ fn mistakes_are_named() {
     {
         assert!(matches!(line(word), Error::Switch { option: o, .. } if o == option), "{word}");
     }
+    assert!(line("mutate=everything").to_string().ends_with("answers, response-heads, is-wanted"));
     let with = |files: &[(&str, &[u8])]| boot_with(topology(tree, ""), &archive(files)).err().unwrap();
     let (kernel, root) = (kernel(), root_pager());
     assert_eq!(with(&[("root-pager", &root)]).to_string(), "no module named `kernel` in the archive");

@@ -20,6 +20,7 @@ use crate::kernel::Kernel;
 use crate::ring::{HEADER, Lane, Ring, SLOT_WORDS, Slot};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use skerry_abi::boot::UPKEEP;
 use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{Counter, Tag};
 use skerry_trace::Event;
@@ -33,7 +34,7 @@ pub enum RingMode {
     Maintained,
 }
 
-/// What is maintained, and when: for a test that leaves out one at a time.
+/// What is maintained, and when: for tests that leave out one at a time, on the host and with the boot option `mutate=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Upkeep {
     /// Cleaned: a packet, before it is published.
@@ -63,9 +64,8 @@ pub(crate) enum Upkeep {
 }
 
 impl Upkeep {
-    /// All of them.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 12] = [
+    /// All of them, in the order of [`UPKEEP`].
+    pub(crate) const ALL: [Self; UPKEEP.len()] = [
         Self::Packet,
         Self::Published,
         Self::GivenBack,
@@ -127,13 +127,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
         });
     }
 
-    #[cfg(test)]
     fn is_omitted(&self, what: Upkeep) -> bool {
         self.omitted == Some(what)
-    }
-    #[cfg(not(test))]
-    fn is_omitted(&self, _: Upkeep) -> bool {
-        false
     }
 
     /// [`Kernel::publish_all`].

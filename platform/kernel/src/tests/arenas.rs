@@ -71,6 +71,7 @@ const SETTINGS: Settings = Settings {
     cycle_clock: 0,
     tlb: TlbMode::Broadcast,
     rings: RingMode::Coherent,
+    omitted: None,
 };
 
 /// Ring memory between kernels.
@@ -189,7 +190,12 @@ impl<'a> Memory<'a> {
                     ..Fake::default()
                 };
                 let rings = if caching().is_some() { RingMode::Maintained } else { RingMode::Coherent };
-                let mut kernel = Kernel::new(me as u16, fake, Settings { rings, ..SETTINGS }, arenas);
+                let mut kernel = Kernel::new(
+                    me as u16,
+                    fake,
+                    Settings { rings, omitted: super::omitted(), ..SETTINGS },
+                    arenas,
+                );
                 (0..cpus).for_each(|cpu| kernel.add_cpu((me * cpus + cpu) as CpuId));
                 kernel.enter((me * cpus) as CpuId);
                 kernel

@@ -229,7 +229,10 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let tlb = if switch(kernel_switch::TLB_INTERRUPT) { TlbMode::Interrupt } else { TlbMode::Broadcast };
     let cycle_clock = if switch(kernel_switch::MEASURE) { cycle_clock::PMCCNTR } else { cycle_clock::OFF };
     let counter_frequency = read_sysreg!("cntfrq_el0");
-    let settings = Settings { counter_frequency, cycle_clock, tlb, rings };
+    let omitted =
+        (boot.kernel_switches >> kernel_switch::MUTATE_SHIFT & kernel_switch::MUTATE_MASK).checked_sub(1);
+    let omitted = omitted.map(|place| place as usize);
+    let settings = Settings { counter_frequency, cycle_clock, tlb, rings, omitted };
     let mut kernel = Kernel::new(cluster, machine, settings, arenas);
     (0u16..).zip(boot.cpus()).filter(|(_, c)| c.cluster == cluster).for_each(|(cpu, _)| kernel.add_cpu(cpu));
     kernel
