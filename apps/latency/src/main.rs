@@ -6,6 +6,7 @@ mod guest {
     mod chase;
 
     use latency::{Options, list};
+    use skerry_abi::modelled::Modelled;
     use skerry_abi::syscall::exit;
     use skerry_abi::{Error, boot::MAX_NODES};
     use skerry_ipc::pager::{RegionKind, ThreadEnd};
@@ -46,19 +47,34 @@ mod guest {
             done(cpu, chase::link, place as u64)?;
         }
         done(places[0].1, chase::walk_all, 0)?;
-        for &(node, _) in &places[..count] {
-            for &size in options.sizes() {
+        for (place, &(node, _)) in places[..count].iter().enumerate() {
+            for (index, &size) in options.sizes().iter().enumerate() {
                 let parameters = [("home", u64::from(node)), ("bytes", size), ("stride", options.stride)];
-                emit(
-                    ("latency", "latency.loads", "loads"),
-                    options.loads(size),
-                    "loads",
-                    Kind::Exact,
-                    &parameters,
-                );
+                let loads = options.loads(size);
+                emit(("latency", "latency.loads", "loads"), loads, "loads", Kind::Exact, &parameters);
+                report(options.phase(place, index), loads, &parameters);
             }
         }
         Ok(())
+    }
+
+    /// What the instrument told the walking thread about a phase.
+    fn report(phase: u16, loads: u64, parameters: &[(&str, u64)]) {
+        let cycles = chase::modelled(phase, Modelled::Cycles);
+        if cycles == 0 {
+            println!(
+                "latency: modelled time is not available: no instrument watches (`run latency --model CORE`)"
+            );
+            return;
+        }
+        let per_load = cycles as f64 / loads as f64;
+        let of = ("latency", "latency.modelled", "cycles-per-load");
+        emit(of, format_args!("{per_load:.2}"), "cycles", Kind::Modelled, parameters);
+        for what in [Modelled::DramLocal, Modelled::DramRemote, Modelled::TlbMisses, Modelled::WalkCycles] {
+            let unit = if what == Modelled::WalkCycles { "cycles" } else { "events" };
+            let of = ("latency", "latency.modelled", what.name());
+            emit(of, chase::modelled(phase, what), unit, Kind::Modelled, parameters);
+        }
     }
 
     /// Runs a thread to its end.

@@ -2,7 +2,7 @@
 //!
 //! It begins at [`crate::layout::INFO_PAGE_BASE`] in every space with an [`InfoHeader`]; then comes one block of
 //! [`BLOCK_SIZE`] bytes per CPU of the cluster: word [`CPU_WORD`] names the CPU, word [`Counter`] is that counter. More CPUs
-//! take more pages. Only the CPU itself writes its block, with plain 64-bit stores, so a reader sees each counter as it was
+//! take more pages. Only the CPU itself writes its block (and the measuring instrument its part of it, [`crate::modelled`]), with plain 64-bit stores, so a reader sees each counter as it was
 //! at some moment, but not all of them at the same one.
 
 /// [`InfoHeader::version`]: counts up when a field or a counter changes its meaning; new ones at the end do not count.
@@ -41,6 +41,9 @@ pub struct InfoHeader {
     pub free_nodes: u64,
     /// Bytes of one CPU's trace ring, and of all that `MAP_TRACE` maps the `cpu_count`-th part; 0 = not traced.
     pub trace_ring: u64,
+    /// Bytes from the start of the page to the block of the CPU that asked the measuring instrument last ([`crate::modelled`]); 0 = there is no
+    /// instrument. The instrument writes it.
+    pub modelled_block: u64,
 }
 
 /// Values of [`InfoHeader::cycle_clock`].

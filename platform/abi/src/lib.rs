@@ -24,6 +24,7 @@ pub mod item;
 pub mod layout;
 pub mod marker;
 pub mod message;
+pub mod modelled;
 pub mod syscall;
 
 pub use error::Error;

@@ -4,6 +4,11 @@
 //! CPU, so a program that has them runs the same without the instrument. Phases are numbers; a program says in its
 //! documentation what its own mean. What is measured of a phase is the time from the CPU that executes its first marker to the
 //! one that executes its last, and what every CPU counted in between.
+//!
+//! `movz xzr, #request, lsl #48` asks the instrument for something: [`QUERY`].
+
+/// Writes what is modelled of this CPU into the information page, where the next load sees it ([`crate::modelled`]).
+pub const QUERY: u16 = 0;
 
 /// Nothing that is measured: the first marker switches the instrument on, with cold caches, so a program that wants them warm begins this early.
 pub const WARM_UP: u16 = 0;

@@ -1,12 +1,16 @@
 //! The kernel information page: this cluster's counters, without a system call.
 #![expect(unsafe_code, reason = "the page is at a fixed address")]
 
+use core::mem::offset_of;
 use core::ptr::with_exposed_provenance;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use skerry_abi::CpuId;
 use skerry_abi::info::{CPU_WORD, Counter, InfoHeader, Unit};
 use skerry_abi::layout::INFO_PAGE_BASE;
+use skerry_abi::modelled::{self, Sample};
+
+use crate::marker;
 
 /// The word at `offset` bytes into the information pages.
 fn word(offset: u64) -> u64 {
@@ -32,6 +36,7 @@ pub fn header() -> InfoHeader {
         free_tables: next(),
         free_nodes: next(),
         trace_ring: next(),
+        modelled_block: next(),
     }
 }
 
@@ -50,6 +55,21 @@ fn block_word(header: &InfoHeader, local: u64, index: usize) -> u64 {
         return 0;
     }
     word(header.first_block + local * header.block_size + index as u64 * 8)
+}
+
+/// What is modelled of this CPU now; `None` without the measuring instrument.
+///
+/// The sample says whose it is. A thread that is preempted in here, and then moved, or asks at the same time as one on another CPU of the
+/// cluster, gets a sample of that CPU: who takes differences sees it ([`Sample::since`]).
+#[inline(never)]
+pub fn modelled() -> Option<Sample> {
+    marker::query();
+    let block = word(offset_of!(InfoHeader, modelled_block) as u64);
+    let at = |index: usize| word(block + index as u64 * 8);
+    (block != 0).then(|| Sample {
+        words: core::array::from_fn(|index| at(modelled::WORD + index)),
+        cpu: at(CPU_WORD) as CpuId,
+    })
 }
 
 /// A counter of the whole cluster: the sum over its CPUs, or the maximum where that is what counts ([`Unit::Longest`]).

@@ -10,6 +10,15 @@ pub fn begin<const PHASE: u16>() {
     unsafe { asm!("movz xzr, #{phase}, lsl #16", phase = const PHASE, options(nostack, preserves_flags)) }
 }
 
+/// Has the instrument write what it knows of this CPU into the information page. What is loaded afterwards is loaded after that.
+#[inline(always)]
+pub(crate) fn query() {
+    // SAFETY: as above.
+    unsafe {
+        asm!("movz xzr, #{request}, lsl #48", request = const skerry_abi::marker::QUERY, options(nostack, preserves_flags))
+    }
+}
+
 /// A phase ends.
 #[inline(always)]
 pub fn end<const PHASE: u16>() {

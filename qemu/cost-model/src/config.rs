@@ -17,6 +17,8 @@ pub struct Config {
     pub quantum: u64,
     /// Size of each half of the virtual address space in bits.
     pub virtual_bits: u32,
+    /// Checks that software keeps memory coherent ([`crate::poc`]), from the first instruction on, instead of charging accesses.
+    pub sanitize: bool,
 }
 
 impl Config {

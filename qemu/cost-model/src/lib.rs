@@ -30,6 +30,7 @@ pub mod latency;
 pub mod machine;
 pub mod maintenance;
 pub mod params;
+pub mod poc;
 pub mod shared;
 pub mod streams;
 pub mod time;

@@ -219,6 +219,15 @@ struct InstrumentArgs {
     /// Modelled cycles that a CPU may be ahead of the slowest one [default: 1000]
     #[arg(long, value_name = "CYCLES", requires = "model", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     quantum: Option<u64>,
+    /// Run with quanta of 100, 300, 1,000 and 3,000 cycles as well, and say which modelled numbers that changes by more than 2 %: they depend
+    /// on the order in which CPUs take turns. Fields `quantum_spread` and `quantum_sensitive` of records; four more runs
+    #[arg(long, requires = "model", conflicts_with = "sanitize")]
+    quanta: bool,
+    /// Instead of charging accesses, check from the first instruction on that software keeps memory coherent between nodes, as if nothing else did:
+    /// loads that may be stale, stores onto stale lines, dirty lines that are dropped, code that was not cleaned, atomics on shared lines. What the
+    /// machine needs coherent by design is reported, too (docs/performance-method.md)
+    #[arg(long, requires = "model")]
+    sanitize: bool,
 }
 
 /// What a core does during a miss.
@@ -277,14 +286,19 @@ impl RunArgs {
         }
     }
 
+    /// Whether modelled numbers are compared over several quanta.
+    pub fn compares_quanta(&self) -> bool {
+        self.instrument.quanta
+    }
+
     /// How the run is modelled, if it is.
     pub fn modelling(&self) -> Option<Modelling> {
-        let InstrumentArgs { model, quantum } = self.instrument;
+        let InstrumentArgs { model, quantum, sanitize, .. } = self.instrument;
         let core = match model? {
             Core::Blocking => CoreModel::Blocking,
             Core::Prefetching => CoreModel::Prefetching,
         };
-        Some(Modelling { core, quantum: quantum.unwrap_or(QUANTUM) })
+        Some(Modelling { core, quantum: quantum.unwrap_or(QUANTUM), sanitize })
     }
 
     /// The parameters of array-walk; `None` if no option of it was given.
@@ -397,7 +411,7 @@ mod tests {
     fn a_model_has_a_quantum() {
         assert_eq!(run("skerry run x").modelling(), None);
         let given = run("skerry run x --model prefetching --quantum 300").modelling();
-        assert_eq!(given, Some(Modelling { core: CoreModel::Prefetching, quantum: 300 }));
+        assert_eq!(given, Some(Modelling { core: CoreModel::Prefetching, quantum: 300, sanitize: false }));
         assert_eq!(run("skerry run x --model blocking").modelling().map(|m| m.quantum), Some(QUANTUM));
     }
 

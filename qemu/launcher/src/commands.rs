@@ -16,7 +16,7 @@ use crate::qemu::Pace;
 use crate::record::{self, Record};
 use crate::session::{self, Session};
 use crate::system::SystemName;
-use crate::{doctor, main_job, plugin, size, table, trust};
+use crate::{doctor, main_job, plugin, quanta, size, table, trust};
 
 /// Carries it out.
 ///
@@ -105,7 +105,8 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
     let session = Session::prepare(installer)?;
     eprintln!("skerry: {}", experiment.describe());
     let repeat = args.repeat as usize;
-    let meter = Meter::new(repeat, args.verbose);
+    let compared = if args.compares_quanta() { quanta::QUANTA.len() } else { 0 };
+    let meter = Meter::new(repeat + compared, args.verbose);
     let mut runs = Vec::with_capacity(repeat);
     for _ in 0..repeat {
         let run = experiment.run(&session, &meter)?;
@@ -115,18 +116,30 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
         runs.push(run.passed()?);
         meter.done("run");
     }
+    let compared = match compared {
+        0 => Vec::new(),
+        _ => quanta::run(&experiment, &session, &meter)?,
+    };
     meter.finish();
+    let coherence: Vec<_> = runs.iter().filter_map(|run| run.coherence.clone()).collect();
+    coherence.iter().take(1).flat_map(|report| report.lines()).for_each(|line| eprintln!("{line}"));
     let series = record::series(&runs);
     match args.format {
         Format::Json => {
-            print_records(&record::records(&experiment.parameters(), &session.provenance, &series))?
+            let mut records = record::records(&experiment.parameters(), &session.provenance, &series);
+            quanta::note(&mut records, &compared);
+            print_records(&records)?
         }
         Format::Table => {
             print_line(&format!("{}; {}", experiment.describe(), experiment.conditions()))?;
             let shown: Vec<_> = series.iter().filter(|s| plugin::in_table(&s.measurement)).cloned().collect();
             print_line(&table::measurements(&shown).to_string())?;
+            for (what, spread) in quanta::sensitive(&compared) {
+                print_line(&format!("{what}: {spread:.1} % between quanta"))?;
+            }
         }
     }
+    coherence.iter().try_for_each(|report| report.clean())?;
     let unsteady = series.iter().find(|series| !series.is_reproducible(repeat));
     match unsteady {
         Some(series) if experiment.pace == Pace::Deterministic => Err(Error::Check(format!(

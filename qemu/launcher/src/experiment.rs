@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::app::{App, ArrayWalk};
+use crate::coherence;
 use crate::console::Measurement;
 use crate::ending::Ending;
 use crate::error::{Error, Result};
@@ -151,7 +152,20 @@ impl Experiment {
         if let Some(files) = instrument
             && finished.ending == Ending::Pass
         {
-            finished.measurements.extend(plugin::measurements(self.app.name, &files.report()?)?);
+            let report = files.report()?;
+            let measurements = plugin::measurements(self.app.name, &report)?;
+            if self.modelling.is_some_and(|modelling| modelling.sanitize) {
+                let root = self.options.iter().find_map(|option| option.strip_prefix("root="));
+                let programs = root.map_or_else(
+                    || vec!["root-pager", "syscall-server", "app-pager", self.app.name],
+                    |root| vec![root],
+                );
+                let found = coherence::Report::read(session, &programs, &report)?;
+                finished.measurements.extend(found.measurements(self.app.name));
+                finished.coherence = Some(found);
+            } else {
+                finished.measurements.extend(measurements);
+            }
         }
         Ok(finished)
     }
@@ -170,6 +184,9 @@ impl Experiment {
         if let Some(modelling) = self.modelling {
             put("model", json!(modelling.core));
             put("quantum", json!(modelling.quantum));
+            if modelling.sanitize {
+                put("sanitize", json!(true));
+            }
         }
         if self.tuning != Tuning::default() {
             put("tuning", json!(self.tuning.words().join(" ")));
@@ -220,7 +237,12 @@ impl Experiment {
 
     /// How the emulator runs it: what a reader of counts has to know.
     pub fn conditions(&self) -> String {
-        if let Some(Modelling { core, quantum }) = self.modelling {
+        if let Some(Modelling { core, quantum, sanitize }) = self.modelling {
+            if sanitize {
+                return format!(
+                    "checked for software coherence; turns pass where a CPU is {quantum} instructions ahead"
+                );
+            }
             return format!(
                 "modelled: {core:?} cores, turns pass where a CPU is {quantum} modelled cycles ahead and where CPUs meet; cycles say which of two \
                  cases is faster, not how long either takes"

@@ -7,12 +7,13 @@
 //! - [`machine`], [`system`] and [`app`] describe an [`experiment::Experiment`], and [`fit`] refuses impossible ones
 //!   *before* anything boots;
 //! - [`bench`] is the kernel's benchmark, which runs without servers and judges itself;
-//! - [`trust`] is the benchmark of the measuring instrument itself;
+//! - [`trust`] is the benchmark of the measuring instrument itself, [`validation`] compares it with what others measured;
 //! - [`session`] holds what all runs share: [`toolchain`] finds a compiler for the guest, [`guest`] drives it, [`image`]
 //!   makes what QEMU loads, [`install`] gets what is missing, [`provenance`] says where the numbers come from;
 //! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
 //!   [`ending`] names how it ended;
-//! - [`plugin`] builds the measuring instrument and reads its report;
+//! - [`plugin`] builds the measuring instrument and reads its report, [`coherence`] what it reports as a checker of software coherence;
+//! - [`quanta`] compares runs with several quanta;
 //! - [`record`] makes JSON records, [`table`] prints them for people.
 //!
 //! Every failure is an [`error::Error`]: one line for the user and an exit code, never a backtrace.
@@ -21,6 +22,7 @@
 pub mod app;
 pub mod bench;
 pub mod cli;
+pub mod coherence;
 pub mod commands;
 pub mod console;
 pub mod doctor;
@@ -41,6 +43,7 @@ pub mod process;
 pub mod progress;
 pub mod provenance;
 pub mod qemu;
+pub mod quanta;
 pub mod record;
 pub mod session;
 pub mod size;
@@ -51,3 +54,4 @@ pub mod table;
 pub mod toolchain;
 pub mod trust;
 pub mod tuning;
+pub mod validation;

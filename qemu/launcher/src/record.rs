@@ -122,6 +122,7 @@ mod tests {
             reason: String::new(),
             measurements: measurements.collect(),
             tail: vec![],
+            coherence: None,
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use wait_timeout::ChildExt;
 
+use crate::coherence::Report;
 use crate::console::{Line, Measurement, Progress, Verdict};
 use crate::ending::Ending;
 use crate::error::{Error, Result};
@@ -45,6 +46,8 @@ pub struct Finished {
     pub measurements: Vec<Measurement>,
     /// The last plain lines.
     pub tail: Vec<String>,
+    /// What the checker of software coherence found, if it watched.
+    pub coherence: Option<Report>,
 }
 
 impl Finished {
@@ -208,7 +211,7 @@ impl Watch<'_> {
                 (None, _) => (Ending::QemuError, complaint.unwrap_or_else(|| describe(status))),
             },
         };
-        Finished { ending, reason, measurements, tail }
+        Finished { ending, reason, measurements, tail, coherence: None }
     }
 }
 

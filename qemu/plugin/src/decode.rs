@@ -6,13 +6,45 @@
 
 use skerry_cost_model::maintenance::Maintenance;
 
-/// A marker: `movz xzr, #id, lsl #16` or `lsl #32`, which does nothing on any CPU and that no compiler writes.
+/// A cache maintenance instruction by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maintain {
+    /// DC CVAC.
+    Clean,
+    /// DC CIVAC.
+    CleanInvalidate,
+    /// DC IVAC.
+    Invalidate,
+    /// DC CVAU.
+    CleanForFetch,
+    /// IC IVAU.
+    DropFetched,
+    /// DC ZVA.
+    Zero,
+}
+
+impl Maintain {
+    /// What the cost model charges for.
+    pub fn charged(self) -> Maintenance {
+        match self {
+            Self::Clean => Maintenance::Clean,
+            Self::CleanInvalidate => Maintenance::CleanInvalidate,
+            Self::Invalidate => Maintenance::Invalidate,
+            Self::CleanForFetch | Self::DropFetched => Maintenance::Unification,
+            Self::Zero => Maintenance::Zero,
+        }
+    }
+}
+
+/// A marker: `movz xzr, #id, lsl #16`, `lsl #32` or `lsl #48`, which does nothing on any CPU and that no compiler writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
     /// A phase begins.
     Begin(u16),
     /// A phase ends.
     End(u16),
+    /// `lsl #48`: the program asks for something.
+    Request(u16),
 }
 
 /// Which entries a TLBI names.
@@ -50,7 +82,7 @@ pub enum Event {
     /// DC or IC by address.
     Maintain {
         /// Which.
-        what: Maintenance,
+        what: Maintain,
         /// The operand.
         register: u8,
     },
@@ -59,6 +91,18 @@ pub enum Event {
         /// The operand.
         register: u8,
     },
+    /// MSR SCTLR_EL1: the MMU and the caches.
+    Control {
+        /// The operand.
+        register: u8,
+    },
+    /// MSR MAIR_EL1: memory attributes.
+    Attributes {
+        /// The operand.
+        register: u8,
+    },
+    /// IC IALLU, IC IALLUIS.
+    DropFetched,
     /// MRS ICC_IAR1_EL1: an interrupt is taken.
     Acknowledge,
     /// WFI or WFE.
@@ -74,8 +118,10 @@ impl Event {
             Self::Table { register, .. }
             | Self::Invalidate { register, .. }
             | Self::Maintain { register, .. }
+            | Self::Control { register }
+            | Self::Attributes { register }
             | Self::Interrupt { register } => Some(register),
-            Self::Acknowledge | Self::Sleep | Self::Marker(_) => None,
+            Self::DropFetched | Self::Acknowledge | Self::Sleep | Self::Marker(_) => None,
         }
     }
 }
@@ -89,11 +135,15 @@ pub fn event(word: u32) -> Option<Event> {
         0xd518_2020 => return Some(Event::Table { half: 1, register }),
         0xd518_cba0 => return Some(Event::Interrupt { register }),
         0xd538_cc00 => return Some(Event::Acknowledge),
-        0xd50b_7a20 => return maintain(Maintenance::Clean),
-        0xd50b_7e20 => return maintain(Maintenance::CleanInvalidate),
-        0xd508_7620 => return maintain(Maintenance::Invalidate),
-        0xd50b_7b20 | 0xd50b_7520 => return maintain(Maintenance::Unification),
-        0xd50b_7420 => return maintain(Maintenance::Zero),
+        0xd518_1000 => return Some(Event::Control { register }),
+        0xd518_a200 => return Some(Event::Attributes { register }),
+        0xd508_7500 | 0xd508_7100 => return Some(Event::DropFetched),
+        0xd50b_7a20 => return maintain(Maintain::Clean),
+        0xd50b_7e20 => return maintain(Maintain::CleanInvalidate),
+        0xd508_7620 => return maintain(Maintain::Invalidate),
+        0xd50b_7b20 => return maintain(Maintain::CleanForFetch),
+        0xd50b_7520 => return maintain(Maintain::DropFetched),
+        0xd50b_7420 => return maintain(Maintain::Zero),
         _ => {}
     }
     if matches!(word, 0xd503_207f | 0xd503_205f) {
@@ -119,6 +169,7 @@ pub fn event(word: u32) -> Option<Event> {
         return match word >> 21 & 3 {
             1 => Some(Event::Marker(Marker::Begin(id))),
             2 => Some(Event::Marker(Marker::End(id))),
+            3 => Some(Event::Marker(Marker::Request(id))),
             _ => None,
         };
     }
@@ -152,6 +203,13 @@ pub struct Effect {
     pub computed: u32,
     /// …from these.
     pub sources: u32,
+}
+
+/// Whether it is an atomic read-modify-write, or the store of a pair of exclusives.
+pub fn is_atomic(word: u32) -> bool {
+    let bit = |at: u32| word >> at & 1 != 0;
+    let exclusive_store = word >> 24 & 0x3f == 0b00_1000 && !bit(23) && !bit(22) && (!bit(21) || bit(31));
+    exclusive_store || effect(word).kind == Kind::ReadModifyWrite
 }
 
 /// The set of the register at bit `at`.
@@ -326,9 +384,12 @@ mod tests {
     #[test]
     fn system_instructions() {
         let maintain = |what, register| Some(Event::Maintain { what, register });
-        assert_eq!(event(0xd50b7423), maintain(Maintenance::Zero, 3), "dc zva, x3");
-        assert_eq!(event(0xd50b7e21), maintain(Maintenance::CleanInvalidate, 1), "dc civac, x1");
+        assert_eq!(event(0xd50b7423), maintain(Maintain::Zero, 3), "dc zva, x3");
+        assert_eq!(event(0xd50b7e21), maintain(Maintain::CleanInvalidate, 1), "dc civac, x1");
         assert_eq!(event(0xd5182011), Some(Event::Table { half: 0, register: 17 }), "msr ttbr0_el1, x17");
+        assert_eq!(event(0xd5181005), Some(Event::Control { register: 5 }), "msr sctlr_el1, x5");
+        assert_eq!(event(0xd518a204), Some(Event::Attributes { register: 4 }), "msr mair_el1, x4");
+        assert_eq!(event(0xd508751f), Some(Event::DropFetched), "ic iallu");
         assert_eq!(event(0xd518cba2), Some(Event::Interrupt { register: 2 }));
         assert_eq!(event(0xd538cc00), Some(Event::Acknowledge));
         assert_eq!(event(0xd503207f), Some(Event::Sleep), "wfi");
@@ -352,6 +413,7 @@ mod tests {
     fn markers() {
         assert_eq!(event(0xd2a000ff), Some(Event::Marker(Marker::Begin(7))), "movz xzr, #7, lsl #16");
         assert_eq!(event(0xd2c000ff), Some(Event::Marker(Marker::End(7))), "movz xzr, #7, lsl #32");
+        assert_eq!(event(0xd2e0001f), Some(Event::Marker(Marker::Request(0))), "movz xzr, #0, lsl #48");
         assert_eq!(event(0xd28000ff), None, "movz xzr, #7");
         assert_eq!(event(0xd2a000e0), None, "movz x0, #7, lsl #16");
     }
@@ -385,6 +447,21 @@ mod tests {
         check(0xb8404420, Kind::Load, &[0], &[1], "ldr w0, [x1], #4");
         assert_eq!(effect(0xb8404420).computed, set(&[1]));
         check(0x3dc00000, Kind::Load, &[], &[0], "ldr q0, [x0]");
+    }
+
+    #[test]
+    fn atomics() {
+        for (word, atomic, what) in [
+            (0xc8027c01, true, "stxr w2, x1, [x0]"),
+            (0xc802fc01, true, "stlxr w2, x1, [x0]"),
+            (0xc85f7c01, false, "ldxr x1, [x0]"),
+            (0xc89ffc01, false, "stlr x1, [x0]"),
+            (0xf8210002, true, "ldadd x1, x2, [x0]"),
+            (0xc8a17c02, true, "cas x1, x2, [x0]"),
+            (0xf9000020, false, "str x0, [x1]"),
+        ] {
+            assert_eq!(is_atomic(word), atomic, "{what}");
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@ use std::sync::{Mutex, OnceLock};
 use skerry_cost_model::Config;
 
 use crate::block::{Block, Use, analyse};
-use crate::decode::Event;
+use crate::coherence::Spot;
+use crate::decode::{Event, is_atomic};
 use crate::host::Host;
 use crate::instrument::Instrument;
 use crate::report::Report;
@@ -179,6 +180,12 @@ impl Host for Qemu<'_> {
         word
     }
 
+    fn write(&mut self, physical: u64, word: u64) {
+        let mut word = word;
+        // SAFETY: QEMU reads eight bytes out of `word`. The caller names RAM only, so no device notices.
+        unsafe { (self.0.functions.cpu_physical_memory_rw)(physical, (&raw mut word).cast(), 8, true) };
+    }
+
     fn translate(&mut self, cpu: u16, address: u64) -> Option<u64> {
         // Attributes that nobody looks at: 4 bytes in 7.2, 8 in 10.0.
         let mut attributes = [0u64; 8];
@@ -227,6 +234,9 @@ extern "C" fn translate(_: Id, tb: Handle) {
             .map(|i| (functions.qemu_plugin_tb_get_insn)(tb, i))
             .collect()
     };
+    if state.instrument.config().sanitize {
+        return translate_checked(state, tb, &instructions);
+    }
     let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
     let (block, plans) = analyse(&words);
     let block = intern(state, block);
@@ -267,6 +277,80 @@ extern "C" fn translate(_: Id, tb: Handle) {
     }
 }
 
+/// A block whose code is checked.
+struct CheckedBlock {
+    block: &'static Block,
+    start: u64,
+    bytes: u64,
+}
+
+/// An instruction with an event, and where it is.
+struct CheckedEvent {
+    word: u32,
+    pc: u64,
+}
+
+/// The same for the checker of coherence, which wants to know where everything is. Its runs are short: what callbacks are given is never freed.
+fn translate_checked(state: &State, tb: Handle, instructions: &[Handle]) {
+    fn kept<T>(value: T) -> *mut c_void {
+        std::ptr::from_ref(Box::leak(Box::new(value))).cast_mut().cast()
+    }
+    let functions = &state.functions;
+    let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
+    let (block, plans) = analyse(&words);
+    // SAFETY: `tb` and its instructions are QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
+    unsafe {
+        let start = (functions.qemu_plugin_tb_vaddr)(tb);
+        let whole = CheckedBlock { block: intern(state, block), start, bytes: words.len() as u64 * 4 };
+        (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, begin_checked, NO_REGISTERS, kept(whole));
+        let mut resolves = false;
+        for ((&handle, plan), &word) in instructions.iter().zip(&plans).zip(&words) {
+            let pc = (functions.qemu_plugin_insn_vaddr)(handle);
+            let callback = |callback, data| {
+                (functions.qemu_plugin_register_vcpu_insn_exec_cb)(handle, callback, READS_REGISTERS, data);
+            };
+            match plan.event {
+                Some(_) => callback(event_checked, kept(CheckedEvent { word, pc })),
+                None if resolves => callback(resolve, std::ptr::null_mut()),
+                None => {}
+            }
+            resolves = plan.event.is_some_and(|event| event.operand().is_some());
+            if let Some(how) = plan.memory {
+                let spot = kept(Spot { pc, how, atomic: is_atomic(word) });
+                (functions.qemu_plugin_register_vcpu_mem_cb)(
+                    handle,
+                    access_checked,
+                    NO_REGISTERS,
+                    READ_AND_WRITE,
+                    spot,
+                );
+            }
+        }
+    }
+}
+
+extern "C" fn begin_checked(cpu: u32, block: *mut c_void) {
+    // SAFETY: `translate_checked` passed one that is never freed and never changed.
+    let checked: &'static CheckedBlock = unsafe { &*block.cast() };
+    let code = (checked.start, checked.bytes);
+    state().with(cpu, |instrument, cpu, host| instrument.checked_block(cpu, host, checked.block, code));
+}
+
+extern "C" fn event_checked(cpu: u32, event: *mut c_void) {
+    // SAFETY: as above.
+    let CheckedEvent { word, pc } = unsafe { &*event.cast() };
+    if let Some(event) = crate::decode::event(*word) {
+        state().with(cpu, |instrument, cpu, host| instrument.event(cpu, host, event, *pc));
+    }
+}
+
+extern "C" fn access_checked(cpu: u32, info: u32, address: u64, spot: *mut c_void) {
+    // SAFETY: as above; `info` is what QEMU gave to the callback.
+    let (spot, size) =
+        unsafe { (&*spot.cast::<Spot>(), 1 << (state().functions.qemu_plugin_mem_size_shift)(info)) };
+    state().with(cpu, |instrument, cpu, host| instrument.checked_access(cpu, host, (address, size), spot));
+}
+
 /// The bits of an instruction.
 fn word(functions: &Functions, instruction: Handle) -> u32 {
     let mut word = 0u32;
@@ -302,7 +386,7 @@ extern "C" fn begin(cpu: u32, block: *mut c_void) {
 
 extern "C" fn event(cpu: u32, word: *mut c_void) {
     if let Some(event) = crate::decode::event(word.addr() as u32) {
-        state().with(cpu, |instrument, cpu, host| instrument.event(cpu, host, event));
+        state().with(cpu, |instrument, cpu, host| instrument.event(cpu, host, event, 0));
     }
 }
 

@@ -6,6 +6,8 @@ pub trait Host {
     fn register(&mut self, cpu: u16, number: u8) -> u64;
     /// A word of physical memory.
     fn read(&mut self, physical: u64) -> u64;
+    /// Writes a word of physical memory, behind the guest's back.
+    fn write(&mut self, physical: u64, word: u64);
     /// The physical address that the emulator itself would use.
     fn translate(&mut self, cpu: u16, address: u64) -> Option<u64>;
     /// Ends a CPU's turn after this block.

@@ -4,12 +4,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use serde::Serialize;
+use skerry_abi::marker::QUERY;
 use skerry_cost_model::tlb::Invalidation;
 use skerry_cost_model::{CYCLE, Config, Core, Machine};
 
 use crate::block::{Block, Use};
-use crate::decode::{Event, Scope};
+use crate::coherence::{Coherence, Spot};
+use crate::decode::{Event, Marker, Scope};
 use crate::host::Host;
+use crate::modelled;
 use crate::phases::Log;
 use crate::vcpu::{Pending, Vcpu};
 
@@ -22,6 +25,8 @@ pub struct Health {
     pub translation_differs: u64,
     /// Accesses before the base of the tables was seen.
     pub unknown_tables: u64,
+    /// Requests that the instrument does not know or cannot answer.
+    pub unknown_requests: u64,
     /// Maintenance of addresses that are not mapped: the instruction faulted. Not an error.
     pub faulted_maintenance: u64,
     /// Accesses to devices. They cost nothing. Not an error.
@@ -36,6 +41,8 @@ pub struct Health {
 struct Inner {
     machine: Machine,
     health: Health,
+    /// Instead of charging accesses, checks them.
+    coherence: Option<Coherence>,
 }
 
 /// The instrument.
@@ -64,10 +71,12 @@ impl Instrument {
         config.check()?;
         let (machine, cores) = Machine::new(config.topology.clone(), config.params.clone(), config.core)?;
         let health = Health { virtual_bits: config.virtual_bits, ..Health::default() };
+        let coherence = config.sanitize.then(|| Coherence::new(&config)).transpose()?;
         let instrument = Self {
-            inner: Mutex::new(Inner { machine, health }),
+            inner: Mutex::new(Inner { machine, health, coherence }),
             log: Log::default(),
-            on: AtomicBool::new(false),
+            // What happens at boot counts, too.
+            on: AtomicBool::new(config.sanitize),
             running: AtomicU16::new(NOBODY),
             turns: AtomicU64::new(0),
             forced: AtomicU64::new(0),
@@ -93,6 +102,11 @@ impl Instrument {
         let inner = self.lock();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (inner.health, inner.machine.contended(), load(&self.turns), load(&self.forced))
+    }
+
+    /// What the checker of coherence has found, if it was asked for.
+    pub fn coherence(&self) -> Option<serde_json::Value> {
+        self.lock().coherence.as_ref().map(Coherence::report)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -162,7 +176,7 @@ impl Instrument {
     #[cold]
     fn slow_access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
         let mut inner = self.lock();
-        let Inner { machine, health } = &mut *inner;
+        let Inner { machine, health, .. } = &mut *inner;
         let before = machine.contended();
         cpu.access(machine, host, health, place, how);
         let changed_hands = machine.contended() != before;
@@ -173,8 +187,29 @@ impl Instrument {
         }
     }
 
-    /// An instruction with an event is about to be executed.
-    pub fn event(&self, cpu: &mut Vcpu, host: &mut impl Host, event: Event) {
+    /// A block begins, whose code is checked: `bytes` from `start` on.
+    pub fn checked_block(
+        &self,
+        cpu: &mut Vcpu,
+        host: &mut impl Host,
+        block: &'static Block,
+        (start, bytes): (u64, u64),
+    ) {
+        self.block(cpu, host, block);
+        if let Some(coherence) = &mut self.lock().coherence {
+            coherence.fetch(cpu.core.cpu(), host, start, bytes);
+        }
+    }
+
+    /// An access that is checked instead of charged.
+    pub fn checked_access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), spot: &Spot) {
+        if let Some(coherence) = &mut self.lock().coherence {
+            coherence.access(cpu.core.cpu(), host, place, spot);
+        }
+    }
+
+    /// An instruction with an event is about to be executed. `pc`: where it is, if somebody wants to know.
+    pub fn event(&self, cpu: &mut Vcpu, host: &mut impl Host, event: Event, pc: u64) {
         if cpu.pending.is_some() {
             self.resolve(cpu, host);
         }
@@ -183,36 +218,79 @@ impl Instrument {
                 cpu.core.sleep();
                 cpu.asleep = true;
             }
-            Event::Acknowledge if self.is_on() => cpu.core.take_interrupt(),
+            Event::Acknowledge if self.is_on() => {
+                cpu.core.take_interrupt();
+                if let Some(coherence) = &mut self.lock().coherence {
+                    coherence.take(cpu.core.cpu());
+                }
+            }
+            Event::DropFetched => {
+                if let Some(coherence) = &mut self.lock().coherence {
+                    coherence.drop_fetched(cpu.core.cpu());
+                }
+            }
             Event::Marker(marker) => {
                 if !self.on.swap(true, Ordering::Relaxed) {
                     host.start();
                     self.turn(cpu);
                     self.wake(cpu);
                 }
+                self.marker(cpu, host, marker);
+            }
+            _ => cpu.pending = event.operand().map(|register| Pending { event, register, pc }),
+        }
+    }
+
+    fn marker(&self, cpu: &mut Vcpu, host: &mut impl Host, marker: Marker) {
+        match marker {
+            Marker::Begin(_) | Marker::End(_) => {
                 self.log.push(marker, cpu.core.clock());
                 cpu.phases.catch_up(&self.log, cpu.sample());
             }
-            _ => cpu.pending = event.operand().map(|register| Pending { event, register }),
+            Marker::Request(request) => {
+                if request != QUERY || !modelled::tell(cpu, host) {
+                    self.lock().health.unknown_requests += 1;
+                }
+            }
         }
     }
 
     /// The instruction before has been executed, and its operand can be read.
     #[cold]
     pub fn resolve(&self, cpu: &mut Vcpu, host: &mut impl Host) {
-        let Some(Pending { event, register }) = cpu.pending.take() else { return };
+        let Some(Pending { event, register, pc }) = cpu.pending.take() else { return };
         let number = cpu.core.cpu();
         let operand = if register == 31 { 0 } else { host.register(number, register) };
         if let Event::Table { half, .. } = event {
             cpu.tables[usize::from(half)] = Some(operand);
             cpu.core.switch_space();
-            return;
         }
         if !self.is_on() {
             return;
         }
         let mut inner = self.lock();
-        let Inner { machine, health } = &mut *inner;
+        let Inner { machine, health, coherence } = &mut *inner;
+        if let Some(coherence) = coherence {
+            match event {
+                Event::Table { half, .. } => coherence.tables(number, half.into(), operand),
+                Event::Control { .. } => coherence.control(number, operand),
+                Event::Attributes { .. } => coherence.attributes(number, operand),
+                Event::Invalidate { broadcast, .. } => coherence.forget(number, broadcast),
+                Event::Maintain { what, .. } => {
+                    let found = coherence.maintain(number, host, pc, operand, what);
+                    health.faulted_maintenance += u64::from(!found);
+                }
+                Event::Interrupt { .. } => {
+                    for target in targets(operand, number, self.config.topology.cpus.len()) {
+                        coherence.send(number, target);
+                    }
+                }
+                Event::DropFetched | Event::Acknowledge | Event::Sleep | Event::Marker(_) => {}
+            }
+            if !matches!(event, Event::Interrupt { .. }) {
+                return;
+            }
+        }
         match event {
             Event::Invalidate { scope, broadcast, .. } => {
                 let asid = (operand >> 48) as u16;
@@ -231,7 +309,7 @@ impl Instrument {
                 if host.translate(number, operand).is_none() {
                     health.faulted_maintenance += 1;
                 } else if let Some(physical) = cpu.translate(machine, host, health, operand)
-                    && machine.maintain(&mut cpu.core, physical, what).is_none()
+                    && machine.maintain(&mut cpu.core, physical, what.charged()).is_none()
                 {
                     health.devices += 1;
                 }
@@ -243,7 +321,13 @@ impl Instrument {
                 }
                 self.set_limit(cpu);
             }
-            Event::Table { .. } | Event::Acknowledge | Event::Sleep | Event::Marker(_) => {}
+            Event::Table { .. }
+            | Event::Control { .. }
+            | Event::Attributes { .. }
+            | Event::DropFetched
+            | Event::Acknowledge
+            | Event::Sleep
+            | Event::Marker(_) => {}
         }
     }
 

@@ -72,6 +72,7 @@ impl Log {
                     Some(begun) => spans.entry(id).or_default().elapsed += clock.saturating_sub(begun),
                     None => unpaired += 1,
                 },
+                Marker::Request(_) => {}
             }
         }
         unpaired += spans.values().filter(|span| span.begun.is_some()).count() as u64;
@@ -109,6 +110,7 @@ impl Phases {
                     sum.clock += now.clock - start.clock;
                     sum.counters.add(&now.counters.since(&start.counters));
                 }
+                Marker::Request(_) => {}
             }
         }
     }

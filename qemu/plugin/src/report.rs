@@ -33,6 +33,9 @@ pub struct Report {
     health: Value,
     /// The phases.
     phases: Vec<Value>,
+    /// What the checker of coherence has found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coherence: Option<Value>,
 }
 
 /// Counters with their times in cycles.
@@ -87,6 +90,7 @@ impl Report {
             contended,
             health: health_fields(&health, unpaired),
             phases: phases.collect(),
+            coherence: instrument.coherence(),
         }
     }
 }
@@ -101,6 +105,7 @@ fn health_fields(health: &Health, unpaired: u64) -> Value {
         "translation_failures": health.translation_failures,
         "translation_differs": health.translation_differs,
         "unknown_tables": health.unknown_tables,
+        "unknown_requests": health.unknown_requests,
         "unpaired_markers": unpaired,
     });
     json!({

@@ -16,6 +16,8 @@ pub struct Pending {
     pub event: Event,
     /// The register.
     pub register: u8,
+    /// Where it is; known to the checker of coherence only.
+    pub pc: u64,
 }
 
 /// The state of one CPU.

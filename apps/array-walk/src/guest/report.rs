@@ -3,10 +3,11 @@
 use array_walk::{BASE, Options};
 use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::modelled::Modelled;
 use skerry_ipc::Chunk;
 use skerry_ipc::pager::Stats;
 use skerry_rt::record::{Kind, emit as record};
-use skerry_rt::{start, task};
+use skerry_rt::{println, start, task};
 
 use super::{Place, walk};
 
@@ -53,7 +54,34 @@ pub(super) fn emit(options: &Options, places: &[Place]) -> Result<(), Error> {
             &parameters,
         );
     }
+    modelled(places.len(), &parameters);
     Ok(())
+}
+
+/// What the instrument told the threads about their walks.
+fn modelled(threads: usize, parameters: &[(&str, u64)]) {
+    if walk::modelled(0, Modelled::Cycles) == 0 {
+        println!(
+            "array-walk: modelled time is not available: no instrument watches (`run array-walk --model CORE`)"
+        );
+        return;
+    }
+    for thread in 0..threads {
+        for what in [
+            Modelled::Cycles,
+            Modelled::DramLocal,
+            Modelled::DramRemote,
+            Modelled::LlcMisses,
+            Modelled::TlbMisses,
+            Modelled::WalkCycles,
+        ] {
+            let is_time = matches!(what, Modelled::Cycles | Modelled::WalkCycles);
+            let metric = Chunk::format(format_args!("{}.thread{thread}", what.name()));
+            let unit = if is_time { "cycles" } else { "events" };
+            let of = (BENCH, "array-walk.modelled", text(&metric));
+            record(of, walk::modelled(thread, what), unit, Kind::Modelled, parameters);
+        }
+    }
 }
 
 /// Whether all words were what they had to be.

@@ -8,14 +8,18 @@ use array_walk::{Options, upwards, word};
 use skerry_abi::boot::MAX_NODES;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::marker::MEASURED;
+use skerry_abi::modelled::{COUNT, Modelled};
 use skerry_abi::syscall::exit;
 use skerry_rt::spin::Barrier;
-use skerry_rt::{marker, record, sys, task};
+use skerry_rt::{info, marker, record, sys, task};
 
 static START_BARRIER: Barrier = Barrier::new();
 static CHECK_BARRIER: Barrier = Barrier::new();
 static RELEASED: AtomicU64 = AtomicU64::new(0);
 static FINISHED: [AtomicU64; MAX_NODES] = [const { AtomicU64::new(0) }; MAX_NODES];
+/// What the instrument told each thread about its walk; nothing without it.
+static MODELLED: [[AtomicU64; COUNT]; MAX_NODES] =
+    [const { [const { AtomicU64::new(0) }; COUNT] }; MAX_NODES];
 static DONE: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 
@@ -67,6 +71,11 @@ pub(super) fn wrong_words() -> u64 {
     WRONG.load(Ordering::Acquire)
 }
 
+/// What is modelled of a thread's walk.
+pub(super) fn modelled(thread: usize, what: Modelled) -> u64 {
+    MODELLED.get(thread).map_or(0, |words| words[what as usize].load(Ordering::Acquire))
+}
+
 fn finish(wrong: u64) -> ! {
     WRONG.fetch_add(wrong, Ordering::AcqRel);
     task::exit(exit::PASS)
@@ -100,6 +109,7 @@ pub(super) extern "C" fn timed(thread: u64) -> ! {
         marker::begin::<MEASURED>();
         RELEASED.store(sys::cycles(), Ordering::Release);
     });
+    let before = info::modelled();
     for iteration in 0..options.iterations {
         let up = upwards(thread, iteration);
         wrong +=
@@ -107,6 +117,12 @@ pub(super) extern "C" fn timed(thread: u64) -> ! {
         if thread == 0 {
             record::progress("iteration", iteration + 1, options.iterations);
         }
+    }
+    let after = info::modelled();
+    if let Some(walk) = after.zip(before).and_then(|(after, before)| after.since(&before))
+        && let Some(words) = MODELLED.get(thread as usize)
+    {
+        words.iter().zip(walk.words).for_each(|(slot, word)| slot.store(word, Ordering::Release));
     }
     if let Some(finished) = FINISHED.get(thread as usize) {
         finished.store(sys::cycles(), Ordering::Release);

@@ -5,12 +5,21 @@ use core::arch::asm;
 use core::slice;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use latency::{Options, list};
+use latency::{MAX_PHASES, Options, list};
 use skerry_abi::marker::{OWN, WARM_UP};
+use skerry_abi::modelled::{COUNT, Modelled, Sample};
 use skerry_abi::syscall::exit;
-use skerry_rt::{marker, start, task};
+use skerry_rt::{info, marker, start, task};
 
 static PLACES: AtomicUsize = AtomicUsize::new(0);
+/// What the instrument told of each phase; nothing without it.
+static MODELLED: [[AtomicU64; COUNT]; MAX_PHASES] =
+    [const { [const { AtomicU64::new(0) }; COUNT] }; MAX_PHASES];
+
+/// What is modelled of a phase, by its place in [`Options::phase`]'s order.
+pub(super) fn modelled(phase: u16, what: Modelled) -> u64 {
+    MODELLED[usize::from(phase - OWN)][what as usize].load(Ordering::Acquire)
+}
 
 /// Tells the threads how many lists there are.
 pub(super) fn prepare(places: usize) {
@@ -72,6 +81,14 @@ macro_rules! measured {
     };
 }
 
+/// Keeps what happened on this CPU between two samples, if there were any.
+fn note(phase: u16, before: Option<Sample>, after: Option<Sample>) {
+    if let Some(walk) = after.zip(before).and_then(|(after, before)| after.since(&before)) {
+        let words = MODELLED[usize::from(phase)].iter().zip(walk.words);
+        words.for_each(|(slot, word)| slot.store(word, Ordering::Release));
+    }
+}
+
 /// Walks all lists at all sizes.
 pub(super) extern "C" fn walk_all(_: u64) -> ! {
     let options = options();
@@ -84,8 +101,11 @@ pub(super) extern "C" fn walk_all(_: u64) -> ! {
             // Twice to warm up: what the ring's making left in caches is gone then.
             let rounds = size / options.stride;
             let warm = walk(start, 2 * rounds);
-            let end = measured!(options.phase(place, index) - OWN, walk(warm, loads),
+            let phase = options.phase(place, index) - OWN;
+            let before = info::modelled();
+            let end = measured!(phase, walk(warm, loads),
                 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+            note(phase, before, info::modelled());
             if warm != start || end != start {
                 task::exit(exit::FAIL);
             }

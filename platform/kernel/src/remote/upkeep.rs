@@ -20,7 +20,7 @@ use crate::kernel::Kernel;
 use crate::ring::{HEADER, Lane, Ring, SLOT_WORDS, Slot};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use skerry_abi::boot::UPKEEP;
+use skerry_abi::boot;
 use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{Counter, Tag};
 use skerry_trace::Event;
@@ -64,8 +64,8 @@ pub(crate) enum Upkeep {
 }
 
 impl Upkeep {
-    /// All of them, in the order of [`UPKEEP`].
-    pub(crate) const ALL: [Self; UPKEEP.len()] = [
+    /// All of them, in the order of [`boot::UPKEEP`].
+    pub(crate) const ALL: [Self; boot::UPKEEP.len()] = [
         Self::Packet,
         Self::Published,
         Self::GivenBack,

@@ -45,7 +45,7 @@ fn modelled(
     core: CoreModel,
 ) -> Result<Experiment, Failed> {
     let mut experiment = walk(machine, system.system(), overlap)?;
-    experiment.modelling = Some(Modelling { core, quantum: QUANTUM });
+    experiment.modelling = Some(Modelling { core, quantum: QUANTUM, sanitize: false });
     Ok(experiment)
 }
 

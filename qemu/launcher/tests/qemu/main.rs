@@ -6,6 +6,7 @@
 
 mod bench;
 mod boots;
+mod coherence;
 mod harness;
 mod hostile;
 mod instrument;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         boots::trials(),
+        coherence::trials(),
         bench::trials(),
         hostile::trials(),
         instrument::trials(),

@@ -55,6 +55,8 @@ functions! {
     qemu_plugin_reset: fn(Id, IdCallback);
     qemu_plugin_tb_n_insns: fn(Handle) -> usize;
     qemu_plugin_tb_get_insn: fn(Handle, usize) -> Handle;
+    qemu_plugin_tb_vaddr: fn(Handle) -> u64;
+    qemu_plugin_insn_vaddr: fn(Handle) -> u64;
     qemu_plugin_insn_data: fn(Handle, *mut u32, usize) -> usize;
     qemu_plugin_mem_size_shift: fn(u32) -> u32;
     cpu_get_phys_page_attrs_debug: fn(Handle, u64, *mut c_void) -> u64;

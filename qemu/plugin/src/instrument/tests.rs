@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use skerry_cost_model::maintenance::Maintenance;
 use skerry_cost_model::topology::Range;
 use skerry_cost_model::{CoreModel, Params, Topology};
 
 use super::*;
-use crate::decode::Marker;
+use crate::decode::{Maintain, Marker};
 use crate::report::Report;
 
 const MIB: u64 = 1 << 20;
@@ -23,6 +22,8 @@ struct Fake {
     odd: Option<u64>,
     yields: Vec<u16>,
     started: u32,
+    /// What is in memory besides the tables.
+    memory: HashMap<u64, u64>,
 }
 
 impl Host for Fake {
@@ -30,7 +31,11 @@ impl Host for Fake {
         self.registers.get(&number).copied().unwrap_or(0)
     }
     fn read(&mut self, physical: u64) -> u64 {
-        if physical == TABLE + 8 { 0x4000_0701 } else { 0 }
+        let table = if physical == TABLE + 8 { 0x4000_0701 } else { 0 };
+        self.memory.get(&physical).copied().unwrap_or(table)
+    }
+    fn write(&mut self, physical: u64, word: u64) {
+        self.memory.insert(physical, word);
     }
     fn translate(&mut self, _: u16, address: u64) -> Option<u64> {
         let odd = self.odd == Some(address);
@@ -64,6 +69,7 @@ impl World {
             core: CoreModel::Prefetching,
             quantum: 1_000,
             virtual_bits: 39,
+            sanitize: false,
         };
         let (instrument, cpus) = Instrument::new(config).unwrap();
         let mut world = Self { instrument, cpus, host: Fake::default() };
@@ -75,7 +81,7 @@ impl World {
         world
     }
     fn event(&mut self, cpu: usize, event: Event) {
-        self.instrument.event(&mut self.cpus[cpu], &mut self.host, event);
+        self.instrument.event(&mut self.cpus[cpu], &mut self.host, event, 0);
     }
     fn mark(&mut self, cpu: usize, marker: Marker) {
         self.event(cpu, Event::Marker(marker));
@@ -197,14 +203,14 @@ fn maintenance_works_on_what_the_register_says() {
     let mut world = World::new();
     world.mark(0, Marker::Begin(1));
     world.host.registers.insert(3, 0x4000_3000);
-    world.event(0, Event::Maintain { what: Maintenance::Zero, register: 3 });
+    world.event(0, Event::Maintain { what: Maintain::Zero, register: 3 });
     world.run(0, 1);
-    world.event(0, Event::Maintain { what: Maintenance::Clean, register: 3 });
+    world.event(0, Event::Maintain { what: Maintain::Clean, register: 3 });
     world.run(0, 1);
     let counters = world.cpus[0].core.counters;
     assert_eq!((counters.zeroed, counters.maintenance, counters.writebacks), (1, 1, 1));
     world.host.hole = Some(0x4000_3000);
-    world.event(0, Event::Maintain { what: Maintenance::Clean, register: 3 });
+    world.event(0, Event::Maintain { what: Maintain::Clean, register: 3 });
     world.run(0, 1);
     assert_eq!(world.instrument.state().0.faulted_maintenance, 1);
 }
@@ -246,4 +252,35 @@ fn interrupts_go_where_they_are_sent() {
     assert_eq!(targets(1 << 16 | 0b11, 0, 64), [16, 17]);
     assert_eq!(targets(1 << 40, 1, 3), [0, 2], "all but the sender");
     assert!(targets(0b1_0000, 0, 4).is_empty());
+}
+
+#[test]
+fn who_asks_is_told_its_own_cycles_in_its_own_block() {
+    use skerry_abi::info::{BLOCK_SIZE, CPU_WORD, InfoHeader};
+    use skerry_abi::layout::INFO_PAGE_BASE;
+    use skerry_abi::modelled::{Modelled, WORD};
+    let mut world = World::new();
+    let request = Marker::Request(QUERY);
+    world.mark(0, request);
+    assert_eq!(world.instrument.state().0.unknown_requests, 1, "no information page");
+    let block = |local: u64| INFO_PAGE_BASE + BLOCK_SIZE as u64 * (1 + local);
+    world.host.memory.insert(INFO_PAGE_BASE + std::mem::offset_of!(InfoHeader, cpu_count) as u64, 2);
+    // The kernel's order need not be ours.
+    world.host.memory.insert(block(0) + CPU_WORD as u64 * 8, 1);
+    world.host.memory.insert(block(1) + CPU_WORD as u64 * 8, 0);
+    world.run(0, 100);
+    world.access(0, 0x4000_2000, load(1, 2));
+    world.mark(0, request);
+    let told = |world: &World, local, what: Modelled| {
+        world.host.memory.get(&(block(local) + (WORD + what as usize) as u64 * 8)).copied()
+    };
+    let cycles = world.cycles(0);
+    assert_eq!(told(&world, 1, Modelled::Cycles), Some(cycles));
+    assert_eq!(told(&world, 1, Modelled::DramLocal), Some(2), "the line, and the walk's one word");
+    assert_eq!(told(&world, 0, Modelled::Cycles), None, "nobody else's");
+    let header = INFO_PAGE_BASE + std::mem::offset_of!(InfoHeader, modelled_block) as u64;
+    assert_eq!(world.host.memory[&header], block(1) - INFO_PAGE_BASE);
+    assert_eq!(world.instrument.state().0.unknown_requests, 1);
+    world.mark(0, Marker::Request(9));
+    assert_eq!(world.instrument.state().0.unknown_requests, 2);
 }
