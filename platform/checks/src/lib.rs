@@ -58,8 +58,10 @@ checks! {
     FastReady,
     /// Fast path: the partner waits on this CPU, and nobody more urgent is ready.
     FastStanding,
-    /// Fast path: the partner waits on another CPU, nothing holds it, and the sender does not need the general code.
+    /// Fast path: the partner waits on another CPU, and nothing holds it.
     FastElsewhere,
+    /// The same: neither the sender nor its CPU needs the general code.
+    FastElsewhereCalm,
     /// Fast path: a message has 63 words at most, and no items.
     FastPlain,
     /// Fast path: reserved labels are for the general path to refuse.

@@ -13,7 +13,6 @@
 use crate::counters::Block;
 use crate::hal::Hal;
 use crate::kernel::{Kernel, UTCB_MR0};
-use crate::long;
 use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::space::Space;
@@ -72,9 +71,13 @@ impl<H: Hal> Kernel<'_, H> {
     /// to name who runs here.
     #[inline(never)]
     pub fn fast_elsewhere(&mut self, cpu: usize) -> bool {
+        // What the scheduler does next is as short as this, then: no chores, no visitors.
+        let calm = self.cpus.get(cpu).is_some_and(|queue| queue.is_calm() && self.is_quiet(queue));
+        if !passes(Check::FastElsewhereCalm, calm) {
+            return false;
+        }
         let Some((_, to)) = self.pass_message::<false>(cpu) else { return false };
         let partner = to.id.slot();
-        self.budget = long::ENTRY;
         self.make_ready(partner.into());
         true
     }
@@ -94,9 +97,7 @@ impl<H: Hal> Kernel<'_, H> {
             && passes(Check::FastReady, to.open_to.is_any() || to.open_to == me.id);
         let urgent = match HERE {
             true => passes(Check::FastStanding, to.standing().wrapping_sub(queue.floor) < 256),
-            false => {
-                to.cpu != me.cpu && passes(Check::FastElsewhere, to.is_just_receiving() && queue.is_calm())
-            }
+            false => to.cpu != me.cpu && passes(Check::FastElsewhere, to.is_just_receiving()),
         };
         // Plain words only, and a label that is not the kernel's affair.
         let plain = passes(Check::FastPlain, words <= MAX_WORDS as u64)

@@ -10,13 +10,13 @@ use crate::syscall::SVC_SIZE;
 use crate::thread::{State, Tcb, hold};
 use skerry_abi::{CpuId, Domain, Error, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
-use skerry_mapping_db::{Budget, Quota};
+use skerry_mapping_db::Quota;
 
 /// What it costs to delete a thread for whom nobody waits.
 const DELETION: u32 = 140;
 
 /// How far the deletion of a space's threads has come.
-enum Ending {
+pub(crate) enum Ending {
     /// None is left.
     Over,
     /// Go on.
@@ -112,7 +112,7 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Deletes a few of the threads of a space.
-    fn end_threads(&mut self, slot: u16) -> Result<Ending, Error> {
+    pub(crate) fn end_threads(&mut self, slot: u16) -> Result<Ending, Error> {
         loop {
             let Some(t) = self.spaces[usize::from(slot)].members.head() else { return Ok(Ending::Over) };
             if !self.budget.take(DELETION) {
@@ -129,36 +129,8 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// Ends a space at once.
-    ///
-    /// # Errors
-    /// [`Error::WrongState`] as long as a thread of it runs on another CPU or another cluster has its message. All others
-    /// are gone then: try again.
-    pub fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
-        loop {
-            self.budget = Budget::UNLIMITED;
-            match self.end_threads(slot)? {
-                Ending::Over => break,
-                Ending::More => {}
-                Ending::Held => return Err(Error::WrongState),
-                Ending::RunsOn(_) => {
-                    let head = self.spaces[usize::from(slot)].members.head().ok_or(Error::WrongState)?;
-                    if self.threads[head as usize].doomed {
-                        return Err(Error::WrongState);
-                    }
-                    self.delete_thread(head)?;
-                }
-            }
-        }
-        self.help();
-        let (db, mut tlb) = self.db_and_tlb();
-        db.space_destroy(slot, &mut tlb);
-        self.retire_space(slot);
-        Ok(())
-    }
-
     /// The slot of a space without threads and mappings is free again.
-    fn retire_space(&mut self, slot: u16) {
+    pub(crate) fn retire_space(&mut self, slot: u16) {
         let space = &mut self.spaces[usize::from(slot)];
         space.retire();
         // A slot whose generations are used up stays unused, so that a stale id never names a newer space.

@@ -175,7 +175,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Whether nothing has to be done before a thread runs on the CPU of this queue.
     #[inline(always)]
-    fn is_quiet(&self, queue: &RunQueue) -> bool {
+    pub(crate) fn is_quiet(&self, queue: &RunQueue) -> bool {
         !self.parked & !self.chores.is_pending() & queue.visitors.is_empty()
     }
 

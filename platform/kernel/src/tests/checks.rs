@@ -244,6 +244,7 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         Check::FastReady => fast::ready,
         Check::FastStanding => fast::standing,
         Check::FastElsewhere => fast::elsewhere,
+        Check::FastElsewhereCalm => fast::sends_after_its_end,
         Check::FastPlain => fast::plain,
         Check::FastLabel => fast::label,
         Check::FastPermission => fast::permission,

@@ -5,6 +5,7 @@ use super::store::Store;
 use crate::birth::NewThread;
 use crate::hal::Hal;
 use crate::kernel::{Event, Kernel};
+use crate::lifecycle::Ending;
 use crate::shootdown::Invalidation;
 use crate::syscall::is_call;
 use crate::thread::{FP_WORDS, FpState, State};
@@ -187,6 +188,36 @@ pub(super) fn program(k: &mut TestKernel, domain: Domain) -> (SpaceId, ThreadId)
     let space = k.create_space(domain, false).unwrap();
     let t = thread(k, space, 0, ThreadId::NIL);
     (space, t)
+}
+
+impl TestKernel<'_> {
+    /// Ends a space at once, for tests that are not about how it ends.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] as long as a thread of it runs on another CPU or another cluster has its message. All others
+    /// are gone then: try again.
+    pub(super) fn destroy_space(&mut self, slot: u16) -> Result<(), Error> {
+        loop {
+            self.budget = skerry_mapping_db::Budget::UNLIMITED;
+            match self.end_threads(slot)? {
+                Ending::Over => break,
+                Ending::More => {}
+                Ending::Held => return Err(Error::WrongState),
+                Ending::RunsOn(_) => {
+                    let head = self.spaces[usize::from(slot)].members.head().ok_or(Error::WrongState)?;
+                    if self.threads[head as usize].doomed {
+                        return Err(Error::WrongState);
+                    }
+                    self.delete_thread(head)?;
+                }
+            }
+        }
+        self.help();
+        let (db, mut tlb) = self.db_and_tlb();
+        db.space_destroy(slot, &mut tlb);
+        self.retire_space(slot);
+        Ok(())
+    }
 }
 
 /// Makes `id` the thread that runs on the present CPU.

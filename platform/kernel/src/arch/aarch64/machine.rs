@@ -128,7 +128,7 @@ impl Hal for Machine {
         gic::mask(self.info, irq, masked);
     }
     fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
-        shootdown::shoot(self.info, cpus, list);
+        shootdown::shoot(self.doorbells, cpus, list);
     }
     fn sync(&mut self, broadcast: bool) {
         if broadcast {

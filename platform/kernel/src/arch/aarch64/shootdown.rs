@@ -19,7 +19,7 @@ use super::registers::{dsb_ish, dsb_nsh, isb, tlbi, yield_cpu};
 use super::{gic, percpu};
 use core::sync::atomic::{AtomicU64, Ordering};
 use skerry_abi::CpuId;
-use skerry_abi::boot::{BootInfo, MAX_CPUS};
+use skerry_abi::boot::MAX_CPUS;
 use skerry_kernel::shootdown::{BATCH, Invalidation};
 
 /// What a CPU is asked and has done. Two cache lines' worth apart, as prefetchers take pairs.
@@ -45,8 +45,8 @@ pub(super) fn operand(asid: u16, va: u64) -> u64 {
     (va >> 12) & 0xfff_ffff_ffff | u64::from(asid) << 48
 }
 
-/// Has other CPUs do these invalidations, and returns when they have. The caller holds the cluster lock.
-pub(super) fn shoot(info: &BootInfo, targets: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
+/// Has other CPUs of the cluster do these invalidations, and returns when they have. The caller holds the cluster lock.
+pub(super) fn shoot(doorbells: &[u64], targets: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
     for (slot, item) in LIST.iter().zip(list) {
         let word = item.va.map_or(WHOLE | operand(item.asid, 0), |va| operand(item.asid, va));
         slot.store(word, Ordering::Relaxed);
@@ -57,7 +57,7 @@ pub(super) fn shoot(info: &BootInfo, targets: impl Iterator<Item = CpuId> + Clon
     dsb_ish();
     for cpu in targets.clone() {
         MAILBOXES[usize::from(cpu)].wanted.store(number, Ordering::Release);
-        gic::ring(gic::doorbell(info.cpus()[usize::from(cpu)].mpidr));
+        gic::ring(doorbells[usize::from(cpu)]);
     }
     for cpu in targets {
         while MAILBOXES[usize::from(cpu)].done.load(Ordering::Acquire) != number {

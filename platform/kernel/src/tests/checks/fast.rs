@@ -119,6 +119,20 @@ pub(super) fn elsewhere(run: Run<'_>) -> bool {
     fast_elsewhere(k, attacker, &Ipc::call(victim, 2, &[]), run)
 }
 
+pub(super) fn sends_after_its_end(run: Run<'_>) -> bool {
+    let k = &mut world(1, 2)[0];
+    let victim = program(k, 20).1;
+    ipc(k, victim, Ipc::receive(ThreadId::ANY));
+    k.enter(1);
+    let attacker = program(k, 20).1;
+    let cpu = asks(k, attacker, &Ipc::call(victim, 2, &[]));
+    // It runs until its CPU hears of it.
+    k.enter(0);
+    k.delete_thread(k.find(attacker).expect("lives")).expect("may be deleted");
+    k.enter(1);
+    run(&mut || k.fast_elsewhere(cpu))
+}
+
 pub(super) fn plain(run: Run<'_>) -> bool {
     let k = &mut world(1, 1)[0];
     let (victim, attacker) = (program(k, 20).1, program(k, 20).1);

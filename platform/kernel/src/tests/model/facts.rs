@@ -31,6 +31,8 @@ facts! {
     Sending,
     /// A call waits for its answer.
     AwaitingReply,
+    /// A message took the short way to another CPU.
+    Elsewhere,
     /// A remote sender is in somebody's queue.
     Queued,
     /// A message is asked for.
@@ -170,6 +172,7 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
     let orphan =
         |&(fate, count): &(super::ghost::Fate, u8)| fate == super::ghost::Fate::Orphaned && count == 1;
     note(Fact::DeliveredOrphan, machine.ghost.fates.iter().flatten().any(orphan));
+    note(Fact::Elsewhere, machine.went_elsewhere);
     note(Fact::BothWays, machine.in_flight(0) && machine.in_flight(1));
     facts
 }

@@ -51,6 +51,8 @@ pub(super) struct Machine<'m> {
     /// In which space of each cluster a thread can be.
     spaces: [[SpaceId; CLUSTERS]; THREADS],
     pub(super) ghost: Ghost,
+    /// A message took the short way to another CPU.
+    pub(super) went_elsewhere: bool,
     scenario: &'m Scenario,
 }
 
@@ -94,7 +96,8 @@ impl<'m> Machine<'m> {
                 }
             }
         }
-        let mut machine = Self { kernels, rings, ids, spaces, ghost: Ghost::default(), scenario };
+        let mut machine =
+            Self { kernels, rings, ids, spaces, ghost: Ghost::default(), went_elsewhere: false, scenario };
         machine.park();
         machine
     }
@@ -352,9 +355,12 @@ impl<'m> Machine<'m> {
         }
         // As on the machine: the short way where it is open, else the general one.
         let alone = !self.scenario.own_cpus;
-        if call != IPC || (k.fast_ipc(usize::from(cpu)).is_none() && !(alone && k.fast_remote(cpu))) {
+        let here = call == IPC && (k.fast_ipc(usize::from(cpu)).is_some() || alone && k.fast_remote(cpu));
+        let elsewhere = call == IPC && !here && k.fast_elsewhere(usize::from(cpu));
+        if !(here || elsewhere) {
             k.handle(Event::Syscall(call));
         }
+        self.went_elsewhere |= elsewhere;
         k.pick();
     }
 

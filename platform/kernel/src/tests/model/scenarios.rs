@@ -103,7 +103,7 @@ fn one_cluster_with_deaths_and_time_outs() {
     let threads = [client, Thread { space: 1, domain: 21, ..client }, Thread { menu, budget: 3, ..SERVER }];
     explore("one cluster", Scenario { threads, kills: 1, time: true, ..BASE }, &[Sending, AwaitingReply]);
     let own = Scenario { threads, kills: 1, own_cpus: true, ..BASE };
-    explore("one cluster, a CPU each", own, &[Sending, AwaitingReply, DoomedRunning]);
+    explore("one cluster, a CPU each", own, &[Sending, AwaitingReply, DoomedRunning, Elsewhere]);
 }
 
 #[test]
