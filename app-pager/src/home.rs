@@ -12,6 +12,8 @@ use skerry_ipc::pager::TaskEnd;
 pub const MAX_HOMES: usize = 128;
 /// Of these, so many are kept for tasks that run.
 const MAX_RUNNING: usize = 32;
+/// So many tasks are started in one life of a pager, as a power of two.
+const LIFE_BITS: u32 = 16;
 
 /// The next step for a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +106,32 @@ impl Homes {
             Home { id, parent, board, job: Job::None, taken: false, over: false, end: None, waiter: None };
         self.next += 1;
         Ok(id)
+    }
+
+    /// Numbers of tasks begin behind those of earlier lives of this pager, of which this is the given one, from 1 on.
+    pub fn begin(&mut self, incarnation: u16) {
+        self.next = u32::from(incarnation.saturating_sub(1)) << LIFE_BITS;
+    }
+    /// A task that was at home with a pager that died is at home here from now on; nobody is told of its end.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`].
+    pub fn adopt(&mut self, id: u32, board: u64) -> Result<(), Error> {
+        if self.home(id).is_ok() {
+            return Ok(());
+        }
+        let slot = self.homes.iter_mut().find(|home| home.id == 0 || home.end.is_some());
+        let slot = slot.ok_or(Error::TableFull)?;
+        *slot =
+            Home { id, parent: 0, board, job: Job::None, taken: false, over: false, end: None, waiter: None };
+        Ok(())
+    }
+    /// Number and board of the tasks that are not over, and of those that are being given back, from the record with this index on; the
+    /// index behind, and whether it is over.
+    pub fn next_living(&self, from: usize) -> Option<(usize, u32, u64, bool)> {
+        let mut homes = self.homes.iter().enumerate().skip(from);
+        let (index, home) = homes.find(|(_, home)| home.id != 0 && home.end.is_none())?;
+        Some((index + 1, home.id, home.board, home.over))
     }
 
     fn home(&mut self, id: u32) -> Result<&mut Home, Error> {

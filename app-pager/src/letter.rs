@@ -4,7 +4,9 @@
 //! [`LETTERS`] letters. A letter belongs to one request of a leader: which pages, what may stay, and for every seat which of the pages are
 //! its business. The leader writes it, puts its bit into the inboxes of all workers it is for, notifies all of them, and only then
 //! waits. A worker adds how the pages were used and takes itself off the count; who brings the count to zero notifies the
-//! leader. So there are two message delays however many sharers there are, and one notification for all answers.
+//! leader. Who has not answered yet is a set of seats, not a number: if a pager dies, its seat is taken out, and exactly once ([`Letter::done`]).
+//! (On machines of more than 63 seats it is a number; pagers that die there end the run.)
+//! So there are two message delays however many sharers there are, and one notification for all answers.
 //!
 //! The leader counts, too, until it waits: so the count cannot be zero before all were asked. If they are asked one after the other
 //! (the paper's first driver), it does not.
@@ -18,16 +20,20 @@ use skerry_protocols::revoke::{MAX_PAGES, Order, Used};
 
 /// Requests that one pager thread leads at a time.
 pub const LETTERS: usize = 8;
+/// Letters that there are: the last one of the first thread is the undertaker's.
+const PLACES: usize = LETTERS + 1;
+/// Who may have to answer a letter, besides seats: the leader itself.
+pub const LEADER: u16 = 63;
 /// Words of an inbox: one per pager thread of the machine.
 const INBOX: usize = MAX_CPUS;
 
-const COUNT: usize = 0;
+const OPEN: usize = 0;
 const ACCESSED: usize = 1;
 const DIRTY: usize = 2;
 const FOUND: usize = 3;
 const TASK: usize = 4;
 const KEEP: usize = 5;
-const LEADER: usize = 6;
+const LEADER_ID: usize = 6;
 const BITS: usize = 7;
 const PAGES: usize = 8;
 const ORDERS: usize = PAGES + MAX_PAGES;
@@ -40,11 +46,11 @@ pub const fn words(seats: usize) -> usize {
 }
 /// Bytes of an office for so many pager threads, in whole pages.
 pub const fn office_bytes(threads: usize, seats: usize) -> u64 {
-    ((INBOX + threads * LETTERS * words(seats)) as u64 * 8).next_multiple_of(PAGE_SIZE)
+    ((INBOX + threads * PLACES * words(seats)) as u64 * 8).next_multiple_of(PAGE_SIZE)
 }
 /// Where a letter of an office lies: of the pager thread with this index in its cluster.
 pub const fn letter_at(office: u64, seats: usize, thread: usize, letter: usize) -> u64 {
-    office + ((INBOX + (thread * LETTERS + letter) * words(seats)) * 8) as u64
+    office + ((INBOX + (thread * PLACES + letter) * words(seats)) * 8) as u64
 }
 /// Where in an office the inbox for letters of this CPU's pager thread lies.
 pub const fn inbox_at(office: u64, cpu: u16) -> u64 {
@@ -76,17 +82,25 @@ impl<'m> Letter<'m> {
             self.store(word, value);
         }
         self.store(KEEP, keep.map_or(0, |keep| keep.bits() | SOMETHING));
-        self.store(LEADER, leader.0);
+        self.store(LEADER_ID, leader.0);
     }
     /// The address of a page of the batch.
     pub fn set_page(&self, index: usize, address: u64) {
         self.store(PAGES + index % MAX_PAGES, address);
     }
-    /// One more counts: a worker that is to be asked, or the leader itself.
+    /// Whether those who have not answered are counted only: there are too many seats.
     #[inline]
-    pub fn count(&self) {
-        if let Some(count) = self.0.first() {
-            count.fetch_add(1, Ordering::SeqCst);
+    const fn is_counted(&self) -> bool {
+        self.0.len() > ORDERS + LEADER as usize
+    }
+    /// One more has to answer: a seat that is to be asked, or [`LEADER`].
+    #[inline]
+    pub fn count(&self, who: u16) {
+        if let Some(open) = self.0.first() {
+            match self.is_counted() {
+                true => open.fetch_add(1, Ordering::SeqCst),
+                false => open.fetch_or(1 << (who % 64), Ordering::SeqCst),
+            };
         }
     }
     /// These pages are the business of this seat, which has been counted. Whoever finds the order finds what was written before.
@@ -95,14 +109,20 @@ impl<'m> Letter<'m> {
             order.store(pages, Ordering::SeqCst);
         }
     }
-    /// One less counts. Returns whether it was the last.
+    /// One has answered, or is dead and will not. Returns whether it was the last.
     #[inline]
-    pub fn done(&self) -> bool {
-        self.0.first().is_none_or(|count| count.fetch_sub(1, Ordering::SeqCst) == 1)
+    pub fn done(&self, who: u16) -> bool {
+        self.0.first().is_none_or(|open| match self.is_counted() {
+            true => open.fetch_sub(1, Ordering::SeqCst) == 1,
+            false => {
+                let bit = 1 << (who % 64);
+                open.fetch_and(!bit, Ordering::SeqCst) == bit
+            }
+        })
     }
     /// Whether all have answered.
     pub fn is_answered(&self) -> bool {
-        self.load(COUNT) == 0
+        self.load(OPEN) == 0
     }
     /// What the workers said.
     pub fn used(&self) -> Used {
@@ -139,7 +159,7 @@ impl<'m> Letter<'m> {
     }
     /// Who leads, and the bits that tell it.
     pub fn leader(&self) -> (ThreadId, u64) {
-        (ThreadId(self.load(LEADER)), self.load(BITS))
+        (ThreadId(self.load(LEADER_ID)), self.load(BITS))
     }
 }
 
@@ -155,18 +175,21 @@ mod tests {
         let letter = Letter::new(&memory);
         letter.begin(7, Some(Rights::R), ThreadId(9), 4);
         letter.set_page(1, 0x5000);
-        letter.count();
+        letter.count(LEADER);
         for seat in [0, 2] {
-            letter.count();
+            letter.count(seat);
             letter.order(seat, 0b10);
         }
         assert_eq!(letter.take_order(1).pages, 0);
         assert_eq!(letter.take_order(2), Order { pages: 2, keep: Some(Rights::R) });
         assert_eq!((letter.take_order(2).pages, letter.task(), letter.page(1)), (0, 7, 0x5000));
         letter.report(Used { accessed: 2, dirty: 0 }, 2);
-        assert!(!letter.done() && !letter.done() && !letter.is_answered());
+        assert!(!letter.done(LEADER) && !letter.done(2) && !letter.is_answered());
+        // Who was not asked, or has answered, does not count.
+        assert!(!letter.done(1) && !letter.done(2) && !letter.is_answered());
         letter.report(Used { accessed: 2, dirty: 2 }, 2);
-        assert!(letter.done() && letter.is_answered());
+        assert!(letter.done(0) && letter.is_answered());
+        assert!(!letter.done(0));
         assert_eq!((letter.used(), letter.found()), (Used { accessed: 2, dirty: 2 }, 2));
         assert_eq!(letter.leader(), (ThreadId(9), 4));
         // The next request does not see the answers to this one.
@@ -179,7 +202,7 @@ mod tests {
         let (office, seats) = (0x10_0000, 4);
         assert_eq!(letter_at(office, seats, 0, 0), office + MAX_CPUS as u64 * 8);
         assert_eq!(letter_at(office, seats, 0, 1) - letter_at(office, seats, 0, 0), words(seats) as u64 * 8);
-        assert_eq!(letter_at(office, seats, 1, 0), letter_at(office, seats, 0, LETTERS));
+        assert_eq!(letter_at(office, seats, 1, 0), letter_at(office, seats, 0, PLACES));
         assert!(letter_at(office, seats, 2, 0) <= office + office_bytes(2, seats));
         assert!(inbox_at(office, MAX_CPUS as u16 - 1) < letter_at(office, seats, 0, 0));
     }

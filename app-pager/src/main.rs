@@ -8,6 +8,7 @@ mod guest {
     mod alone;
     mod audit;
     mod crash;
+    mod dead;
     mod fault;
     mod frames;
     mod grace;
@@ -22,6 +23,7 @@ mod guest {
     mod office;
     mod parked;
     mod place;
+    mod recover;
     mod serve;
     mod startup;
     mod state;
@@ -34,9 +36,9 @@ mod guest {
     use core::panic::PanicInfo;
 
     use skerry_abi::ThreadId;
-    use skerry_abi::syscall::exit;
     use skerry_ipc::{Chunk, level, root};
     use skerry_rt::ipc::{Kernel, sleep_forever};
+    use skerry_rt::{println, sys};
 
     /// The directory and the end of the run. Everything in a pager may call it: it is below all levels of a pager.
     fn root_server() -> root::Client<Kernel<level::Worker>> {
@@ -49,8 +51,11 @@ mod guest {
         sleep_forever()
     }
 
+    /// Says so, and crashes, so that the root pager sees to the rest.
     fn panicked(info: &PanicInfo<'_>) -> ! {
-        end_run(exit::SERVER_FAULT, format_args!("app pager panicked: {info}"))
+        println!("app pager panicked: {info}");
+        let _ = sys::unknown_call();
+        sleep_forever()
     }
 
     skerry_rt::entry!(startup::main, panic = panicked);

@@ -13,6 +13,7 @@ mod owner;
 mod several;
 
 pub use cursor::Cursor;
+use owner::CLOSED;
 pub use owner::Owner;
 pub use several::Handful;
 
@@ -161,7 +162,7 @@ impl Pools {
     /// Adds a range whose frames go to threads of node `serves`. Its first frames become the bookkeeping. Returns whether there was
     /// room for it; a range too small to hold more than that is left alone.
     pub fn add(&mut self, memory: &impl Memory, range: Range, serves: u16, near: bool) -> bool {
-        let pool = Pool { range, serves, near, next: AtomicUsize::new(0) };
+        let pool = Pool { range, serves, near, ..Pool::none() };
         if range.size <= pool.header() {
             return true;
         }
@@ -178,7 +179,7 @@ impl Pools {
     }
     /// Adds a range of another cluster, whose pager has [`Pools::add`]ed it. Returns whether there was room.
     pub fn add_foreign(&mut self, range: Range) -> bool {
-        let pool = Pool { range, serves: FOREIGN, near: false, next: AtomicUsize::new(0) };
+        let pool = Pool { range, ..Pool::none() };
         range.size <= pool.header() || self.know(pool)
     }
     fn know(&mut self, pool: Pool) -> bool {
@@ -204,6 +205,38 @@ impl Pools {
     pub fn free_frames(&self, memory: &impl Memory, node: u16) -> u64 {
         let pools = self.pools[..self.count].iter().filter(|pool| pool.serves == node && node != FOREIGN);
         pools.inspect(|pool| pool.collect(memory)).map(|pool| pool.free(memory)).sum()
+    }
+    /// The pager of the ranges of other clusters in `range` is dead: what is given back there is nobody's, until its next life
+    /// has [`Pools::add`]ed them anew.
+    pub fn close(&self, memory: &impl Memory, range: Range) {
+        let pools = self.pools[..self.count].iter().filter(|pool| pool.serves == FOREIGN);
+        let lost = pools.filter(|pool| range.contains(pool.range.base));
+        lost.for_each(|pool| pool.returned(memory).store(CLOSED, Ordering::SeqCst));
+    }
+    /// Whether a frame of any cluster is taken.
+    pub fn is_taken(&self, memory: &impl Memory, address: u64) -> bool {
+        self.of(address).is_some_and(|pool| {
+            let number = (address - pool.range.base) >> PAGE_BITS;
+            pool.bits(memory)[(number / 64) as usize].load(Ordering::SeqCst) >> (number % 64) & 1 != 0
+        })
+    }
+    /// Puts back what others gave back so far.
+    pub fn take_back(&self, memory: &impl Memory) {
+        self.pools[..self.count]
+            .iter()
+            .filter(|pool| pool.serves != FOREIGN)
+            .for_each(|pool| pool.collect(memory));
+    }
+    /// Calls `f` with every frame of the own ranges that is taken, and its record.
+    pub fn each_taken(&self, memory: &impl Memory, mut f: impl FnMut(u64, &AtomicU64)) {
+        for pool in self.pools[..self.count].iter().filter(|pool| pool.serves != FOREIGN) {
+            for number in pool.header() >> PAGE_BITS..pool.frames() {
+                let word = pool.bits(memory)[(number / 64) as usize].load(Ordering::Relaxed);
+                if word >> (number % 64) & 1 != 0 {
+                    f(pool.frame(number), &memory.words(pool.records() + number * 8, 1)[0]);
+                }
+            }
+        }
     }
     /// Calls `f` with every frame of the own ranges that is free and has not come back from others.
     pub fn each_free(&self, memory: &impl Memory, mut f: impl FnMut(u64)) {

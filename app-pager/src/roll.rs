@@ -28,6 +28,7 @@ const QUOTA: usize = 5;
 const PARENT: usize = 6;
 const FLAGS: usize = 7;
 const START: usize = 8;
+const LOST: usize = 9;
 const ACTIVE: usize = 16;
 const KNOWN: usize = ACTIVE + SET_WORDS;
 const PLACES: usize = KNOWN + SET_WORDS;
@@ -207,8 +208,35 @@ impl<'a> Roll<'a> {
         let _ = self.0[TASK].fetch_update(SeqCst, SeqCst, mark);
         first
     }
+    /// It depended on a pager that died, and ends: without the protocol of its threads, which may be in the middle of something that
+    /// nobody completes.
+    pub fn lose(&self) {
+        self.0[LOST].store(1, SeqCst);
+        self.kill(TaskEnd::PagerDied);
+    }
+    /// Whether [`Roll::lose`] was called.
+    pub fn is_lost(&self) -> bool {
+        self.0[LOST].load(SeqCst) != 0
+    }
+    /// Whether the task has, or is about to have or to lose, something on a cluster.
+    pub fn depends_on(&self, cluster: u16) -> bool {
+        let place = self.perform(Word::Place(cluster), Access::Load);
+        self.is_active(cluster)
+            || place != 0
+            || self.space(cluster) != SpaceId::NIL
+            || self.master() == cluster
+    }
+    /// The first slot from `slot` on whose thread somebody has in hand, and its word.
+    pub fn held(&self, slot: usize) -> Option<(usize, u64)> {
+        let word = |slot| (slot, self.state(slot).load(SeqCst));
+        let in_hand = |&(_, word): &(usize, u64)| matches!(word & state::MASK, state::BUSY | state::ENDING);
+        (slot..self.slots()).map(word).find(in_hand)
+    }
     /// How the task ended, or will.
     pub fn end(&self) -> TaskEnd {
+        if self.is_lost() {
+            return TaskEnd::PagerDied;
+        }
         let decided = self.0[END].load(SeqCst);
         let died = self.0[DIED].load(SeqCst) != 0;
         match TaskEnd::from_word(decided & !DECIDED) {

@@ -11,6 +11,7 @@ const MAX_WAITING: usize = 8;
 pub struct Directory {
     cpus: [(ThreadId, ThreadId); MAX_CPUS],
     registered: usize,
+    complete: bool,
     expected: usize,
     waiting: [ThreadId; MAX_WAITING],
 }
@@ -21,6 +22,7 @@ impl Directory {
         Self {
             cpus: [(ThreadId::NIL, ThreadId::NIL); MAX_CPUS],
             registered: 0,
+            complete: false,
             expected,
             waiting: [ThreadId::NIL; MAX_WAITING],
         }
@@ -36,7 +38,21 @@ impl Directory {
         }
         *entry = (pager, worker);
         self.registered += 1;
+        self.complete |= self.is_complete();
         Ok(())
+    }
+    /// Whether every CPU was entered once.
+    pub fn was_complete(&self) -> bool {
+        self.complete
+    }
+    /// Takes out a CPU whose pager has died.
+    pub fn forget(&mut self, cpu: u16) {
+        if let Some(entry) = self.cpus[..self.expected].get_mut(usize::from(cpu))
+            && !entry.0.is_nil()
+        {
+            *entry = (ThreadId::NIL, ThreadId::NIL);
+            self.registered -= 1;
+        }
     }
     /// Whether every CPU is entered.
     pub fn is_complete(&self) -> bool {
@@ -78,7 +94,7 @@ mod tests {
         let mut directory = Directory::new(2);
         directory.park(ThreadId::root(0)).unwrap();
         directory.register(1, pager(1), pager(9)).unwrap();
-        assert!(!directory.is_complete());
+        assert!(!directory.is_complete() && !directory.was_complete());
         assert_eq!(directory.lookup(0), Err(Error::WrongState));
         assert_eq!(directory.register(2, pager(2), pager(9)), Err(Error::BadArgument));
         assert_eq!(directory.register(1, pager(1), pager(9)), Err(Error::WrongState));
@@ -87,5 +103,11 @@ mod tests {
         assert_eq!(directory.unpark(), Some(ThreadId::root(0)));
         assert_eq!(directory.unpark(), None);
         assert_eq!(directory.lookup(1), Ok((pager(1), pager(9))));
+        directory.forget(1);
+        directory.forget(1);
+        assert_eq!((directory.lookup(1), directory.is_complete()), (Err(Error::WrongState), false));
+        assert!(directory.was_complete());
+        directory.register(1, pager(2), pager(8)).unwrap();
+        assert!(directory.is_complete() && directory.lookup(1) == Ok((pager(2), pager(8))));
     }
 }

@@ -31,6 +31,8 @@ pub enum Stack {
     Worker,
     /// The pager's unmap worker.
     Unmapper,
+    /// The pager's undertaker.
+    Undertaker,
 }
 
 /// The frames of one cluster's servers.
@@ -54,7 +56,7 @@ impl Layout {
     pub fn new(boot: &BootInfo, cluster: u16, syscall: &Image, pager: &Image) -> Option<Self> {
         let info = boot.clusters().get(usize::from(cluster))?;
         let cpus = u64::from(info.cpu_count);
-        let stack_bytes = (3 * cpus + 2) * STACK_STRIDE;
+        let stack_bytes = (3 * cpus + 3) * STACK_STRIDE;
         let bytes = (syscall.pages() + pager.pages()) * PAGE_SIZE + START_BYTES + stack_bytes;
         // The largest range of the home node; a home without memory takes the largest there is.
         let range = boot
@@ -85,16 +87,21 @@ impl Layout {
             Stack::Pager(cpu) => 2 * self.cpus + cpu,
             Stack::Worker => 3 * self.cpus,
             Stack::Unmapper => 3 * self.cpus + 1,
+            Stack::Undertaker => 3 * self.cpus + 2,
         };
         self.stacks.base + (index + 1) * STACK_STRIDE
     }
 
+    /// The app pager's image and the start page.
+    pub fn pager_frames(&self) -> Range {
+        Range { base: self.pager, size: self.start + START_BYTES - self.pager }
+    }
     /// The stacks of the system-call server.
     pub fn syscall_stacks(&self) -> Range {
         Range { base: self.stacks.base + self.cpus * STACK_STRIDE, size: self.cpus * STACK_STRIDE }
     }
     /// The stacks of the app pager, those of its workers included.
     pub fn pager_stacks(&self) -> Range {
-        Range { base: self.stacks.base + 2 * self.cpus * STACK_STRIDE, size: (self.cpus + 2) * STACK_STRIDE }
+        Range { base: self.stacks.base + 2 * self.cpus * STACK_STRIDE, size: (self.cpus + 3) * STACK_STRIDE }
     }
 }

@@ -6,14 +6,17 @@
 
 #[cfg(target_os = "none")]
 mod guest {
+    pub(crate) mod fence;
     pub(crate) mod launch;
     pub(crate) mod memory;
     pub(crate) mod serve;
+    pub(crate) mod strike;
     pub(crate) mod worker;
 
     use core::fmt::Write;
     use core::panic::PanicInfo;
 
+    use root_pager::strike::parse as strike_parse;
     use skerry_abi::ThreadId;
     use skerry_abi::syscall::exit;
     use skerry_ipc::{Chunk, level, root};
@@ -23,13 +26,16 @@ mod guest {
     fn main(argument: u64) -> ! {
         // The kernel starts the first thread with the cluster; workers are started by `launch` with a bit on top.
         if argument & launch::WORKER != 0 {
-            worker::run()
+            worker::run(argument & !launch::WORKER)
         }
         let cluster = argument as u16;
+        if strike_parse(start::boot_info().option("crash")).is_none() {
+            end(cluster, exit::BAD_BOOT, Chunk::format(format_args!("crash= is malformed")))
+        }
         let outcome = launch::servers(start::boot_info(), cluster);
         match outcome {
             Ok(()) if cluster == 0 => serve::run(start::boot_info()),
-            Ok(()) => worker::run(),
+            Ok(()) => worker::run(u64::MAX),
             Err(failure) => end(cluster, exit::BAD_BOOT, Chunk::format(format_args!("{failure}"))),
         }
     }

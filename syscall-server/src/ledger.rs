@@ -36,6 +36,14 @@ impl Ledger {
     pub fn add_thread(&self, id: ThreadId) -> Result<(), Error> {
         set(&self.threads, id.slot(), id.generation())
     }
+    /// All spaces of this cluster that were made here, those that have ended since included; they are forgotten.
+    pub fn take_spaces(&self, cluster: u16) -> impl Iterator<Item = SpaceId> {
+        let slots = self.spaces.iter().zip(0u16..);
+        slots.filter_map(move |(generation, slot)| match generation.swap(0, Ordering::AcqRel) {
+            0 => None,
+            generation => Some(SpaceId::new(cluster, slot, generation)),
+        })
+    }
     /// # Errors
     /// [`Error::Refused`] unless the space was made here.
     pub fn check_space(&self, id: SpaceId) -> Result<(), Error> {
@@ -79,5 +87,9 @@ mod tests {
         assert_eq!(LEDGER.check_thread(ThreadId::NIL), Err(Error::Refused));
         assert_eq!(LEDGER.check_space(SpaceId::new(1, 7, 3)), Err(Error::Refused));
         assert_eq!(LEDGER.add_space(SpaceId::new(1, 0xffff, 1)), Err(Error::TableFull));
+        let space = SpaceId::new(1, 9, 4);
+        LEDGER.add_space(space).unwrap();
+        assert!(LEDGER.take_spaces(1).eq([space]) && LEDGER.take_spaces(1).next().is_none());
+        assert_eq!(LEDGER.check_space(space), Err(Error::Refused));
     }
 }

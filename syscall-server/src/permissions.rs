@@ -18,6 +18,7 @@ pub const TABLE: &[(Op, Domain)] = &[
     (Op::ThreadMigrate, domain::APP_PAGER),
     (Op::ThreadPlace, domain::APP_PAGER),
     (Op::Audit, domain::APP_PAGER),
+    (Op::Reset, domain::ROOT),
 ];
 
 /// Highest priority of a task's thread: below the pagers, which must always be able to run.
@@ -40,9 +41,12 @@ mod tests {
     #[test]
     fn only_pagers_may_call_and_only_for_tasks() {
         for &op in Op::ALL {
-            assert!(may_call(op, domain::APP_PAGER));
-            for other in [domain::KERNEL, domain::ROOT, domain::SYSCALL_SERVER, domain::FIRST_TASK, u32::MAX]
-            {
+            let (allowed, refused) = match op {
+                Op::Reset => (domain::ROOT, domain::APP_PAGER),
+                _ => (domain::APP_PAGER, domain::ROOT),
+            };
+            assert!(may_call(op, allowed));
+            for other in [domain::KERNEL, refused, domain::SYSCALL_SERVER, domain::FIRST_TASK, u32::MAX] {
                 assert!(!may_call(op, other));
             }
         }

@@ -105,6 +105,9 @@ pub(super) fn give_back(context: &Context, frame: u64) {
     if let Some((task, address)) = named(context, frame, record) {
         wrong(frame, format_args!("is given back, but page {address:#x} of task {task} has it"));
     }
+    if !pools.is_taken(&Physical, frame) || disturbed(&Physical, frame).is_none() {
+        wrong(frame, format_args!("is given back, but was not taken"));
+    }
     poison(&Physical, frame);
     if !pools.free(&Physical, frame) {
         wrong(frame, format_args!("is given back, but was not taken"));

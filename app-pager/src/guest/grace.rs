@@ -10,14 +10,18 @@ use core::sync::atomic::{AtomicU64, fence};
 
 use skerry_abi::ThreadId;
 use skerry_abi::boot::MAX_CPUS;
+use skerry_rt::ipc::pause;
 use skerry_rt::sys;
 
 use super::state::{Context, LOOK};
 
+/// How long who waits for a period lets others run: 16 microseconds.
+const PAUSE_TICKS: u64 = 1000;
+
 /// Counts what was retired. Never 0.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
-/// Threads of a pager besides those of CPUs: the worker and the unmap worker.
-const WORKERS: usize = 2;
+/// Threads of a pager besides those of CPUs: the worker, the unmap worker, and the undertaker.
+const WORKERS: usize = 3;
 
 /// For every thread of the pager the epoch in which it last said that it has nothing in hand.
 static SEEN: [AtomicU64; MAX_CPUS + WORKERS] = [const { AtomicU64::new(1) }; MAX_CPUS + WORKERS];
@@ -33,6 +37,30 @@ pub(super) fn announce(rank: usize) {
     fence(SeqCst);
     if let Some(seen) = SEEN.get(rank) {
         seen.store(EPOCH.load(SeqCst), SeqCst);
+    }
+}
+
+/// The thread of this rank has nothing in hand, and does not look at anything before it calls [`enter`]: nobody waits for it.
+pub(super) fn leave(rank: usize) {
+    fence(SeqCst);
+    if let Some(seen) = SEEN.get(rank) {
+        seen.store(u64::MAX, SeqCst);
+    }
+}
+
+/// The opposite of [`leave`].
+pub(super) fn enter(rank: usize) {
+    if let Some(seen) = SEEN.get(rank) {
+        seen.store(EPOCH.load(SeqCst), SeqCst);
+    }
+    fence(SeqCst);
+}
+
+/// Waits until all threads but the caller, who has [`leave`]d, have waited for a message.
+pub(super) fn period(context: &Context) {
+    let ticket = retire(context);
+    while !has_passed(context, ticket) {
+        pause(PAUSE_TICKS);
     }
 }
 

@@ -6,7 +6,7 @@ use app_pager::board::{self, Region};
 use app_pager::options::MasterChoice;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
-use skerry_abi::{Error, Rights};
+use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::Chunk;
 use skerry_ipc::pager::{ANY_CPU, Birth, MAY_START, RegionKind};
 use skerry_rt::image::Image;
@@ -162,7 +162,10 @@ fn start_page(context: &Context, task: Known, arguments: &[u8]) -> Result<u64, E
     start.argument_bytes = length as u64;
     start.arguments[..length].copy_from_slice(&arguments[..length]);
     for (cpu, (entry, known)) in start.cpus.iter_mut().zip(context.boot.cpus()).enumerate() {
-        *entry = AppCpu { pager: context.pager_of(cpu as u16)?.0, node: known.node.into() };
+        // One that is dead is entered when its next life has begun.
+        let pager = context.pager_of(cpu as u16);
+        let pager = if pager == Err(Error::NodeDown) { ThreadId::NIL } else { pager? };
+        *entry = AppCpu { pager: pager.0, node: known.node.into() };
     }
     Ok(address)
 }

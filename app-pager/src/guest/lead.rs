@@ -2,7 +2,7 @@
 //!
 //! It runs on a pager thread until it has to wait, for workers or for another leader, and is kept as it is then ([`super::jobs`]).
 
-use app_pager::letter::Letter;
+use app_pager::letter::{LEADER, Letter};
 use app_pager::maintain::Site;
 use app_pager::options::Driver;
 use app_pager::pool::Owner;
@@ -14,6 +14,7 @@ use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_rt::{sys, utcb};
 
+use super::dead;
 use super::maintain;
 use super::memory::Physical;
 use super::office;
@@ -103,15 +104,15 @@ impl Desk<'_> {
                 letter.set_page(index, address);
             }
             if leader_counts {
-                letter.count();
+                letter.count(LEADER);
             }
         }
-        letter.count();
+        letter.count(seat);
         letter.order(seat, pages);
         let cluster = self.context.seats().cluster(seat);
         if office::send(self.context, cluster, self.number).is_err() {
             // There is no such pager, so its kernel maps nothing.
-            letter.done();
+            letter.done(seat);
         }
     }
 
@@ -192,8 +193,7 @@ impl Desk<'_> {
                 }
                 Effect::Park => return Pause::Turn,
                 Effect::Done => return Pause::Done,
-                // Nobody clears up after a crash yet.
-                Effect::Lost(..) => 0,
+                Effect::Lost(_, frame) => dead::is_lost(self.context, frame).into(),
             };
             effect = lead.step(answer);
         }
@@ -220,7 +220,7 @@ impl Desk<'_> {
             && self.context.options.unmap == Driver::Parallel
             && let Some(letter) = self.letter()
         {
-            letter.done();
+            letter.done(LEADER);
         }
         Pause::Over
     }
@@ -229,7 +229,7 @@ impl Desk<'_> {
     fn last(&self) -> bool {
         let Some(letter) = self.letter() else { return false };
         match self.context.options.unmap {
-            Driver::Parallel => !letter.done(),
+            Driver::Parallel => !letter.done(LEADER),
             Driver::Sequential => !letter.is_answered(),
         }
     }

@@ -20,7 +20,7 @@ use super::launch::START_BYTES;
 use super::memory::Physical;
 use super::moves::{self, Known};
 use super::state::{Context, Task, WHOLE_TASK, board_at};
-use super::{end_run, grace, limbo, task};
+use super::{dead, end_run, grace, limbo, task};
 
 /// Threads that are ended in one step.
 const KILLS: usize = 8;
@@ -63,6 +63,9 @@ fn end_with(end: TaskEnd, reason: fmt::Arguments<'_>) -> ! {
         TaskEnd::Faulted => end_run(exit::APP_FAULT, format_args!("a thread of the application died")),
         TaskEnd::OutOfMemory => end_run(exit::OUT_OF_MEMORY, reason),
         TaskEnd::Killed => end_run(exit::FAIL, format_args!("the application was killed")),
+        TaskEnd::PagerDied => {
+            end_run(exit::SERVER_FAULT, format_args!("the application ended with an app pager that crashed"))
+        }
         TaskEnd::OverQuota => end_run(exit::FAIL, format_args!("the application is over its memory quota")),
     }
 }
@@ -101,6 +104,9 @@ pub(super) fn fail(context: &Context, id: u32, end: TaskEnd, reason: fmt::Argume
 
 /// A task's last thread has ended.
 pub(super) fn over(context: &Context, id: u32) {
+    if task::known(context, id).is_ok_and(|task| dead::is_doomed(&task.view.roll())) {
+        return;
+    }
     let home = cluster_of(id, context.boot.cluster_count);
     let told = match home == context.cluster {
         true => over_here(context, id),
@@ -137,6 +143,8 @@ pub(super) fn work(context: &Context) -> Found {
     let task = Known { id: step.id, board: step.board, view };
     let next = match step.job {
         Job::None => Job::None,
+        // Its spaces are destroyed, with all threads.
+        Job::Kill(_) if dead::is_doomed(&view.roll()) => Job::None,
         Job::Kill(slot) => kill_some(context, task, slot),
         Job::Forget(cluster) => forget_at(context, task, cluster),
         Job::Quiet(cluster) => quiet_at(context, task, cluster),
@@ -168,6 +176,7 @@ fn next_known(context: &Context, task: Known, from: u16) -> Option<u16> {
 fn forget_at(context: &Context, task: Known, from: u16) -> Job {
     let Some(cluster) = next_known(context, task, from) else { return Job::Quiet(0) };
     let done = match cluster == context.cluster {
+        _ if dead::is_dead(cluster) => Ok(()),
         true => {
             task::forget(context, task.id);
             Ok(())
@@ -181,6 +190,7 @@ fn forget_at(context: &Context, task: Known, from: u16) -> Job {
 fn quiet_at(context: &Context, task: Known, from: u16) -> Job {
     let Some(cluster) = next_known(context, task, from) else { return Job::Release(0) };
     let quiet = match cluster == context.cluster {
+        _ if dead::is_dead(cluster) => Ok(true),
         true => Ok(quiet(context, task.id)),
         false => context.peer(cluster).and_then(|peer| peer.task_quiet(task.id)),
     };

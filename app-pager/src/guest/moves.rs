@@ -8,7 +8,7 @@ use skerry_protocols::task::{Effect, Move};
 use skerry_rt::ipc::pause;
 
 use super::state::Context;
-use super::{life, task};
+use super::{dead, life, task};
 
 /// How often a kernel call is repeated that cannot be completed just now.
 const PATIENCE: usize = 1000;
@@ -93,6 +93,8 @@ impl Journey<'_> {
                 }
                 // Who waits for a space that is being made or destroyed looks again soon; that takes a few system calls.
                 Effect::Wake => 0,
+                // What a dead pager was about to do there nobody completes.
+                Effect::Park if dead::is_doomed(&roll) => return Err(Error::NodeDown),
                 Effect::Park => {
                     pause(PAUSE_TICKS);
                     0
@@ -199,6 +201,7 @@ pub(super) fn delete(context: &Context, thread: ThreadId) -> Result<(), Error> {
 pub(super) fn create(context: &Context, task: Known, cpu: u16, begin: Begin) -> Result<u32, Error> {
     let cluster = context.cluster_of(cpu)?;
     let roll = task.view.roll();
+    dead::refuse_doomed(&roll)?;
     let number = roll.new_thread()?;
     let journey = Journey { context, task, number, cpu, begin: Some(begin) };
     match journey.run(Move::create(cluster)) {
@@ -223,6 +226,7 @@ pub(super) fn create(context: &Context, task: Known, cpu: u16, begin: Begin) -> 
 pub(super) fn migrate(context: &Context, task: Known, number: u32, cpu: u16) -> Result<(), Error> {
     let to = context.cluster_of(cpu)?;
     let roll = task.view.roll();
+    dead::refuse_doomed(&roll)?;
     match roll.hold(number, None)? {
         Hold::Mine => {}
         Hold::Others => return Err(Error::WrongState),
@@ -276,6 +280,10 @@ pub(super) fn end(context: &Context, task: Known, number: u32, end: ThreadEnd) -
 
 /// Ends a thread that the caller has in hand.
 pub(super) fn finish(context: &Context, task: Known, number: u32, end: ThreadEnd) {
+    if dead::is_doomed(&task.view.roll()) {
+        // It ends with its space.
+        return;
+    }
     let (_, cpu) = task.view.roll().thread(number);
     let Ok(cluster) = context.cluster_of(cpu) else { return };
     let journey = Journey { context, task, number, cpu, begin: None };

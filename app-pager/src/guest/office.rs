@@ -122,6 +122,28 @@ pub(super) fn send(context: &Context, cluster: u16, number: usize) -> Result<(),
     Ok(())
 }
 
+/// The pager of a cluster is dead: it answers no letters, and its own are void.
+pub(super) fn close(context: &Context, cluster: u16) {
+    if let (Some(at), Some(known)) = (OFFICES.get(usize::from(cluster)), WORKERS.get(usize::from(cluster))) {
+        known.store(0, Ordering::SeqCst);
+        at.store(0, Ordering::SeqCst);
+    }
+    let cpus = || (0u16..).zip(context.boot.cpus());
+    for (cpu, _) in cpus().filter(|(_, cpu)| cpu.cluster == cluster) {
+        received(context, cpu);
+        LETTERS_OF[usize::from(cpu)].store(0, Ordering::SeqCst);
+    }
+    for (cpu, _) in cpus().filter(|(_, cpu)| cpu.cluster == context.cluster) {
+        for letter in (0..letter::LETTERS).filter_map(|number| letter(context, cpu, number)) {
+            letter.take_order(cluster);
+            let (leader, bits) = letter.leader();
+            if !letter.is_answered() && letter.done(cluster) {
+                notify(leader, bits);
+            }
+        }
+    }
+}
+
 /// Notifies a pager's thread. If there is no room on the way, that is for a moment.
 #[inline(always)]
 pub(super) fn notify(thread: ThreadId, bits: u64) {

@@ -656,6 +656,9 @@ impl peer::Server for Worker {
     fn address(&mut self, _: Sender) -> Answer<(u64, ThreadId)> {
         Ok(office::own(&self.0))
     }
+    fn orphan(&mut self, _: Sender, id: u32, board: u64) -> Answer<()> {
+        Ok(self.0.state().lives.adopt(id, board)?)
+    }
     fn audit(&mut self, _: Sender, frame: u64) -> Answer<Option<Holder>> {
         Ok(self.0.syscalls().audit(frame)?)
     }

@@ -14,7 +14,7 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::{Context, POOLS};
-use super::{audit, end_run, launch, office, root_server, serve, unmapper};
+use super::{audit, end_run, launch, office, recover, root_server, serve, unmapper};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -28,7 +28,8 @@ pub(super) fn main(_: u64) -> ! {
     };
     let me = utcb::my_id();
     let (worker, unmapper) = (me == ThreadId(info.worker), me == ThreadId(info.unmapper));
-    let index = if worker || unmapper { 0 } else { utcb::slot() };
+    let undertaker = me == ThreadId(info.undertaker);
+    let index = if worker || unmapper || undertaker { 0 } else { utcb::slot() };
     let Some(&own) = info.cpus().get(index) else {
         end_run(exit::SERVER_FAULT, format_args!("app pager: thread without a CPU"))
     };
@@ -42,19 +43,22 @@ pub(super) fn main(_: u64) -> ! {
         node: boot.cpus().get(usize::from(cpu)).map_or(0, |cpu| cpu.node),
         syscall: ThreadId(own.syscall),
         worker: worker || unmapper,
+        urgent: worker || unmapper || undertaker,
         rank: match (worker, unmapper) {
             (true, _) => info.cpus().len(),
             (_, true) => info.cpus().len() + 1,
+            _ if undertaker => info.cpus().len() + 2,
             _ => index,
         },
     };
     let stack = match (worker, unmapper) {
         (true, _) => info.worker_stack,
         (_, true) => info.unmapper_stack,
+        _ if undertaker => info.undertaker_stack,
         _ => own.stack,
     };
     touch_stack(stack, info.stack_bytes);
-    if !context.worker && index == 0 {
+    if !context.urgent && index == 0 {
         if let Err((what, error)) = first(&context) {
             end_run(
                 exit::SERVER_FAULT,
@@ -70,6 +74,7 @@ pub(super) fn main(_: u64) -> ! {
     match context.seats().words() {
         _ if worker => serve::work(context),
         _ if unmapper => unmapper::work(context),
+        _ if undertaker => recover::work(context),
         1 => serve::page::<1>(context),
         _ => serve::page::<MANY_WORDS>(context),
     }
@@ -116,10 +121,11 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     pieces(boot, start).for_each(|(piece, ..)| touch_blocks(piece, Rights::RWX));
     set_up_pools(context).map_err(|error| ("pools", error))?;
     audit::begin(context);
+    context.state().lives.begin(start.incarnation as u16);
     office::set_up(context).map_err(|error| ("mailboxes", error))?;
 
     let others = start.cpus().iter().skip(1).map(|cpu| ThreadId(cpu.pager));
-    for thread in others.chain([start.worker, start.unmapper].map(ThreadId)) {
+    for thread in others.chain([start.worker, start.unmapper, start.undertaker].map(ThreadId)) {
         let mut go = Message::new();
         ipc::send(thread, &mut go, Timeout::NEVER).map_err(|error| ("starting the other threads", error))?;
     }
@@ -128,7 +134,7 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
         root.register(cpu.cpu as u16, ThreadId(cpu.pager), ThreadId(start.worker))
             .map_err(|error| ("registration", error))?;
     }
-    if context.cluster == 0 {
+    if context.cluster == 0 && start.incarnation == 1 {
         root.await_pagers().map_err(|error| ("waiting for the other pagers", error))?;
         launch::first(context);
     }

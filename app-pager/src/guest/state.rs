@@ -20,19 +20,17 @@ use skerry_rt::spin::{Guard, SetUp, TicketLock};
 use skerry_rt::start::{self, ServerStart};
 use skerry_rt::sys;
 
-use super::audit;
 use super::memory::Physical;
+use super::{audit, dead};
 
 /// Tasks known here at a time.
-const MAX_TASKS: usize = 32;
+pub(super) const MAX_TASKS: usize = 32;
 /// Threads that wait for others to end.
 pub(super) const MAX_JOINERS: usize = 64;
 /// A notification to a pager thread: what it parked may go on.
 pub(super) const WAKE: u64 = 1 << 63;
 /// Likewise, and to the worker: there may be work that was left over, and somebody wants to know that it waits.
 pub(super) const LOOK: u64 = 1 << 62;
-/// Which life of its node's pager this is. Nobody restarts one yet.
-const INCARNATION: u16 = 1;
 /// How long a worker lets others run when the state is taken: 16 microseconds.
 const PAUSE_TICKS: u64 = 1000;
 
@@ -140,6 +138,8 @@ pub(super) struct Context {
     pub(super) syscall: ThreadId,
     /// Whether this is the worker: it runs above the pager threads.
     pub(super) worker: bool,
+    /// Whether it is more urgent than the pager threads.
+    pub(super) urgent: bool,
     /// Its number among the threads of the pager.
     pub(super) rank: usize,
 }
@@ -147,7 +147,7 @@ pub(super) struct Context {
 impl Context {
     /// The shared state.
     pub(super) fn state(&self) -> Guard<'static, State> {
-        if self.worker { STATE.lock_with(|| pause(PAUSE_TICKS)) } else { STATE.lock() }
+        if self.urgent { STATE.lock_with(|| pause(PAUSE_TICKS)) } else { STATE.lock() }
     }
     /// The system-call server of this cluster.
     pub(super) fn syscalls(&self) -> syscall::Client<Kernel<level::Worker>> {
@@ -159,6 +159,9 @@ impl Context {
         let id = known.load(Ordering::Relaxed);
         if id != 0 {
             return Ok(ThreadId(id));
+        }
+        if dead::is_dead(cluster) {
+            return Err(Error::NodeDown);
         }
         let first_cpu = self.boot.clusters().get(usize::from(cluster)).ok_or(Error::BadArgument)?.first_cpu;
         let (_, worker) = super::root_server().lookup(first_cpu)?;
@@ -179,9 +182,23 @@ impl Context {
         if id != 0 {
             return Ok(ThreadId(id));
         }
+        if dead::is_dead(self.cluster_of(cpu)?) {
+            return Err(Error::NodeDown);
+        }
         let (pager, _) = super::root_server().lookup(cpu)?;
         known.store(pager.0, Ordering::Relaxed);
         Ok(pager)
+    }
+    /// The pager of a cluster is no more: nothing is known of it.
+    pub(super) fn forget_pager(&self, cluster: u16) {
+        if let Some(worker) = WORKERS.get(usize::from(cluster)) {
+            worker.store(0, Ordering::Relaxed);
+        }
+        for (cpu, pager) in self.boot.cpus().iter().zip(&PAGERS) {
+            if cpu.cluster == cluster {
+                pager.store(0, Ordering::Relaxed);
+            }
+        }
     }
     /// The cluster of a CPU.
     pub(super) fn cluster_of(&self, cpu: u16) -> Result<u16, Error> {
@@ -204,7 +221,7 @@ impl Context {
     }
     /// Who this pager is to the protocols when it acts for threads on `node`.
     pub(super) const fn me(&self, node: u16) -> Me {
-        Me { node: self.seats().of(self.cluster, node), incarnation: INCARNATION }
+        Me { node: self.seats().of(self.cluster, node), incarnation: self.start.incarnation as u16 }
     }
     /// What records call a page: tasks in the upper bits. Numbers of tasks far apart may fall together; a record only helps to
     /// find the page's entry, which then says whether it is the one.

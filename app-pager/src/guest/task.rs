@@ -17,7 +17,7 @@ use skerry_rt::ipc::{Kernel, reply};
 use super::memory::Physical;
 use super::moves::{Begin, Known, patiently};
 use super::state::{Context, Joiner, SpaceRecord, Task, board_at, book_at};
-use super::{grace, limbo, takeover};
+use super::{dead, grace, limbo, takeover};
 
 /// Priority of a task's threads.
 const PRIORITY: u16 = 100;
@@ -52,6 +52,7 @@ pub(super) fn adopt(context: &Context, id: u32, board: u64) -> Result<(), Error>
 
 /// Makes a space for the task's threads on a CPU of this cluster.
 pub(super) fn make_space(context: &Context, id: u32, board: u64, cpu: u16) -> Result<(), Error> {
+    dead::refuse_doomed(&board_at(board)?.roll())?;
     adopt(context, id, board)?;
     let node = context.node_of(cpu)?;
     let space = space_for(context, id, node)?;
@@ -110,6 +111,7 @@ pub(super) fn create_thread(
     begin: Begin,
 ) -> Result<ThreadId, Error> {
     let here = context.start.cpus().iter().find(|own| own.cpu == u64::from(cpu)).ok_or(Error::BadArgument)?;
+    dead::refuse_doomed(&known(context, id)?.view.roll())?;
     let space = space_for(context, id, context.node_of(cpu)?)?;
     let roll = known(context, id)?.view.roll();
     let slot = app_pager::roll::slot(number) as u16;

@@ -81,7 +81,7 @@ impl Unmapper {
             }
             // As soon as all have answered the letter is its leader's again.
             let (leader, bits) = letter.leader();
-            if letter.done() {
+            if letter.done(seat) {
                 office::notify(leader, bits);
             }
         }

@@ -7,6 +7,9 @@ use skerry_protocols::record::Record;
 
 use crate::Memory;
 
+/// In the place of the list of what came back: nothing comes back, its pager is dead.
+pub(super) const CLOSED: u64 = u64::MAX;
+
 /// Where it lies. Ranges stay as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
@@ -59,6 +62,9 @@ fn send_back(memory: &impl Memory, list: &AtomicU64, address: u64) {
     let link = &memory.words(address, 1)[0];
     let mut head = list.load(Ordering::Relaxed);
     loop {
+        if head == CLOSED {
+            return;
+        }
         link.store(head, Ordering::Relaxed);
         match list.compare_exchange_weak(head, address, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => return,

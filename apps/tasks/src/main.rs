@@ -8,6 +8,7 @@ mod guest {
     mod child;
     mod ends;
     mod hostile;
+    mod mourning;
     mod moves;
     mod storm;
     mod team;
@@ -60,6 +61,7 @@ mod guest {
             Some("ends") => ends::run(),
             Some("hostile") => hostile::run(),
             Some("moves") => moves::run(words),
+            Some("mourning") => mourning::run(words),
             _ => Err(Trouble::Unknown),
         };
         match result {

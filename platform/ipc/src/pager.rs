@@ -113,6 +113,8 @@ pub enum TaskEnd {
     OutOfMemory,
     /// It wanted more memory than its quota.
     OverQuota,
+    /// An app pager died that it had threads, memory or its master with.
+    PagerDied,
 }
 
 impl TaskEnd {
@@ -124,6 +126,7 @@ impl TaskEnd {
             Self::Killed => 3 << 32,
             Self::OutOfMemory => 4 << 32,
             Self::OverQuota => 5 << 32,
+            Self::PagerDied => 6 << 32,
         }
     }
     /// The inverse of [`TaskEnd::to_word`].
@@ -134,6 +137,7 @@ impl TaskEnd {
             (3, 0) => Some(Self::Killed),
             (4, 0) => Some(Self::OutOfMemory),
             (5, 0) => Some(Self::OverQuota),
+            (6, 0) => Some(Self::PagerDied),
             _ => None,
         }
     }

@@ -55,6 +55,8 @@ interface! {
     20 = FramesTake frames_take(taker: Taker, pages: Claimed) -> Frames;
     /// Which task has a frame mapped in this cluster.
     21 = Audit audit(frame: u64) -> Option<Holder>;
+    /// The home of this task is dead; the called pager sees to the task's end.
+    22 = Orphan orphan(task: u32, board: u64) -> ();
 }
 
 /// Pages of one [`Op::FramesTake`] at most.

@@ -26,6 +26,8 @@ interface! {
     8 = ThreadPlace thread_place(thread: ThreadId, cpu: u16) -> ();
     /// Which task has a frame mapped in this cluster, one of them if there are several.
     9 = Audit audit(frame: u64) -> Option<Holder>;
+    /// From the root pager of the cluster, when its app pager is gone: ends all spaces of tasks.
+    10 = Reset reset() -> ();
 }
 
 /// A task that has a frame.

@@ -92,6 +92,12 @@ pub struct ServerStart {
     pub unmapper: u64,
     /// Where that one's stack ends.
     pub unmapper_stack: u64,
+    /// The thread that clears up after pagers that died.
+    pub undertaker: u64,
+    /// Where that one's stack ends.
+    pub undertaker_stack: u64,
+    /// Which life of this cluster's app pager it is, from 1 on.
+    pub incarnation: u64,
     /// Usable bytes below the end of each stack.
     pub stack_bytes: u64,
     /// Memory of the app pager besides the pools, to be touched at start-up; unused entries have size 0.

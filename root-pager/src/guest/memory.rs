@@ -24,8 +24,8 @@ pub(crate) struct Taken(Range);
 impl Taken {
     /// The frames of `range`, cleared.
     ///
-    /// The range comes from [`Layout`](root_pager::layout::Layout), which keeps it inside the cluster's own pool; it is called once
-    /// per boot, before any server exists.
+    /// The range comes from [`Layout`](root_pager::layout::Layout), which keeps it inside the cluster's own pool: all of it once per
+    /// boot, before any server exists, and the app pager's part before each life of the app pager, when no space has it.
     pub(crate) fn claim(range: Range) -> Self {
         // SAFETY: pool frames are mapped read-write at their own address in the root space; nothing uses them yet (see above).
         unsafe { at_mut::<u8>(range.base as usize).write_bytes(0, range.size as usize) }

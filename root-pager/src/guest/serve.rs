@@ -4,11 +4,12 @@ use core::fmt::Write;
 
 use root_pager::directory::Directory;
 use root_pager::line::Lines;
+use root_pager::recovery::{Recoveries, Send};
 use skerry_abi::boot::BootInfo;
 use skerry_abi::id::domain;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, ThreadId};
-use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, encode_reply, root};
+use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, Wire, console, encode_reply, root};
 use skerry_rt::ipc::{Handler, reply, serve};
 use skerry_rt::spin::TicketLock;
 use skerry_rt::sys;
@@ -20,11 +21,13 @@ static ROOT_COUNTERS: root::Counters = root::Counters::new();
 /// Large tables: in the image, not on the stack. Only the first thread of cluster 0 ever takes the locks.
 static LINES: TicketLock<Lines> = TicketLock::new(Lines::new());
 static DIRECTORY: TicketLock<Directory> = TicketLock::new(Directory::new(0));
+static RECOVERIES: TicketLock<Recoveries> = TicketLock::new(Recoveries::new(0));
 
 /// Serves for ever.
 pub(crate) fn run(boot: &'static BootInfo) -> ! {
     *DIRECTORY.lock() = Directory::new(boot.cpu_count as usize);
-    serve(&mut Server { uart: Uart::new(boot) })
+    *RECOVERIES.lock() = Recoveries::new(boot.cluster_count as usize);
+    serve(&mut Server { uart: Uart::new(boot), boot })
 }
 
 /// Prints the verdict line and ends the run.
@@ -44,14 +47,32 @@ pub(crate) fn finish(uart: &mut Uart, code: u64, reason: &Chunk) -> ! {
     sys::exit(code)
 }
 
+/// Answers a caller that was parked; who stopped waiting needs no answer.
+fn answer<T: Wire>(waiting: ThreadId, value: T) {
+    let mut message = Message::new();
+    encode_reply(&mut message, Ok(value));
+    let _ = reply(waiting, &mut message);
+}
+
 struct Server {
     uart: Uart,
+    boot: &'static BootInfo,
 }
 
 impl Server {
     fn print(uart: &mut Uart, line: &[u8]) {
         uart.write(line);
         uart.write(b"\n");
+    }
+    /// Sends what the recovery has to send.
+    fn go_on() {
+        let mut recoveries = RECOVERIES.lock();
+        while let Some(send) = recoveries.next_send() {
+            match send {
+                Send::Do(undertaker, serial, step) => answer(undertaker, (serial, step.word())),
+                Send::Restart(mourner) => answer(mourner, ()),
+            }
+        }
     }
     fn pagers_only(from: Sender) -> Result<(), Error> {
         if from.domain == domain::APP_PAGER { Ok(()) } else { Err(Error::Refused) }
@@ -75,10 +96,7 @@ impl root::Server for Server {
         while directory.is_complete()
             && let Some(waiting) = directory.unpark()
         {
-            let mut message = Message::new();
-            encode_reply(&mut message, Ok(()));
-            // Who stopped waiting needs no answer.
-            let _ = reply(waiting, &mut message);
+            answer(waiting, ());
         }
         Ok(())
     }
@@ -94,6 +112,23 @@ impl root::Server for Server {
     fn lookup(&mut self, from: Sender, cpu: u16) -> Answer<(ThreadId, ThreadId)> {
         Self::pagers_only(from)?;
         Ok(DIRECTORY.lock().lookup(cpu)?)
+    }
+    fn await_death(&mut self, from: Sender, cluster: u16, done: u64) -> Answer<(u64, u64)> {
+        Self::pagers_only(from)?;
+        RECOVERIES.lock().waits(cluster, from.thread, done);
+        Err(Unanswered::Parked)
+    }
+    fn died(&mut self, from: Sender, cluster: u16, incarnation: u16) -> Answer<()> {
+        if from.domain != domain::ROOT {
+            return Err(Error::Refused.into());
+        }
+        let cpus = self.boot.cpus().iter().zip(0..).filter(|(cpu, _)| cpu.cluster == cluster);
+        cpus.for_each(|(_, cpu)| DIRECTORY.lock().forget(cpu));
+        // The first task is at home in cluster 0, and the run ends with it; and before everybody was there, nobody can go on.
+        let possible = cluster != 0
+            && DIRECTORY.lock().was_complete()
+            && RECOVERIES.lock().died(cluster, incarnation, from.thread);
+        if possible { Err(Unanswered::Parked) } else { Err(Error::NodeDown.into()) }
     }
     fn end(&mut self, from: Sender, code: u64, reason: Chunk) -> Answer<()> {
         if !matches!(from.domain, domain::APP_PAGER | domain::ROOT | domain::SYSCALL_SERVER) {
@@ -120,6 +155,8 @@ impl Handler for Server {
             console::ID => console::dispatch(self, from, message, &CONSOLE_COUNTERS),
             _ => root::dispatch(self, from, message, &ROOT_COUNTERS),
         };
+        // Who is answered there waits already.
+        Self::go_on();
         outcome == Outcome::Reply
     }
 }

@@ -7,17 +7,21 @@ use skerry_abi::syscall::exit;
 use skerry_abi::{Error, Rights};
 use skerry_ipc::{Chunk, Message, Sender, encode_reply};
 use skerry_rt::ipc::{Handler, serve};
-use skerry_rt::start;
+use skerry_rt::{info, start};
 
 use super::launch::SERVERS;
+use super::{fence, strike};
 
 /// Address of the program's entry, where a worker starts too.
 pub(crate) fn entry() -> u64 {
     skerry_rt::entry::address()
 }
 
-/// A worker's loop.
-pub(crate) fn run() -> ! {
+/// A worker's loop; the cluster's first worker has number 0.
+pub(crate) fn run(number: u64) -> ! {
+    if number == 0 {
+        strike::serve_until_struck(info::header().cluster as u16);
+    }
     serve(&mut Worker)
 }
 
@@ -37,6 +41,10 @@ pub(crate) fn answer(from: Sender, message: &mut Message) -> bool {
     match (message.tag.label(), message.words()) {
         (kernel_label::PAGE_FAULT, &[address, access, ip, ..]) => {
             page_fault(from, address, access, ip, message)
+        }
+        (kernel_label::EXCEPTION, words) if from.domain == domain::APP_PAGER => {
+            fence::app_pager(from, words);
+            return false;
         }
         (kernel_label::EXCEPTION, &[esr, far, pc, sp, ..]) => {
             let (who, cluster) = (name(from.domain), from.thread.cluster());
@@ -65,6 +73,8 @@ fn page_fault(from: Sender, address: u64, access: u64, ip: u64, message: &mut Me
     drop(servers);
     match item {
         Some(item) => message.set_item(0, item),
+        // Then it comes as an exception, with all registers.
+        None if from.domain == domain::APP_PAGER => message.set_empty(kernel_label::REJECT_FAULT),
         None => {
             let reason = format_args!(
                 "{} of cluster {}, thread {:?}: {:?} access to {address:#x} at ip={ip:#x}",

@@ -6,7 +6,7 @@ use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain::FIRST_TASK;
 use skerry_rt::{start, task};
 
-use super::{Trouble, failed, team};
+use super::{Trouble, failed, mourning, team};
 
 /// Nobody's address.
 const OUTSIDE: u64 = 0x7f_dead_b000;
@@ -48,6 +48,8 @@ pub(super) fn run(mut words: SplitAsciiWhitespace<'_>) -> Result<(), Trouble> {
             }
             Ok(())
         }
+        "keep" => mourning::keep(number as u16, words),
+        "wander" => mourning::wander(),
         "hostile" => super::hostile::attack(FIRST_TASK, number as u32),
         // Creates threads for as long as it lives.
         "breed" => {

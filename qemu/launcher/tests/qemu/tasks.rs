@@ -65,6 +65,19 @@ pub(crate) fn trials() -> Vec<Trial> {
         experiment.pace = Pace::Fast;
         storm(&experiment)
     }));
+    // A pager crashes in the midst of what it does, at times that fall into all kinds of requests.
+    for (microseconds, victim, count) in
+        [(40_000, "pager", 3), (43_210, "pager", 4), (41_234, "unmapper", 3), (42_007, "worker", 3)]
+    {
+        trials.push(trial(format!("tasks::mourning-{victim}-{microseconds}-nodes-{count}"), move || {
+            let mut experiment = case(count, count, &["mourning", "1"])?;
+            experiment.machine = nodes(count, count, 64 * MIB * count as u64)?;
+            experiment.silence = std::time::Duration::from_secs(20);
+            let again = format!("1@{}:{victim}", microseconds * 3 / 2);
+            experiment.options = vec![format!("crash=1@{microseconds}:{victim},{again},{again}")];
+            expect(&experiment, Ending::Pass).map(drop)
+        }));
+    }
     trials
 }
 
