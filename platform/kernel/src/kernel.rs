@@ -190,6 +190,8 @@ pub struct Kernel<'a, H: Hal> {
     pub(crate) turn: usize,
     /// Nothing new has come: what bells ring is known.
     pub(crate) knows_bells: bool,
+    /// The cluster to which waiting requests are being sent.
+    pub(crate) pumped: Option<usize>,
     /// What is left out for a test ([`Settings::omitted`]).
     pub(crate) omitted: Option<crate::remote::Upkeep>,
     /// What happened so far, CPU by CPU.
@@ -277,6 +279,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             ring_mode: settings.rings,
             turn,
             knows_bells: false,
+            pumped: None,
             omitted: settings.omitted.and_then(|place| crate::remote::Upkeep::ALL.get(place).copied()),
             counters: Counters::new(info, cluster, settings.counter_frequency, settings.cycle_clock),
             info,

@@ -26,6 +26,7 @@ mod migrate;
 mod model;
 mod notify;
 mod passing;
+mod pump;
 mod remote;
 mod scarcity;
 mod scene;

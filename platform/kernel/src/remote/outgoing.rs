@@ -152,26 +152,42 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     /// Sends waiting requests while there is room.
+    ///
+    /// A request that goes out may let its thread ask for something else. What comes of that only joins a queue: to send it from here
+    /// would be a call in a call for each of those who wait, all in one kernel entry.
     pub(crate) fn pump(&mut self, cluster: usize) {
         if self.peers[cluster].waiting.is_empty() {
             return;
         }
-        let (mut asked, mut sent) = (false, false);
+        if let Some(pumped) = self.pumped {
+            if pumped != cluster {
+                self.look_soon(cluster);
+            }
+            return;
+        }
+        self.pumped = Some(cluster);
+        self.send_all(cluster);
+        self.pumped = None;
+    }
+
+    fn send_all(&mut self, cluster: usize) {
+        let mut sent = false;
         loop {
             let peer = &self.peers[cluster];
-            let Some(first) = peer.waiting.head() else {
+            let (wants, first) = (peer.wants, peer.waiting.head());
+            let Some(first) = first else {
                 // Before anything else: a wish that outlives those who had it costs a doorbell for every packet.
-                if peer.wants {
+                if wants {
                     self.want_room(cluster, false);
                 }
                 return;
             };
             let needed = self.room_for(first);
             if !self.has_room(cluster, needed) {
-                if asked {
+                if wants {
                     return;
                 }
-                asked = true;
+                // The other side may have looked before. (And somebody who was sent may have ended the wish that was there.)
                 self.want_room(cluster, true);
                 continue;
             }
