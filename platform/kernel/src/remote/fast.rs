@@ -160,6 +160,8 @@ impl<H: Hal> Kernel<'_, H> {
         let taken = match head.kind {
             kind::SEND => accept(threads, guests, cluster as u16, head, tag),
             kind::REPLY => settle(threads, head, tag),
+            // What it waits for is for the general code.
+            kind::MOVE if peer.behind.is_something() => None,
             kind::MOVE => return self.arrive(cpu, bells, cluster as usize, (ring, slot, waiting)),
             _ => None,
         };

@@ -5,6 +5,7 @@ use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::long::Holder;
 use crate::queue::{Link, Queue};
+use crate::ring::Lane;
 use crate::thread::{Kind, State, Tcb, hold};
 use std::format;
 use std::string::String;
@@ -66,6 +67,13 @@ pub(super) fn check<H: Hal>(k: &Kernel<'_, H>) -> Result<(), String> {
         ensure!(
             peer.waiting.is_empty() || k.is_full(cluster) || k.bells.rings(cluster),
             "cluster {cluster}: waits in spite of room"
+        );
+        let oldest = peer.inbound.filter(|ring| ring.front(Lane::Requests).is_some());
+        let oldest = oldest.map(|ring| ring.first(Lane::Requests));
+        let behind = peer.behind.request();
+        ensure!(
+            behind.is_none() || behind == oldest,
+            "cluster {cluster}: {behind:?} waits for answers, the oldest is {oldest:?}"
         );
         let told = peer.outbound.is_some_and(|ring| ring.is_wanted());
         ensure!(peer.wants == told, "cluster {cluster}: wants room: {}, but says {told}", peer.wants);
