@@ -2,7 +2,7 @@
 //!
 //! A kernel entry has a [`Budget`]. What it does not suffice for stops at a preemption point, the kernel is left, interrupts are taken,
 //! and:
-//! - UNMAP and DESTROY are system calls that are *executed again*: the program counter is on the `svc` still, and the registers say how far
+//! - UNMAP, AUDIT and DESTROY are system calls that are *executed again*: the program counter is on the `svc` still, and the registers say how far
 //!   the call has come. So they go on when their thread does, with its priority, and a thread that is deleted in between leaves nothing.
 //! - The items of a message keep their *sender waiting* in the receiver's queue while they are checked. When all is checked and nothing can
 //!   go wrong any more, the message is delivered, and the receiver does not run before the mappings are there.
@@ -11,6 +11,7 @@
 //! executes its system call again. So whoever holds it may be less urgent, suspended or gone: nobody waits for it. Items, for which
 //! nobody executes anything, are also helped along by the scheduler, whenever nobody more urgent than sender and receiver is ready.
 
+use crate::audit::Answer;
 use crate::control::Done;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
@@ -34,6 +35,8 @@ pub(crate) enum Holder {
     Nobody,
     /// This thread executes UNMAP.
     Unmap(ThreadId),
+    /// This thread executes AUDIT.
+    Audit(ThreadId),
     /// The space in this slot ends.
     Space(u16),
     /// The items of a message are checked; whether the receiver waits only for that.
@@ -91,6 +94,7 @@ impl<H: Hal> Kernel<'_, H> {
                 Helped::Again => return false,
                 Helped::Free => {}
                 Helped::Revoked(at, status) => self.revoked(at, status),
+                Helped::Audited(question, found) => self.audited(Answer { question, found }),
                 Helped::Items(outcome) => self.progress(outcome),
             }
         }

@@ -1,5 +1,6 @@
 //! Threads: what the kernel remembers of one.
 
+use crate::audit::Answer;
 use crate::control::Place;
 use crate::kernel::UtcbPage;
 use crate::long::Settled;
@@ -462,6 +463,8 @@ pub struct Cold {
     pub(crate) handing_on: bool,
     /// What was done for its UNMAP.
     pub(crate) settled: Settled,
+    /// What was found for its AUDIT.
+    pub(crate) answer: Option<Answer>,
     /// First thread born elsewhere whose id has this slot's number as its hash, or `NONE`.
     pub(crate) bucket: u32,
     /// The next one of the same hash.
@@ -487,6 +490,7 @@ impl Cold {
         forwards: false,
         handing_on: false,
         settled: Settled::NOTHING,
+        answer: None,
         bucket: NONE,
         chain: NONE,
     };

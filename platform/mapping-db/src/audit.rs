@@ -3,8 +3,11 @@
 //! For those who want to know whether a frame that nobody should have any more is really nobody's. A leaf is named by its space and
 //! address, and the next one is looked for from there, so between two of them anything may change: a leaf that is gone
 //! meanwhile is an error, and the search begins again. One search can take long, since siblings are in lists; inside of it the database
-//! is held like by a revocation ([`crate::held`]), and whoever wants to change something completes it first. (Rejected: a
-//! snapshot of all leaves in one call, for which there would have to be room.)
+//! is held like by a revocation ([`crate::held`]), and whoever wants to change something, or asks something else, completes it first.
+//! The answer is then the asker's, who may come much later: what it says has to be true still ([`MappingDb::still`]).
+//!
+//! (Rejected: a snapshot of all leaves in one call, for which there would have to be room. A search that holds nothing, and goes on from
+//! the mapping where it stopped: whoever takes that away in time keeps the search from ever coming to an end.)
 
 use skerry_abi::layout::USER_END;
 use skerry_abi::{Error, Rights};
@@ -17,7 +20,7 @@ use crate::revoke::Revocation;
 use crate::walk::PAGE_BITS;
 
 /// An entry that maps a frame, or a block that it is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Leaf {
     /// The slot of its space.
     pub slot: u16,
@@ -30,7 +33,7 @@ pub struct Leaf {
 }
 
 /// What is looked for: the leaf behind `after` (none: the first) of those for what is mapped at an address of a space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Question {
     /// The space that all others have the frame from, and where it has it.
     pub top: (u16, u64),
@@ -38,21 +41,19 @@ pub struct Question {
     pub after: Option<(u16, u64)>,
 }
 
-/// What came of a search: a leaf, or none any more.
-type Found = Result<Option<Leaf>, Error>;
+/// What came of a search: a leaf, or none any more. The error is that of [`MappingDb::audit`].
+pub type Found = Result<Option<Leaf>, Error>;
 
 /// A search, and how far it has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Audit {
-    question: Question,
+    pub(crate) question: Question,
     /// Where the frame lies in the mapping at the top, and in that behind which the search begins.
     top: (u32, u64),
     after: (u32, u64),
     /// First: whether one is derived from the other at all. A step of the way up, NIL at the end.
     climb: u32,
     walk: Revocation,
-    /// It is complete.
-    found: Option<Found>,
 }
 
 impl Audit {
@@ -62,59 +63,50 @@ impl Audit {
         after: (NIL, 0),
         climb: NIL,
         walk: Revocation::NONE,
-        found: None,
     };
 }
 
 impl MappingDb<'_> {
-    /// Whether this question is being answered, or has been by somebody who has helped.
-    pub fn is_asked(&self, question: Question) -> bool {
-        let audit = &self.progress.audit;
-        audit.question == question && (audit.found.is_some() || self.progress.held == Held::Audit)
-    }
-
-    /// The leaf that is asked for; `Some(Ok(None))`: there are no more. `None`: the budget does not suffice; the same is to be asked again, with
-    /// `resumed`. The database must not be held, unless it [`MappingDb::is_asked`] this and the caller is `resumed`.
+    /// The leaf that is asked for; `Some(Ok(None))`: there are no more. `None`: the budget does not suffice, and the search holds the
+    /// database. It goes on with [`MappingDb::help`], which also tells the answer. The database must not be held.
     ///
     /// # Errors
     /// [`Error::NothingMapped`] if the space at the top has nothing there, [`Error::WrongState`] if `after` is no leaf for
     /// what is there (any more).
-    pub fn audit_step(&mut self, question: Question, resumed: bool, budget: &mut Budget) -> Option<Found> {
-        if !(resumed && self.is_asked(question)) {
-            debug_assert!(!self.is_held());
-            self.progress.audit = match self.search(question) {
-                Ok(audit) => audit,
-                Err(error) => return Some(Err(error)),
-            };
-            budget.charge(2 * (LOOK + MAPPING));
-        }
-        let done = self.progress.audit.found.is_some() || self.audit_on(budget);
-        if done { self.progress.audit.found.take() } else { None }
-    }
-
-    fn search(&self, question: Question) -> Result<Audit, Error> {
+    pub fn audit(&mut self, question: Question, budget: &mut Budget) -> Option<Found> {
+        debug_assert!(!self.is_held());
+        budget.charge(2 * (LOOK + MAPPING));
         let (slot, va) = question.top;
-        let top = (self.mapping(slot, va).ok_or(Error::NothingMapped)?, va);
-        let begun = Audit { question, top, ..Audit::NONE };
-        let Some((space, at)) = question.after else {
-            return Ok(Audit { found: Some(Ok(self.leaf_of(top.0, va))), ..begun });
-        };
+        let Some(top) = self.mapping(slot, va) else { return Some(Err(Error::NothingMapped)) };
+        let Some((space, at)) = question.after else { return Some(Ok(self.leaf_of(top, va))) };
         let frame = |slot, va| self.lookup(slot, va).map(|found| found.pa);
         let after = self.mapping(space, at).filter(|_| frame(space, at) == frame(slot, va));
-        let after = (after.ok_or(Error::WrongState)?, at);
-        Ok(Audit { after, climb: after.0, ..begun })
+        let Some(after) = after else { return Some(Err(Error::WrongState)) };
+        self.progress.audit =
+            Audit { question, top: (top, va), after: (after, at), climb: after, ..Audit::NONE };
+        self.audit_on(budget)
     }
 
-    /// Goes on with the search that holds the database. Whether it is complete.
-    pub(crate) fn audit_on(&mut self, budget: &mut Budget) -> bool {
+    /// What has become of a leaf that was an answer to this question, perhaps long ago: what is at its place now, if that still has
+    /// the frame. (Its slot may be another space's.)
+    pub fn still(&self, question: Question, leaf: Leaf) -> Option<Leaf> {
+        let (slot, va) = question.top;
+        let frame = self.lookup(slot, va)?.pa;
+        let at = leaf.va | frame & ((1 << leaf.bits) - 1);
+        let same = self.lookup(leaf.slot, at)?.pa == frame;
+        self.mapping(leaf.slot, at).filter(|_| same).and_then(|node| self.leaf_of(node, at))
+    }
+
+    /// Goes on with the search that holds the database, as far as the budget goes.
+    pub(crate) fn audit_on(&mut self, budget: &mut Budget) -> Option<Found> {
         self.let_go();
         let mut audit = self.progress.audit;
-        audit.found = self.look_on(&mut audit, budget);
+        let found = self.look_on(&mut audit, budget);
         self.progress.audit = audit;
-        if audit.found.is_none() {
+        if found.is_none() {
             self.hold(Held::Audit);
         }
-        audit.found.is_some()
+        found
     }
 
     fn look_on(&self, audit: &mut Audit, budget: &mut Budget) -> Option<Found> {

@@ -10,7 +10,7 @@
 //! Lookups, [`MappingDb::check`], the kernel's own pages, and the creation of spaces are possible at any time.
 
 use crate::arena::NIL;
-use crate::audit::Audit;
+use crate::audit::{Audit, Found, Question};
 use crate::budget::Budget;
 use crate::items::{Items, Outcome};
 use crate::revoke::Revocation;
@@ -58,6 +58,8 @@ pub enum Helped {
     Free,
     /// A revocation is complete. Whoever asked for it goes on at this address, and has found this.
     Revoked(u64, Status),
+    /// A search is complete. Whoever asked this is to get the answer, unless it has become wrong by then: see [`MappingDb::still`].
+    Audited(Question, Found),
     /// News of the items of a message: never [`Outcome::Again`].
     Items(Outcome),
 }
@@ -79,14 +81,10 @@ impl MappingDb<'_> {
                 tlb.sync();
                 done.map_or(Helped::Again, |status| Helped::Revoked(self.progress.end, status))
             }
-            // Whoever asked finds the answer when it asks again.
-            Held::Audit => {
-                if self.audit_on(budget) {
-                    Helped::Free
-                } else {
-                    Helped::Again
-                }
-            }
+            Held::Audit => match self.audit_on(budget) {
+                Some(found) => Helped::Audited(self.progress.audit.question, found),
+                None => Helped::Again,
+            },
             Held::Items => match self.items_step(tlb, budget) {
                 Outcome::Again => Helped::Again,
                 outcome => Helped::Items(outcome),

@@ -69,7 +69,7 @@ mod unmap;
 mod walk;
 
 pub use arena::{HwTable, Quota, SpaceTables};
-pub use audit::{Leaf, Question};
+pub use audit::{Found, Leaf, Question};
 pub use budget::Budget;
 pub use descriptor::Attr;
 pub use dump::Dump;

@@ -337,8 +337,8 @@ impl World<'_> {
         model(self, fpage.end());
         (status, told)
     }
-    /// Who has the frame of a page of the root space: all leaves, one after the other, in steps of several sizes, some of which somebody else
-    /// does; just those that the model knows.
+    /// Who has the frame of a page of the root space: all leaves, one after the other, in steps of several sizes; just those
+    /// that the model knows.
     fn audit(&mut self, va: u64) {
         let root = self.naive.pages.get(&(0, va)).filter(|page| page.parent.is_none());
         let Some(frame) = root.map(|page| page.frame) else { return };
@@ -354,20 +354,18 @@ impl World<'_> {
         let page = |leaf: Leaf| leaf.va | va & ((1 << leaf.bits) - 1);
         loop {
             let (question, mut units) = (Question { top: (0, va), after }, va as u32 >> 12 & 7);
-            let mut resumed = false;
-            let leaf = loop {
-                if let Some(leaf) = self.db.audit_step(question, resumed, &mut Budget::new(units)) {
-                    break leaf.unwrap();
-                }
-                (resumed, units) = (true, units + 1);
+            let mut leaf = self.db.audit(question, &mut Budget::new(units));
+            while leaf.is_none() {
+                units += 1;
                 self.reached.paused += 1;
-                if units % 3 == 0 && self.db.is_held() {
-                    while self.db.help(&mut self.mmu, &mut Budget::new(units)) == Helped::Again {
-                        units += 1;
-                    }
-                    assert!(!self.db.is_held());
+                match self.db.help(&mut self.mmu, &mut Budget::new(units)) {
+                    Helped::Again => self.mmu.check_quiet(),
+                    Helped::Audited(asked, found) => leaf = Some(found).filter(|_| asked == question),
+                    other => panic!("{other:?}"),
                 }
-            };
+            }
+            let leaf = leaf.and_then(Result::unwrap);
+            assert_eq!(leaf.and_then(|leaf| self.db.still(question, leaf)), leaf);
             let Some(leaf) = leaf else { break };
             found.push(((leaf.slot, page(leaf)), leaf.rights));
             after = Some((leaf.slot, page(leaf)));
