@@ -146,6 +146,9 @@ const CASES: &[&str] = &[
     "ipc_case_eight_more",
     "ipc_case_all",
     "ipc_case_one_more",
+    "answer_case_one",
+    "answer_case_several",
+    "answer_case_guarded",
 ];
 
 /// Where the assembly is.

@@ -374,6 +374,7 @@ part_exit_7:
 10: ldr     x15, [sp, #8 * 2]
     and     x15, x15, #0xfff
     cmp     x15, #{guarded_item}
+answer_case_one:
     b.ls    15f
     mov     x27, sp
     mov     x28, x14
@@ -384,6 +385,7 @@ part_exit_7:
     bl      {map_several}
     mov     sp, x27
     mov     x14, x28
+answer_case_several:
     cbnz    w0, part_bookkeeping_9
 15: mov     x0, x20
     b       ipc_general_saved
@@ -414,7 +416,9 @@ answer_check_guard:
     b.ne    ipc_general
     b       11b
     // More than that, perhaps a guarded item and others: the destination is made none, so that it is not mapped alone.
-13: tbz     x4, #{guarded_bit}, ipc_general
+13:
+answer_case_guarded:
+    tbz     x4, #{guarded_bit}, ipc_general
     eor     x18, x4, #{guarded}
     orr     x18, x18, #1
     b       14b
