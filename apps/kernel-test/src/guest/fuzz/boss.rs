@@ -121,13 +121,25 @@ impl Boss {
             kernel_label::PAGE_FAULT => {
                 pager::answer_fault(from, &mut self.message, memory, &areas, &mut self.rng)?
             }
-            kernel_label::EXCEPTION => pager::answer_exception(from, &mut self.message, &mut self.rng)?,
+            kernel_label::EXCEPTION => {
+                self.must_be_hostile(from)?;
+                pager::answer_exception(from, &mut self.message, &mut self.rng)?
+            }
             // Notifications, and whatever hostile threads say to their pager.
             _ => Health::Good,
         };
         if let (Health::Spoilt, Some(space)) = (health, space) {
             self.spoilt[space] = true;
         }
+        Ok(())
+    }
+
+    /// Whoever goes on behind an instruction that faults does not do what it should: a controller and a witness would be no judges.
+    fn must_be_hostile(&self, from: ThreadId) -> Outcome {
+        let judge = from == self.controller.1.thread
+            || self.board.witness.iter().any(|witness| witness.get() == from.0);
+        let [syndrome, address, at] = core::array::from_fn(|i| self.message.buffer()[i]);
+        ensure!(!judge, "{from:?} must not fault: syndrome {syndrome:#x}, address {address:#x}, pc {at:#x}");
         Ok(())
     }
 
@@ -138,7 +150,13 @@ impl Boss {
         if from == self.controller.1.thread {
             let memory =
                 Memory { own: own(Owner::Controller), play: play(Play::Controller), board: Rights::RW };
-            return (memory, None);
+            // It prepares the blocks of its children.
+            let children = self.areas.children(self.cluster);
+            let address = self.message.buffer()[0];
+            return (
+                if children.contains(address) { Memory { own: children, ..memory } } else { memory },
+                None,
+            );
         }
         for (i, witness) in self.board.witness.iter().enumerate() {
             if witness.get() == from.0 {

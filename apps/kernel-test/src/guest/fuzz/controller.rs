@@ -31,6 +31,8 @@ struct Controller {
     spaces: [SpaceId; SPACES],
     /// Each with its space, as far as the controller knows.
     children: [(ThreadId, usize); CHILDREN],
+    /// Who had the place before, and may still run in another cluster: two in one block would write down what neither has found.
+    former: [ThreadId; CHILDREN],
 }
 
 /// What a controller needs to know beside its block.
@@ -61,6 +63,7 @@ pub(super) extern "C" fn controller(argument: u64) -> ! {
         cpus: setup.cpus,
         spaces: [SpaceId::NIL; SPACES],
         children: [(ThreadId::NIL, 0); CHILDREN],
+        former: [ThreadId::NIL; CHILDREN],
     };
     while me.d.board.stop.get() == 0 {
         me.step();
@@ -173,7 +176,7 @@ impl Controller {
 
     fn create_thread(&mut self) {
         let (child, slot) = (self.d.below(CHILDREN as u64) as usize, self.d.below(SPACES as u64) as usize);
-        if !self.children[child].0.is_nil() || self.spaces[slot] == SpaceId::NIL {
+        if !self.children[child].0.is_nil() || self.spaces[slot] == SpaceId::NIL || !self.is_vacant(child) {
             return;
         }
         let cpu = if self.d.percent(90) { self.cpu() } else { self.d.below(70_000) };
@@ -189,9 +192,38 @@ impl Controller {
             self.call(THREAD_CONTROL, &[thread_op::CREATE, space, cpu, pager, handler, utcb, priority]);
         let Ok(id) = created else { return };
         self.children[child] = (ThreadId(id), slot);
+        self.prepare(child);
+        self.trust_only(child, boss, [pager, handler]);
         self.publish(child);
         if self.d.percent(80) {
             self.start(child);
+        }
+    }
+
+    /// Whether the thread that was there before has ended, wherever it was.
+    fn is_vacant(&mut self, child: usize) -> bool {
+        let former = self.former[child];
+        if !former.is_nil() {
+            let asked = self.call(THREAD_CONTROL, &[thread_op::EXCHANGE, former.0, 0]);
+            if asked != Err(Error::NoSuchThread) {
+                return false;
+            }
+            self.former[child] = ThreadId::NIL;
+        }
+        true
+    }
+
+    fn prepare(&mut self, child: usize) {
+        let seed = self.d.rng.u64(..);
+        let play = self.areas.play(self.d.cluster, Play::Children);
+        let block = self.areas.block(self.d.cluster, Owner::Child(child));
+        block.prepare(seed, &self.areas, self.d.cluster, play.base, false);
+    }
+
+    /// What a child finds counts only if none but the boss answers for it (0 for the handler: the pager).
+    fn trust_only(&self, child: usize, boss: u64, [pager, handler]: [u64; 2]) {
+        if pager != boss || ![0, boss].contains(&handler) {
+            self.areas.block(self.d.cluster, Owner::Child(child)).distrust();
         }
     }
 
@@ -213,10 +245,6 @@ impl Controller {
 
     fn start(&mut self, child: usize) {
         let area = self.areas.own(self.d.cluster, Owner::Child(child));
-        let block = self.areas.block(self.d.cluster, Owner::Child(child));
-        let seed = self.d.rng.u64(..);
-        let play = self.areas.play(self.d.cluster, Play::Children);
-        block.prepare(seed, &self.areas, self.d.cluster, play.base, false);
         let entry = (hostile as extern "C" fn(u64) -> ! as *const ()).addr() as u64;
         let wild = [self.d.address(), self.d.rng.u64(..)];
         let (pc, sp) = match self.d.below(20) {
@@ -225,6 +253,10 @@ impl Controller {
             1 => (entry, wild[1]),
             _ => (entry, area.base + OWN),
         };
+        if (pc, sp) != (entry, area.base + OWN) {
+            // It goes on behind what faults, and executes the half of what it should.
+            self.areas.block(self.d.cluster, Owner::Child(child)).distrust();
+        }
         let id = self.children[child].0.0;
         let _ = self.call(THREAD_CONTROL, &[thread_op::START, id, pc, sp, area.base]);
     }
@@ -252,7 +284,7 @@ impl Controller {
                 let arguments = [thread_op::EXCHANGE, id.0, flags, entry, area.base + OWN, area.base];
                 let _ = self.call(THREAD_CONTROL, &arguments);
             }
-            _ => self.migrate(id),
+            _ => self.migrate(child),
         }
     }
 
@@ -266,10 +298,13 @@ impl Controller {
         self.board().stale[at].set(id.0);
         if let Err(Error::Cancelled) = self.call(THREAD_CONTROL, &[thread_op::DELETE, id.0]) {
             self.children[child].0 = id;
+        } else {
+            self.former[child] = id;
         }
     }
 
-    fn migrate(&mut self, id: ThreadId) {
+    fn migrate(&mut self, child: usize) {
+        let id = self.children[child].0;
         let to = self.d.below(self.d.clusters.into()) as u16;
         let there = self.d.board.cluster(to);
         let slot = self.d.below(SPACES as u64) as usize;
@@ -284,6 +319,7 @@ impl Controller {
         };
         let pager = if self.d.percent(90) { there.boss.get() } else { self.anybody() };
         let handler = if self.d.percent(50) { 0 } else { self.anybody() };
+        self.trust_only(child, there.boss.get(), [pager, handler]);
         let _ = self.call(THREAD_CONTROL, &[thread_op::MIGRATE, id.0, space, cpu, pager, handler]);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Block {
     pub(super) clusters: AtomicU64,
     /// It stays in its cluster.
     pub(super) settled: AtomicU64,
+    /// Only a boss answers its faults and exceptions. Any other could have it go on anywhere, so what it finds proves nothing.
+    pub(super) trusted: AtomicU64,
     /// What the thread found wrong: [`Wrong`], and what belongs to it.
     pub(super) wrong: [AtomicU64; 4],
 }
@@ -44,6 +46,7 @@ impl Block {
     pub(super) fn prepare(&self, seed: u64, areas: &areas::Areas, cluster: u16, play: u64, settled: bool) {
         self.seed.store(seed, Relaxed);
         self.calls.store(0, Relaxed);
+        self.trusted.store(1, Relaxed);
         self.board.store(areas.board_range().base, Relaxed);
         self.play.store(play, Relaxed);
         self.cluster.store(cluster.into(), Relaxed);
@@ -58,8 +61,15 @@ impl Block {
         let words = core::array::from_fn(|i| self.wrong[i].load(Relaxed));
         (words[0] != 0).then_some(words)
     }
+    /// What the thread says does not count from now on.
+    pub(super) fn distrust(&self) {
+        self.trusted.store(0, Relaxed);
+    }
     /// Writes down that something is wrong.
     pub(super) fn accuse(&self, wrong: Wrong, words: [u64; 3]) {
+        if self.trusted.load(Relaxed) == 0 {
+            return;
+        }
         self.wrong[1..].iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
         self.wrong[0].store(wrong as u64, Relaxed);
     }
