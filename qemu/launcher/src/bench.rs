@@ -38,8 +38,8 @@ pub struct Suite {
     pub program: Program,
     /// Programs besides it and the kernel that the paths go through.
     pub servers: &'static [Program],
-    /// Where the ledger is committed, below the workspace, if it is.
-    pub ledger: Option<&'static str>,
+    /// Where the ledger is committed, below the workspace.
+    pub ledger: &'static str,
     /// How its machine differs from the default one.
     machine: Overrides,
     /// What the guest's command line says besides the cases.
@@ -58,7 +58,7 @@ pub static SUITES: [Suite; 3] = [
                  docs/performance-method.md.",
         program: KERNEL_BENCH,
         servers: &[],
-        ledger: Some("docs/kernel-ledger.md"),
+        ledger: "docs/kernel-ledger.md",
         machine: Overrides { nodes: None, cpus: None, mem: None },
         options: &["clusters=per-node", "root=kernel-bench"],
     },
@@ -70,7 +70,7 @@ pub static SUITES: [Suite; 3] = [
         legend: "seL4 SMP: seL4 16 with several cores, same emulator and method; unmap on 2 and 4 cores. See docs/performance-method.md.",
         program: KERNEL_BENCH,
         servers: &[],
-        ledger: None,
+        ledger: "docs/smp-ledger.md",
         machine: Overrides { nodes: Some(1), cpus: Some(4), mem: None },
         options: &["clusters=per-node", "root=kernel-bench"],
     },
@@ -83,7 +83,7 @@ pub static SUITES: [Suite; 3] = [
                  See docs/performance-method.md.",
         program: PAGER_BENCH,
         servers: &[APP_PAGER],
-        ledger: Some("docs/pager-ledger.md"),
+        ledger: "docs/pager-ledger.md",
         machine: Overrides { nodes: Some(8), cpus: Some(8), mem: Some(1 << 30) },
         options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
     },

@@ -18,6 +18,8 @@ const STEP_WITH_INTERRUPTS: &str = "Qqemu.sstep=5";
 
 /// The instruction that waits for an interrupt.
 pub const WFI: u32 = 0xd503_207f;
+/// The hint that passes the turn on to another CPU.
+pub const YIELD: u32 = 0xd503_203f;
 
 /// Where a CPU has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

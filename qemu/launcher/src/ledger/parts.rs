@@ -86,11 +86,12 @@ const FUNCTIONS: [(&str, &str, &str); 68] = [
 ];
 
 /// (beginning of a label, part).
-const LABELS: [(&str, &str); 9] = [
+const LABELS: [(&str, &str); 10] = [
     ("resume_thread", "exit"),
     ("exception_vectors", "entry"),
     ("user_", "entry"),
     ("ipc_general", "entry"),
+    ("ipc_no_slot", "entry"),
     ("ipc_check", "lookup"),
     ("ipc_fast", "lookup"),
     ("fp_", "floating point"),

@@ -9,7 +9,7 @@ use skerry_bench::{Case, SAMPLES, WARM_UP};
 
 use crate::bench::{Bench, Suite};
 use crate::error::{Error, Result};
-use crate::gdb::{Gdb, WFI};
+use crate::gdb::{Gdb, WFI, YIELD};
 use crate::interrupt;
 use crate::qemu::Pace;
 use crate::session::Session;
@@ -19,6 +19,9 @@ use crate::symbols::Symbols;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A path of more instructions than this has lost its way.
 const LONGEST: usize = 200_000;
+/// Size of a table of exception vectors, and of each of its entries.
+const VECTORS: u64 = 0x800;
+const VECTOR: u64 = 0x80;
 
 /// The instructions of one path in the order of their execution: CPU and address.
 pub type Trace = Vec<(u32, u64)>;
@@ -33,11 +36,17 @@ impl Drop for Guard {
     }
 }
 
-/// Single-steps one path, after the warm-up and `skip` further times.
+/// Single-steps one path, after the warm-up and `skip` further times. The kernel's exceptions come to `vectors`.
 ///
 /// # Errors
 /// [`Error::Host`] if QEMU does not do what it is told, [`Error::Build`] if the program lacks the marks.
-pub fn trace(session: &Session, suite: &Suite, case: &Case, program: &Symbols, skip: usize) -> Result<Trace> {
+pub fn trace(
+    session: &Session,
+    suite: &Suite,
+    case: &Case,
+    (program, vectors): (&Symbols, u64),
+    skip: usize,
+) -> Result<Trace> {
     let mark = |label: &str| {
         program.address(label).ok_or_else(|| Error::Build(format!("the program has no label {label}")))
     };
@@ -60,7 +69,7 @@ pub fn trace(session: &Session, suite: &Suite, case: &Case, program: &Symbols, s
         let stop = gdb.run_to(first)?;
         // Without the count of instructions a CPU may still be on its way to sleep from the time before.
         if hit >= WARM_UP + skip && gdb.others_sleep(stop.cpu, bench.cpus())? {
-            return Stepper::new(&mut gdb, bench.cpus(), stop.cpu)?.until(last);
+            return Stepper::new(&mut gdb, bench.cpus(), stop.cpu, vectors)?.until(last);
         }
         gdb.step_alone(stop.cpu)?;
     }
@@ -72,6 +81,8 @@ pub fn trace(session: &Session, suite: &Suite, case: &Case, program: &Symbols, s
 struct Stepper<'a> {
     gdb: &'a mut Gdb<UnixStream>,
     first: u32,
+    /// The kernel's table of exception vectors.
+    vectors: u64,
     /// Where each CPU is.
     next: Vec<u64>,
     /// What lies at addresses that were executed.
@@ -80,9 +91,9 @@ struct Stepper<'a> {
 }
 
 impl<'a> Stepper<'a> {
-    fn new(gdb: &'a mut Gdb<UnixStream>, cpus: u32, first: u32) -> Result<Self> {
+    fn new(gdb: &'a mut Gdb<UnixStream>, cpus: u32, first: u32, vectors: u64) -> Result<Self> {
         let next = (0..cpus).map(|cpu| gdb.pc(cpu)).collect::<Result<_>>()?;
-        Ok(Self { gdb, first, next, instructions: HashMap::new(), trace: Trace::new() })
+        Ok(Self { gdb, first, vectors, next, instructions: HashMap::new(), trace: Trace::new() })
     }
 
     /// Goes on until a CPU is at `last`, and gives what was executed.
@@ -91,6 +102,9 @@ impl<'a> Stepper<'a> {
         while !self.next.contains(&last) {
             if self.instruction(cpu)? == WFI {
                 // Who is awake moves, and goes on.
+                for other in 0..self.next.len() as u32 {
+                    self.instruction(other)?;
+                }
                 self.gdb.step()?;
                 let moved = self.look()?;
                 cpu = moved.into_iter().find(|&other| other != cpu).unwrap_or(cpu);
@@ -127,10 +141,75 @@ impl<'a> Stepper<'a> {
         for (cpu, next) in (0..).zip(&mut self.next) {
             let executed = std::mem::replace(next, self.gdb.pc(cpu)?);
             if executed != *next {
-                self.trace.push((cpu, executed));
+                let word = self.instructions.get(&executed).copied().unwrap_or(0);
+                let all = executed_by_a_step(executed, word, *next, self.vectors);
+                self.trace.extend(all.map(|address| (cpu, address)));
                 moved.push(cpu);
             }
         }
         Ok(moved)
+    }
+}
+
+/// The instructions that count in a step from one address, where `word` is, to `next`.
+///
+/// - An instruction that gives way to an interrupt, or whose access faults, is executed later, if at all: only then does it count.
+/// - After a YIELD QEMU stops one instruction late.
+fn executed_by_a_step(address: u64, word: u32, next: u64, vectors: u64) -> impl Iterator<Item = u64> {
+    let is_vector = (vectors..vectors + VECTORS).contains(&next) && next.is_multiple_of(VECTOR);
+    // Each mode has four vectors: synchronous, interrupt, fast interrupt, system error.
+    let interrupted = is_vector && !(next / VECTOR).is_multiple_of(4);
+    let faulted = is_vector && accesses_memory(word);
+    let first = (!interrupted && !faulted).then_some(address);
+    first.into_iter().chain((word == YIELD).then_some(address + 4))
+}
+
+/// Loads, stores and maintenance of caches by address, of general registers: those of others trap before they access anything, if they
+/// are not allowed, and count.
+fn accesses_memory(word: u32) -> bool {
+    let load_or_store = word >> 25 & 0b101 == 0b100 && word >> 26 & 1 == 0;
+    // SYS with CRn = 7, to which all of them belong.
+    let maintenance = word & 0xfff8_f000 == 0xd508_7000;
+    load_or_store || maintenance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: u64 = 0xffff_0000_0000_b000;
+    const STR: u32 = 0xf900_0020;
+    const SVC: u32 = 0xd400_0001;
+    const FMOV: u32 = 0x1e60_4020;
+    const DC_CVAC: u32 = 0xd50b_7a20;
+    const NONE: [u64; 0] = [];
+
+    fn counted(word: u32, next: u64) -> Vec<u64> {
+        executed_by_a_step(0x1000, word, next, TABLE).collect()
+    }
+
+    #[test]
+    fn what_faults_or_is_interrupted_counts_when_it_is_executed() {
+        assert_eq!(counted(STR, 0x1004), [0x1000]);
+        assert_eq!(counted(STR, TABLE + 0x400), NONE);
+        assert_eq!(counted(DC_CVAC, TABLE + 0x400), NONE);
+        assert_eq!(counted(SVC, TABLE + 0x480), NONE, "an interrupt came first");
+    }
+
+    #[test]
+    fn what_traps_counts() {
+        assert_eq!(counted(SVC, TABLE + 0x400), [0x1000]);
+        assert_eq!(counted(FMOV, TABLE + 0x400), [0x1000]);
+    }
+
+    #[test]
+    fn the_vectors_own_code_counts() {
+        assert_eq!(counted(STR, TABLE + 0x404), [0x1000]);
+        assert_eq!(counted(STR, TABLE + 0x800), [0x1000]);
+    }
+
+    #[test]
+    fn a_yield_takes_the_next_one_along() {
+        assert_eq!(counted(YIELD, 0x1008), [0x1000, 0x1004]);
     }
 }
