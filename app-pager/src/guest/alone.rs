@@ -2,10 +2,6 @@
 //!
 //! The machine is [`Book`], as always; but one line per effect, in the order in which they mostly come, performs what it wants, as in
 //! [`super::fault`]. Whatever else it says goes to the loop for every case ([`super::lead`]), together with the machine.
-#![expect(
-    clippy::result_large_err,
-    reason = "all of it is inlined, so the machine stays where it is until it goes to the loop"
-)]
 
 use app_pager::maintain::Site;
 use app_pager::options::Driver;
@@ -14,25 +10,21 @@ use app_pager::pool::Owner;
 use app_pager::protocols::effect::{Access, Me, Word};
 use app_pager::protocols::lead::{Book, Cursor, Effect, Goal, Lead};
 use app_pager::protocols::record::Record;
-use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_ipc::pager::Revoked;
-use skerry_rt::sys;
 
 use super::lead::{Desk, Pause, claim, free};
 use super::maintain;
 use super::place::Place;
 use super::state::Context;
-
-/// The leader in the middle of something, and what it wants next.
-type Unfinished<const W: usize> = (Lead<1, W>, Effect);
+use super::take::take_page;
 
 /// The next effect, if it is the one that mostly comes.
 macro_rules! next {
     ($book:ident, $at:ident, $answer:expr, $effect:pat => $perform:expr) => {
-        match $book.step(&mut $at, $answer) {
+        match $book.step($at, $answer) {
             $effect => $perform,
-            other => return Err((Lead { book: $book, at: $at }, other)),
+            other => return Err(other),
         }
     };
 }
@@ -54,103 +46,109 @@ pub(super) struct Errand<'a> {
     pub(super) address: u64,
 }
 
-impl<'a> Errand<'a> {
-    /// Without anybody else. Once another node is to be asked, it is the whole desk's business.
+impl Errand<'_> {
+    /// Without anybody else. Once another node is to be asked, it is the whole desk's business: what is not the end comes with the leader.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is inlined, so the machine stays where it is until it goes to the loop"
+    )]
     #[inline(always)]
-    pub(super) fn run<const W: usize>(self, owner: &mut Owner) -> Result<Revoked, Unfinished<W>> {
+    pub(super) fn run<const W: usize>(self, owner: &mut Owner) -> Result<Revoked, (Lead<1, W>, Effect)> {
+        let mut lead = Lead::of(self.me, Goal::Unmap, 1);
+        match self.lead(owner, &mut lead.book, &mut lead.at) {
+            Ok(()) => Ok(told(&lead.book)),
+            Err(effect) => Err((lead, effect)),
+        }
+    }
+
+    #[inline(always)]
+    fn lead<const W: usize>(
+        self,
+        owner: &mut Owner,
+        book: &mut Book<1, W>,
+        at: &mut Cursor,
+    ) -> Result<(), Effect> {
         let page = self.place.page::<W>(self.address);
-        let (mut book, mut at) = (Book::<1, W>::new(self.me, Goal::Unmap, 1), Cursor::BEGIN);
-        let [master, ..] = page.master else { return Err((Lead { book, at }, Effect::Done)) };
+        let [master, ..] = page.master else { return Err(Effect::Done) };
         let found =
             next!(book, at, 0, Effect::Access(_, Word::Master, act @ Access::Load) => perform(master, act));
         let found = next!(book, at, found, Effect::Access(_, Word::Master, act @ Access::Swap { .. }) => perform(master, act));
         let found = next!(book, at, found, Effect::Access(_, word @ Word::Sharers(_), act @ Access::Load) => page.access(word, act));
-        let effect = book.step(&mut at, found);
-        let (book, at) = own(book, at, page, effect)?;
-        let book = complete(self, owner, book, at, page)?;
-        Ok(told(&book))
+        let effect = book.step(at, found);
+        own(book, at, page, effect)?;
+        self.complete(owner, book, at, page)
+    }
+
+    /// All have answered: to the end.
+    #[inline(always)]
+    fn complete<const W: usize>(
+        self,
+        owner: &mut Owner,
+        book: &mut Book<1, W>,
+        at: &mut Cursor,
+        page: Page<'static>,
+    ) -> Result<(), Effect> {
+        let Self { context, place, me, task, address } = self;
+        let [master, ..] = page.master else { return Err(Effect::Done) };
+        next!(book, at, 0, Effect::Maintain(_, frame) => maintain::hand_over(context, Site::Unmap, frame, PAGE_SIZE));
+        let record = Record::taken(context.page_number(task, address), me);
+        next!(book, at, 0, Effect::Claim(_, frame) => claim(context, owner, frame, record));
+        let found = next!(book, at, 0, Effect::Access(_, word @ Word::Sharers(_), act @ Access::Clear(_)) => page.access(word, act));
+        let found = next!(book, at, found, Effect::Access(_, Word::Master, act @ Access::Swap { .. }) => perform(master, act));
+        next!(book, at, found, Effect::Free(_, frame) => free(context, owner, place.roll, frame));
+        next!(book, at, 0, Effect::Done => ());
+        Ok(())
     }
 }
 
 /// The part of this node, which begins with `effect`; then all that were asked are awaited.
 #[inline(always)]
 fn own<const W: usize>(
-    mut book: Book<1, W>,
-    mut at: Cursor,
+    book: &mut Book<1, W>,
+    at: &mut Cursor,
     page: Page<'static>,
     effect: Effect,
-) -> Result<(Book<1, W>, Cursor), Unfinished<W>> {
-    let Effect::Access(_, Word::Local, act @ Access::Load) = effect else {
-        return Err((Lead { book, at }, effect));
-    };
+) -> Result<(), Effect> {
+    let Effect::Access(_, Word::Local, act @ Access::Load) = effect else { return Err(effect) };
     let found = perform(page.local, act);
     let found = next!(book, at, found, Effect::Access(_, Word::Local, act @ Access::Swap { .. }) => perform(page.local, act));
-    let seen = next!(book, at, found, Effect::Unmap { frame, keep, .. } => unmap(frame, keep));
+    let seen = next!(book, at, found, Effect::Unmap { frame, keep, .. } => take_page(frame, keep));
     next!(book, at, seen, Effect::Await => ());
-    Ok((book, at))
-}
-
-/// This node's kernel takes the frame away.
-#[inline(always)]
-fn unmap(frame: u64, keep: Option<Rights>) -> u64 {
-    let rights = keep.map_or(Rights::RWX, |keep| Rights::RWX.without(keep));
-    let seen = sys::unmap_page(frame, rights);
-    u64::from(seen.contains(Rights::R)) | u64::from(seen.contains(Rights::W)) << 1
-}
-
-/// All have answered: to the end.
-#[inline(always)]
-fn complete<const W: usize>(
-    Errand { context, place, me, task, address }: Errand<'_>,
-    owner: &mut Owner,
-    mut book: Book<1, W>,
-    mut at: Cursor,
-    page: Page<'static>,
-) -> Result<Book<1, W>, Unfinished<W>> {
-    let [master, ..] = page.master else { return Err((Lead { book, at }, Effect::Done)) };
-    next!(book, at, 0, Effect::Maintain(_, frame) => maintain::hand_over(context, Site::Unmap, frame, PAGE_SIZE));
-    let record = Record::taken(context.page_number(task, address), me);
-    next!(book, at, 0, Effect::Claim(_, frame) => claim(context, owner, frame, record));
-    let found = next!(book, at, 0, Effect::Access(_, word @ Word::Sharers(_), act @ Access::Clear(_)) => page.access(word, act));
-    let found = next!(book, at, found, Effect::Access(_, Word::Master, act @ Access::Swap { .. }) => perform(master, act));
-    next!(book, at, found, Effect::Free(_, frame) => free(context, owner, place.roll, frame));
-    next!(book, at, 0, Effect::Done => ());
-    Ok(book)
+    Ok(())
 }
 
 /// Goes on where [`Errand::run`] ended, as long as it is what mostly comes when others share the page: all of them are asked.
-#[inline(never)]
-pub(super) fn go_on<const W: usize>(desk: &mut Desk<'_>, lead: &mut Lead<1, W>, effect: Effect) -> Pause {
-    let asks = matches!(effect, Effect::Ask(_)) && desk.context.options.unmap == Driver::Parallel;
-    match desk.page::<W>(0).filter(|_| asks) {
-        Some(page) => {
-            let Lead { mut book, at } = *lead;
-            let Effect::Ask(mut seat) = effect else { return desk.run(lead, effect) };
-            let mut at = at.asking(seat);
-            let effect = loop {
-                let order = book.order(seat);
-                desk.ask(seat, order.pages, order.keep, true);
-                match book.step(&mut at, 0) {
-                    Effect::Ask(next) => seat = next,
-                    effect => break effect,
-                }
-            };
-            match own(book, at, page, effect) {
-                Ok((book, at)) => {
-                    *lead = Lead { book, at };
-                    desk.run(lead, Effect::Await)
-                }
-                Err((unfinished, effect)) => {
-                    *lead = unfinished;
-                    desk.run(lead, effect)
-                }
-            }
+#[inline(always)]
+pub(super) fn go_on<const W: usize>(
+    desk: &mut Desk<'_>,
+    lead: &mut Lead<1, W>,
+    me: Me,
+    effect: Effect,
+) -> Pause {
+    let parallel = desk.context.options.unmap == Driver::Parallel;
+    let (Effect::Ask(mut seat), Some(page), true) = (effect, desk.page::<W>(0), parallel) else {
+        return desk.run(lead, effect);
+    };
+    let mut at = lead.at.asking(seat);
+    let effect = loop {
+        let order = lead.book.order(seat);
+        desk.ask(seat, order.pages, order.keep, true);
+        match lead.book.step(&mut at, 0) {
+            Effect::Ask(next) => seat = next,
+            effect => break effect,
         }
-        None => desk.run(lead, effect),
+    };
+    let result = own(&mut lead.book, &mut at, page, effect);
+    lead.at = at;
+    match result {
+        Ok(()) if desk.last() => Pause::Answers,
+        Ok(()) => finish(desk, lead, me).unwrap_or(Pause::Over),
+        Err(effect) => desk.run(lead, effect),
     }
 }
 
 /// The answers that a leader waited for are there. `None`: it is none of these, and nothing was done.
+#[inline(always)]
 pub(super) fn finish<const W: usize>(desk: &mut Desk<'_>, lead: &mut Lead<1, W>, me: Me) -> Option<Pause> {
     if lead.book.goal() != Goal::Unmap || lead.at != Cursor::AWAIT {
         return None;
@@ -159,14 +157,11 @@ pub(super) fn finish<const W: usize>(desk: &mut Desk<'_>, lead: &mut Lead<1, W>,
     desk.collect(&mut lead.book);
     let address = desk.addresses.first().copied()?;
     let errand = Errand { context: desk.context, place: desk.place, me, task: desk.task, address };
-    match complete(errand, desk.owner, lead.book, Cursor::AWAIT, page) {
-        Ok(book) => {
-            lead.book = book;
-            Some(Pause::Done)
-        }
-        Err((unfinished, effect)) => {
-            *lead = unfinished;
-            Some(desk.run(lead, effect))
-        }
+    let mut at = Cursor::AWAIT;
+    let result = errand.complete(desk.owner, &mut lead.book, &mut at, page);
+    lead.at = at;
+    match result {
+        Ok(()) => Some(Pause::Done),
+        Err(effect) => Some(desk.run(lead, effect)),
     }
 }

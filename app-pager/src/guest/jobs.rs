@@ -176,10 +176,10 @@ impl<const W: usize> Jobs<W> {
         // There is an idle place, or it would not have come so far.
         let number = self.idle.trailing_zeros() as usize % LETTERS;
         let (addresses, mut begun) = ([address], false);
-        let Self { context, place, owner, stock, .. } = self;
+        let Self { context, place, owner, stock, me, .. } = self;
         let (addresses, begun) = (&addresses[..], &mut begun);
         let mut desk = Desk { context, place, owner, stock, task, addresses, number, begun };
-        match alone::go_on(&mut desk, lead, effect) {
+        match alone::go_on(&mut desk, lead, *me, effect) {
             Pause::Done => Some(alone::told(&lead.book)),
             Pause::Over => {
                 self.idle &= !(1 << number);
@@ -188,7 +188,7 @@ impl<const W: usize> Jobs<W> {
             }
             pause => {
                 let begun = *desk.begun;
-                self.keep(number, client, task, address, (*lead, pause, begun));
+                self.keep(number, (client, task, address), lead, (pause, begun));
                 None
             }
         }
@@ -196,10 +196,9 @@ impl<const W: usize> Jobs<W> {
     fn keep(
         &mut self,
         number: usize,
-        client: ThreadId,
-        task: u32,
-        address: u64,
-        (lead, pause, begun): (Lead<1, W>, Pause, bool),
+        (client, task, address): (ThreadId, u32, u64),
+        lead: &Lead<1, W>,
+        (pause, begun): (Pause, bool),
     ) {
         self.idle &= !(1 << number);
         let job = &mut self.jobs[number];
@@ -207,8 +206,37 @@ impl<const W: usize> Jobs<W> {
         if let Some(request) = Request::range(Wish::Unmap, address, 1) {
             job.batch.alone(address);
             (job.client, job.task, job.request) = (client, task, request.begun());
-            (job.stage, job.one, job.pause, job.begun) = (Stage::Take, lead, pause, begun);
+            (job.stage, job.pause, job.begun) = (Stage::Take, pause, begun);
+            job.one = *lead;
         }
+    }
+
+    /// Workers have answered the letters with these numbers: the most common case of [`Jobs::notified`], one page taken away. `None`: it is
+    /// another case, or not at its end; then that one looks further.
+    #[inline(never)]
+    pub(super) fn answered(&mut self, letters: u64) -> Option<(ThreadId, Revoked)> {
+        let number = letters.trailing_zeros() as usize;
+        let Self { context, jobs, place, owner, stock, me, idle, .. } = self;
+        let job = jobs.get_mut(number).filter(|job| letters == 1 << number && !job.client.is_nil())?;
+        let waits =
+            job.pause == Pause::Answers && job.stage == Stage::Take && job.request.wish == Wish::Unmap;
+        let Job { task, batch, begun, one, pause, client, .. } = job;
+        let address = batch.addresses[0];
+        // Whoever finds the page where it was knows that its task has not ended.
+        if !waits || (batch.count, batch.global) != (1, 1) || !place.covers(*task, address) {
+            return None;
+        }
+        let addresses = &batch.addresses[..1];
+        let mut desk = Desk { context, place, owner, stock, task: *task, addresses, number, begun };
+        if !desk.is_answered() {
+            return None;
+        }
+        *pause = alone::finish(&mut desk, one, *me)?;
+        if *pause != Pause::Done {
+            return None;
+        }
+        *idle |= 1 << number;
+        Some((core::mem::replace(client, ThreadId::NIL), alone::told(&one.book)))
     }
 
     /// Somebody has notified: all that wait for workers and have the answers, or wait for another leader, go on. What is finished goes to
@@ -222,7 +250,12 @@ impl<const W: usize> Jobs<W> {
             let ready = match job.pause {
                 Pause::Answers | Pause::Answer => true,
                 Pause::Turn => woken,
-                Pause::Done | Pause::Over => false,
+                // (Found out by `answered`.)
+                Pause::Over => {
+                    self.leave(number);
+                    continue;
+                }
+                Pause::Done => false,
             };
             let turn = job.pause == Pause::Turn;
             if !ready || !turn && !self.desk(number).is_answered() {

@@ -226,7 +226,7 @@ impl Desk<'_> {
     }
 
     /// The leader has asked all and waits from now on. Returns whether it has to.
-    fn last(&self) -> bool {
+    pub(super) fn last(&self) -> bool {
         let Some(letter) = self.letter() else { return false };
         match self.context.options.unmap {
             Driver::Parallel => !letter.done(LEADER),

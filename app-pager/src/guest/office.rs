@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use app_pager::letter::{self, Letter, inbox_at, letter_at, office_bytes};
+use app_pager::letter::{Letter, inbox_at, letter_at, office_bytes};
 use skerry_abi::boot::{MAX_CLUSTERS, MAX_CPUS};
 use skerry_abi::{Error, ThreadId};
 use skerry_ipc::{level, peer};
@@ -90,7 +90,7 @@ static LETTERS_OF: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPU
 pub(super) fn letter(context: &Context, cpu: u16, number: usize) -> Option<Letter<'static>> {
     let known = LETTERS_OF.get(usize::from(cpu))?.load(Ordering::Relaxed);
     let first = if known != 0 { known } else { find_letters(context, cpu)? };
-    let words = letter::words(context.seats().count().into());
+    let words = context.letter_words;
     Some(Letter::new(Physical.words_at(first + (number * words * 8) as u64, words)))
 }
 

@@ -97,6 +97,11 @@ pub(super) fn page<const W: usize>(context: Context) -> ! {
                 None => NO_ANSWER,
             };
             registers = told.map_or([0; REGISTER_WORDS], registers_of);
+        } else if received == NOTES
+            && from.domain == domain::KERNEL
+            && let Some((client, told)) = pager.jobs.answered(registers[0])
+        {
+            (to, tag, registers) = (client, REVOKED, registers_of(told));
         } else {
             // A copy, so that the compiler keeps those of faults out of memory.
             let mut words = registers;
@@ -116,6 +121,8 @@ const FAULT: Tag = Tag::new(kernel_label::PAGE_FAULT, 3, 0);
 /// The tag of a request to unmap a range, and of its answer.
 const UNMAP: Tag = Tag::new(pager::Op::Unmap.label(), 2, 0);
 const REVOKED: Tag = Tag::new(0, 5, 0);
+/// The tag of notification bits.
+const NOTES: Tag = Tag::new(kernel_label::NOTIFICATION, 1, 0);
 
 /// Whether it is [`UNMAP`]. (In halves, or the compiler would ask that before it asks whether it is a fault.)
 #[inline(always)]

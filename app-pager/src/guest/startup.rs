@@ -1,9 +1,10 @@
 //! From the first instruction to serving.
 
+use app_pager::letter;
 use app_pager::options::Options;
 use app_pager::placement::home;
 use app_pager::pool::Pools;
-use app_pager::seat::MANY_WORDS;
+use app_pager::seat::{MANY_WORDS, Seats};
 use skerry_abi::boot::{BootInfo, Range};
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
@@ -34,6 +35,7 @@ pub(super) fn main(_: u64) -> ! {
         end_run(exit::SERVER_FAULT, format_args!("app pager: thread without a CPU"))
     };
     let cpu = own.cpu as u16;
+    let seats = Seats { clusters: boot.cluster_count as u16, nodes: boot.node_count as u16 };
     let context = Context {
         boot,
         start: info,
@@ -50,6 +52,7 @@ pub(super) fn main(_: u64) -> ! {
             _ if undertaker => info.cpus().len() + 2,
             _ => index,
         },
+        letter_words: letter::words(seats.count().into()),
     };
     let stack = match (worker, unmapper) {
         (true, _) => info.worker_stack,

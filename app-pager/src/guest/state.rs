@@ -142,6 +142,8 @@ pub(super) struct Context {
     pub(super) urgent: bool,
     /// Its number among the threads of the pager.
     pub(super) rank: usize,
+    /// How long letters are.
+    pub(super) letter_words: usize,
 }
 
 impl Context {

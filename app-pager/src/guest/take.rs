@@ -10,6 +10,13 @@ use skerry_rt::sys;
 /// Pages of one system call.
 const AT_ONCE: usize = 8;
 
+/// Takes one frame away, or all rights to it but these. Returns what a machine hears of it: whether it was accessed, and written.
+#[inline(always)]
+pub(super) fn take_page(frame: u64, keep: Option<Rights>) -> u64 {
+    let seen = sys::unmap_page(frame, keep.map_or(Rights::RWX, |keep| Rights::RWX.without(keep)));
+    u64::from(seen.contains(Rights::R)) | u64::from(seen.contains(Rights::W)) << 1
+}
+
 /// Pages that are to be taken away.
 pub(super) struct Batch {
     fpages: [Fpage; AT_ONCE],

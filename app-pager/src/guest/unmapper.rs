@@ -7,24 +7,28 @@ use app_pager::letter::Letter;
 use app_pager::page::perform;
 use app_pager::protocols::effect::{Access, Word};
 use app_pager::protocols::local::Local;
-use app_pager::protocols::revoke::{Effect, MAX_PAGES, Order, Revoke};
-use skerry_abi::Timeout;
+use app_pager::protocols::revoke::{Cursor, Effect, MAX_PAGES, Order, Revoke, Revoked};
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_rt::ipc::wait_notification;
+use skerry_abi::message::REGISTER_WORDS;
+use skerry_abi::{Fpage, Tag, ThreadId, Timeout};
+use skerry_rt::{sys, utcb};
 
 use super::grace;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, LOOK, WAKE};
-use super::take::Batch;
+use super::take::{Batch, take_page};
 
 /// Works for ever.
 pub(super) fn work(context: Context) -> ! {
-    let mut worker = Unmapper { context, place: Place::NONE };
+    let (mut worker, me) = (Unmapper { context, place: Place::NONE }, utcb::my_id());
     loop {
         // Nothing ends the wait but bits.
-        let Ok(bits) = wait_notification(Timeout::NEVER) else { continue };
-        worker.notified(bits);
+        let (mut words, times) = ([0; REGISTER_WORDS], (Timeout::ZERO, Timeout::NEVER));
+        let (_, _, tag) = sys::ipc(ThreadId::NIL, me, Tag(0), &mut words, times, Fpage::NIL);
+        if tag.error().is_none() {
+            worker.notified(words[0]);
+        }
     }
 }
 
@@ -76,7 +80,7 @@ impl Unmapper {
             }
             let node = if one { self.context.node } else { seat };
             match order.pages {
-                1 => self.revoke::<1>(letter, node, order),
+                1 => self.revoke_page(letter, node, order),
                 _ => self.revoke::<MAX_PAGES>(letter, node, order),
             }
             // As soon as all have answered the letter is its leader's again.
@@ -87,13 +91,50 @@ impl Unmapper {
         }
     }
 
+    /// One page: what mostly comes is written out, as in [`super::alone`].
+    #[inline(always)]
+    fn revoke_page(&mut self, letter: &Letter<'_>, node: u16, order: Order) {
+        let (mut book, mut at) = (Revoked::<1>::new(order), Cursor::BEGIN);
+        let (task, address) = (letter.task(), letter.page(0));
+        if !self.is_at(task, node, address) {
+            return self.revoke::<1>(letter, node, order);
+        }
+        let word = self.place.local(address);
+        let mut effect = book.step(&mut at, 0);
+        if let Effect::Access(_, Word::Local, act @ Access::Load) = effect {
+            effect = book.step(&mut at, perform(word, act));
+            if let Effect::Access(_, Word::Local, act @ Access::Swap { .. }) = effect {
+                effect = book.step(&mut at, perform(word, act));
+                if let Effect::Unmap { frame, keep, .. } = effect {
+                    effect = book.step(&mut at, take_page(frame, keep));
+                    if effect == Effect::Done {
+                        return letter.report(book.used(), book.found());
+                    }
+                }
+            }
+        }
+        self.go_on(letter, node, (Revoke { book, at }, effect));
+    }
+
+    #[inline(never)]
     fn revoke<const N: usize>(&mut self, letter: &Letter<'_>, node: u16, order: Order) {
         let mut machine = Revoke::<N>::new(order);
+        let effect = machine.step(0);
+        self.go_on(letter, node, (machine, effect));
+    }
+
+    /// Any machine, from this effect on.
+    #[inline(never)]
+    fn go_on<const N: usize>(
+        &mut self,
+        letter: &Letter<'_>,
+        node: u16,
+        (mut machine, mut effect): (Revoke<N>, Effect),
+    ) {
         let mut batch = Batch::new();
         let task = letter.task();
-        let mut answer = 0;
         loop {
-            answer = match machine.step(answer) {
+            let answer = match effect {
                 Effect::Access(page, word @ (Word::Local | Word::Group), access) => {
                     self.access(task, node, letter.page(page), (word, access))
                 }
@@ -112,15 +153,22 @@ impl Unmapper {
                     0
                 }
                 Effect::Done => break,
-            }
+            };
+            effect = machine.step(answer);
         }
         batch.flush();
-        letter.report(batch.used(), machine.found());
+        letter.report(batch.used().merge(machine.used()), machine.found());
+    }
+
+    /// Whether the place of the last page is the one for this page, too.
+    #[inline(always)]
+    fn is_at(&self, task: u32, node: u16, address: u64) -> bool {
+        self.place.node == node && self.place.covers(task, address)
     }
 
     /// On a word of a page that is this node's own. If this node has no table, or knows no such task, nothing is mapped.
     fn access(&mut self, task: u32, node: u16, address: u64, (word, access): (Word, Access)) -> u64 {
-        if !(self.place.covers(task, address) && self.place.node == node) {
+        if !self.is_at(task, node, address) {
             match find(&self.context, task, node, address) {
                 Ok(place) => self.place = place,
                 Err(_) => return Local::EMPTY.0,

@@ -100,6 +100,18 @@ checks! {
     FastRemoteOperation,
     /// Short way: nobody has asked for the end of the caller's wait.
     FastRemoteEnding,
+    /// Short wait: nobody waits to send to the one who receives next.
+    FastWaitQueue,
+    /// Short wait: no notification waits for it.
+    FastWaitNotified,
+    /// Short way of notifications: the receiver is the thread in the slot.
+    FastNoteIdentity,
+    /// Short way of notifications: it receives on this CPU, and nothing else is to be considered about it.
+    FastNoteStanding,
+    /// Short way of notifications: it takes notifications.
+    FastNoteReady,
+    /// Short way of notifications: the sender may notify it.
+    FastNotePermission,
     /// Fast path of faults: the same of the pager's space.
     FastPagerTlb,
     /// Fast path of faults: the pager is the thread in the slot.

@@ -30,6 +30,7 @@ mod catch_up;
 mod down;
 mod fast;
 mod journey;
+mod notes;
 mod outgoing;
 mod passing;
 mod requests;

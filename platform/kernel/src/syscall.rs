@@ -98,9 +98,12 @@ impl<H: Hal> Kernel<'_, H> {
         }
     }
 
-    /// The calls that make a thread run: programs make them often.
+    /// The calls that make a thread run, and the one that wakes a thread elsewhere: programs make them often.
     #[inline(always)]
     fn quick_call(&mut self, t: u32, number: u16) -> Quick {
+        if number == NOTIFY {
+            return if self.quick_notify(t) { Quick::Done(0, 0) } else { Quick::No };
+        }
         let x = self.arguments(t);
         let quick = number == THREAD_CONTROL && matches!(x[0], thread_op::CREATE | thread_op::START);
         if !quick || self.privileged(t).is_err() {

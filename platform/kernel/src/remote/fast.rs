@@ -4,7 +4,7 @@
 //! messages, deadlines, other threads to run, several packets, a cluster of several CPUs) is left to the general code, and
 //! the result is the same as that of the general code. There is no assembly: the model check explores what is shipped.
 
-use super::{CALL, GRANTED, Head, Place, Remote, Request, TAG, kind};
+use super::{CALL, GRANTED, Head, Place, Remote, Request, TAG, kind, notes};
 use crate::guests::{Guests, Stay};
 use crate::hal::Hal;
 use crate::kernel::{Kernel, Peer};
@@ -162,6 +162,7 @@ impl<H: Hal> Kernel<'_, H> {
             kind::REPLY => settle(threads, head, tag),
             // What it waits for is for the general code.
             kind::MOVE if peer.behind.is_something() => None,
+            kind::NOTIFY => return self.take_note(cpu, bells, (head, slot, waiting)),
             kind::MOVE => return self.arrive(cpu, bells, cluster as usize, (ring, slot, waiting)),
             _ => None,
         };
@@ -186,6 +187,34 @@ impl<H: Hal> Kernel<'_, H> {
         if ring.is_special() || waiting > 1 {
             look_further(hal, [self.cluster, self.this_cpu], own, cluster as usize, peer, waiting > 1);
         }
+        Some((thread.id, &raw mut thread.context))
+    }
+
+    /// The same for notification bits.
+    #[inline(always)]
+    fn take_note(
+        &mut self,
+        cpu: CpuId,
+        bells: u64,
+        (head, slot, waiting): (Head, Slot<'_>, u64),
+    ) -> Option<(ThreadId, *mut Context)> {
+        let Self { cpus, threads, peers, counters, hal, .. } = self;
+        let cluster = bells.trailing_zeros() as usize;
+        let peer = peers.get(cluster)?;
+        let (Some(ring), Some(t)) = (peer.inbound, notes::take(threads, head, slot)) else {
+            self.bells.give_back(0, bells);
+            return None;
+        };
+        cpus[usize::from(cpu)].switch_to(t);
+        // part: count
+        counters.count(Counter::Interrupts);
+        counters.count(Counter::Notifications);
+        // part: ring
+        ring.release(Lane::Requests);
+        if ring.is_special() || waiting > 1 {
+            look_further(hal, [self.cluster, self.this_cpu], self.bells, cluster, peer, waiting > 1);
+        }
+        let thread = &mut threads[t as usize];
         Some((thread.id, &raw mut thread.context))
     }
 

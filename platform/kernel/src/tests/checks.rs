@@ -229,6 +229,12 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         Check::FastRemoteCalls => remote::wakes_a_suspended_caller,
         Check::FastRemoteOperation => remote::answers_an_earlier_call,
         Check::FastRemoteEnding => remote::answers_who_is_to_end,
+        Check::FastWaitQueue => remote::waits_although_somebody_does,
+        Check::FastWaitNotified => remote::waits_for_what_it_has,
+        Check::FastNoteIdentity => remote::notifies_a_stale_name,
+        Check::FastNoteStanding => remote::notifies_who_is_suspended,
+        Check::FastNoteReady => remote::notifies_in_a_closed_receive,
+        Check::FastNotePermission => remote::notifies_a_stranger,
         Check::RemoteItems => |run| {
             let mut w = world(2, 1);
             let (_, victim) = program(&mut w[1], 20);

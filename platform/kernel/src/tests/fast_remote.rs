@@ -5,7 +5,7 @@ use super::world::*;
 use crate::kernel::Event;
 use crate::thread::State;
 use proptest::prelude::*;
-use skerry_abi::syscall::IPC;
+use skerry_abi::syscall::{IPC, NOTIFY};
 use skerry_abi::{Tag, ThreadId, Timeout};
 use std::vec::Vec;
 
@@ -16,7 +16,7 @@ const THREADS: usize = 6;
 const SIZES: Sizes =
     Sizes { tables: 32, nodes: 32, spaces: 4, threads: 8, guests: 8, utcb_pages: 4, trace_pages: 0 };
 
-/// One IPC system call of one of the threads, in small numbers.
+/// One IPC system call of one of the threads, or a notification, in small numbers.
 #[derive(Clone, Debug)]
 struct Step {
     who: usize,
@@ -25,6 +25,8 @@ struct Step {
     label: u32,
     words: usize,
     patient: bool,
+    /// Not a message, but these bits.
+    notes: Option<u64>,
     /// Afterwards packets are delivered.
     deliver: bool,
 }
@@ -32,8 +34,10 @@ struct Step {
 fn step() -> impl Strategy<Value = Step> {
     let labels = prop_oneof![9 => Just(7), 1 => Just(0xffff_0001)];
     let words = prop_oneof![9 => 0..9_usize, 1 => 9..64_usize];
-    (0..THREADS, 0..THREADS + 1, 0..THREADS + 2, labels, words, 0..16, 0..4).prop_map(
-        |(who, dest, from, label, words, patience, deliver)| Step {
+    let notes = prop_oneof![3 => Just(None), 1 => (0..4_u64).prop_map(Some)];
+    (0..THREADS, 0..THREADS + 1, 0..THREADS + 2, labels, words, (0..16, notes), 0..4).prop_map(
+        |(who, dest, from, label, words, (patience, notes), deliver)| Step {
+            notes,
             who,
             dest,
             // Mostly calls and open receives.
@@ -81,7 +85,16 @@ fn take(w: &mut [TestKernel], people: &[ThreadId], step: &Step, short: bool) -> 
         x[11] = Timeout::NEVER.0;
         (x[12], x[13]) = (if step.patient { Timeout::NEVER.0 } else { 1000 }, 0);
         let cpu = k.this_cpu;
-        if short && k.fast_remote(cpu) {
+        if let Some(bits) = step.notes {
+            let x = &mut k.thread_mut(t).context.x;
+            x[8..19].fill(0);
+            x[1] = bits;
+            if short {
+                k.call(NOTIFY);
+            } else {
+                k.handle(Event::Syscall(NOTIFY));
+            }
+        } else if short && if dest.is_nil() { k.fast_wait(cpu) } else { k.fast_remote(cpu) } {
             taken += 1;
         } else {
             k.handle(Event::Syscall(IPC));
@@ -137,7 +150,7 @@ proptest! {
         prop_assert_eq!(&names, &people(&mut general));
         // One thread begins; whoever hears something goes on.
         for who in 1..THREADS {
-            let step = Step { who: 1, dest: THREADS, from: THREADS, label: 0, words: 0, patient: true, deliver: false };
+            let step = Step { who: 1, dest: THREADS, from: THREADS, label: 0, words: 0, patient: true, notes: None, deliver: false };
             take(&mut short, &names, &step, true);
             take(&mut general, &names, &step, false);
             prop_assert_eq!(state(&short[who / 3], names[who]), State::Receiving);
@@ -161,8 +174,16 @@ fn calls_and_answers_go_the_short_way() {
     for (who, to) in [(0, 3), (2, 3)] {
         let mut w = world(2, 1);
         let names = people(&mut w);
-        let step =
-            |i, dest, from| Step { who: i, dest, from, label: 7, words: 8, patient: true, deliver: true };
+        let step = |i, dest, from| Step {
+            who: i,
+            dest,
+            from,
+            label: 7,
+            words: 8,
+            patient: true,
+            notes: None,
+            deliver: true,
+        };
         // Nobody else has anything to do.
         for other in (0..THREADS).filter(|&i| i != who) {
             take(&mut w, &names, &step(usize::from(other > who), THREADS, THREADS), true);
@@ -209,5 +230,35 @@ fn short_messages_carry_nothing_of_others() {
         w[1].pick();
         settle(&mut w);
         assert_eq!(state(&w[0], attacker), State::Ready);
+    }
+}
+
+/// Bits come the short way to who waits for them the short way, and to who waits for anybody.
+#[test]
+fn notifications_go_the_short_way() {
+    let mut w = world(2, 1);
+    let names = people(&mut w);
+    for open in [true, false] {
+        for round in 1..40 {
+            let t = run(&mut w[1], names[3]);
+            let x = &mut w[1].thread_mut(t).context.x;
+            let from = if open { ThreadId::ANY } else { names[3] };
+            (x[0], x[1], x[11], x[12], x[13]) = (ThreadId::NIL.0, from.0, 0, Timeout::NEVER.0, 0);
+            for other in [4, 5] {
+                let t = w[1].find(names[other]).unwrap();
+                if state(&w[1], names[other]) == State::Ready {
+                    ipc(&mut w[1], names[other], Ipc::receive(names[other]));
+                    assert_eq!(w[1].thread(t).state, State::Receiving);
+                }
+            }
+            run(&mut w[1], names[3]);
+            assert!(w[1].fast_wait(1), "it only waits");
+            let before = w[0].peers[1].outbound.unwrap().unconsumed(crate::ring::Lane::Requests);
+            assert_eq!(syscall(&mut w[0], names[0], NOTIFY, &[names[3].0, round])[0], 0);
+            assert_eq!(w[0].peers[1].outbound.unwrap().unconsumed(crate::ring::Lane::Requests), before + 1);
+            assert_eq!(w[1].fast_doorbell(1).map(|(id, _)| id), Some(names[3]));
+            let x = w[1].thread(t).context.x;
+            assert_eq!((x[0], x[3], &x[4..19]), (ThreadId::NIL.0, round, &[0; 15][..]));
+        }
     }
 }

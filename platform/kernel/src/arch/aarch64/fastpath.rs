@@ -19,7 +19,12 @@ pub(super) extern "C" fn ipc(dest: ThreadId) -> *mut Context {
     // SAFETY: the exception entry calls this with interrupts masked, once at a time, and there is one CPU.
     let kernel = unsafe { KERNEL.alone() };
     // Inside the cluster, the assembly has been through the checks already.
-    match dest.cluster() != kernel.cluster() && kernel.fast_remote(percpu::with(|cpu| cpu.cpu)) {
+    let cpu = percpu::with(|cpu| cpu.cpu);
+    let sleeps = match dest.is_nil() {
+        true => kernel.fast_wait(cpu),
+        false => dest.cluster() != kernel.cluster() && kernel.fast_remote(cpu),
+    };
+    match sleeps {
         true => dispatch::nap(),
         false => general_ipc(),
     }

@@ -6,6 +6,7 @@ use crate::remote::Ending;
 use crate::tests::world::*;
 use crate::thread::{State, Tcb, hold};
 use skerry_abi::message::kernel_label;
+use skerry_abi::syscall::NOTIFY;
 use skerry_abi::{SpaceId, Tag, ThreadId, Timeout};
 use std::vec::Vec;
 
@@ -155,4 +156,62 @@ pub(super) fn answers_an_earlier_call(run: Run<'_>) -> bool {
 /// The caller is to be deleted.
 pub(super) fn answers_who_is_to_end(run: Run<'_>) -> bool {
     answers(|caller| caller.remote.ending = Ending::Kill, run)
+}
+
+/// A thread only waits, after `change`.
+fn waits(from: ThreadId, change: impl FnOnce(&mut Pair), run: Run<'_>) -> bool {
+    let mut pair = Pair::new([20, 20]);
+    change(&mut pair);
+    let k = &mut pair.w[1];
+    let t = super::super::world::run(k, pair.server);
+    let x = &mut k.thread_mut(t).context.x;
+    (x[0], x[1], x[2], x[11]) = (ThreadId::NIL.0, from.0, 0, 0);
+    (x[12], x[13]) = (Timeout::NEVER.0, 0);
+    let cpu = k.this_cpu;
+    run(&mut || k.fast_wait(cpu))
+}
+
+pub(super) fn waits_although_somebody_does(run: Run<'_>) -> bool {
+    let queues = |pair: &mut Pair| {
+        let (_, waiting) = program(&mut pair.w[1], 20);
+        ipc(&mut pair.w[1], waiting, Ipc::call(pair.server, 1, &[]));
+    };
+    waits(ThreadId::ANY, queues, run)
+}
+
+pub(super) fn waits_for_what_it_has(run: Run<'_>) -> bool {
+    waits(ThreadId::ANY, |pair| pair.tcb(1, pair.server).notified = 1, run)
+}
+
+/// Notification bits come in while the server waits for them, after `change`.
+fn notes(domains: [u32; 2], wait: Ipc, change: impl FnOnce(&mut Pair), run: Run<'_>) -> bool {
+    let mut pair = Pair::new(domains);
+    ipc(&mut pair.w[1], pair.server, wait);
+    assert_eq!(syscall(&mut pair.w[0], pair.client, NOTIFY, &[pair.server.0, 5])[0], 0);
+    change(&mut pair);
+    pair.comes_in(1, run)
+}
+
+pub(super) fn notifies_a_stranger(run: Run<'_>) -> bool {
+    notes([21, 20], Ipc::receive(ThreadId::ANY), |_| {}, run)
+}
+
+pub(super) fn notifies_a_stale_name(run: Run<'_>) -> bool {
+    notes([20, 20], Ipc::receive(ThreadId::ANY), |pair| pair.tcb(1, pair.server).id.0 += 1 << 32, run)
+}
+
+pub(super) fn notifies_who_is_suspended(run: Run<'_>) -> bool {
+    let suspend = |pair: &mut Pair| pair.tcb(1, pair.server).hold = hold::STOPPED;
+    notes([20, 20], Ipc::receive(ThreadId::ANY), suspend, run)
+}
+
+/// The receiver waits for somebody else's answer.
+pub(super) fn notifies_in_a_closed_receive(run: Run<'_>) -> bool {
+    let mut pair = Pair::new([20, 20]);
+    let friend = thread(&mut pair.w[1], pair.space, 1, ThreadId::NIL);
+    ipc(&mut pair.w[1], friend, Ipc::receive(ThreadId::ANY));
+    ipc(&mut pair.w[1], pair.server, Ipc::call(friend, 1, &[]));
+    ipc(&mut pair.w[1], friend, Ipc::receive(ThreadId::ANY));
+    assert_eq!(syscall(&mut pair.w[0], pair.client, NOTIFY, &[pair.server.0, 5])[0], 0);
+    pair.comes_in(1, run)
 }
