@@ -18,6 +18,14 @@ pub enum Wish {
     Protect(Rights),
     /// They lie on this node.
     Move(u16),
+    /// Every node that reads them has a copy.
+    Replicate,
+    /// No node has a copy, and they may be written.
+    Collapse,
+    /// Every node has them for itself.
+    Part,
+    /// All nodes share them again.
+    Join,
 }
 
 impl Wish {
@@ -25,8 +33,12 @@ impl Wish {
     pub const fn rights(self) -> Rights {
         match self {
             Self::Protect(rights) => rights,
-            Self::Unmap | Self::Move(_) => Rights::NONE,
+            _ => Rights::NONE,
         }
+    }
+    /// Whether pages can have such rights: no CPU executes what it may write.
+    pub const fn is_sound(self) -> bool {
+        !self.rights().contains(Rights::from_bits(Rights::W.bits() | Rights::X.bits()))
     }
     /// Whether it can be done to pages that are a node's own.
     pub const fn is_for_own(self) -> bool {
@@ -195,6 +207,7 @@ impl Request {
         match (self.wish, self.list) {
             (Wish::Unmap | Wish::Protect(_), false) => Answer::Range(self.sum),
             (Wish::Unmap | Wish::Protect(_), true) => Answer::Pages(RevokedPages(self.sum)),
+            (Wish::Collapse, _) => Answer::Again,
             (_, false) => Answer::Changed(changed),
             (_, true) => Answer::ChangedPages(ChangedPages(changed)),
         }
@@ -212,6 +225,8 @@ pub enum Answer {
     Changed(Changed),
     /// To one that changes a list.
     ChangedPages(ChangedPages),
+    /// To a fault, which can be tried again.
+    Again,
 }
 
 #[cfg(test)]

@@ -40,8 +40,10 @@ pub struct Region {
     pub kind: RegionKind,
     /// Whether its faults are counted.
     pub measured: bool,
-    /// What threads may do there.
+    /// What threads may do there, as long as nobody says anything else of a page.
     pub rights: Rights,
+    /// The most that may be said.
+    pub most: Rights,
     /// Physical address of its first contents; the rest is zero.
     pub source: u64,
     /// How far into the first page the contents begin.
@@ -62,6 +64,7 @@ impl Region {
         kind: RegionKind::Local,
         measured: false,
         rights: Rights::NONE,
+        most: Rights::NONE,
         source: 0,
         skip: 0,
         bytes: 0,
@@ -83,8 +86,8 @@ impl Region {
     }
 
     fn words(&self) -> [u64; REGION_WORDS] {
-        let flags =
-            self.kind as u64 | u64::from(self.measured) << 8 | self.ahead as u64 | self.rights.bits() << 16;
+        let flags = self.kind as u64 | u64::from(self.measured) << 8 | self.ahead as u64;
+        let flags = flags | self.rights.bits() << 16 | self.most.bits() << 24;
         [self.base, self.size, flags, self.source, self.skip, self.bytes, self.table, 0]
     }
     fn from_words([base, size, flags, source, skip, bytes, table, _]: [u64; REGION_WORDS]) -> Option<Self> {
@@ -95,6 +98,7 @@ impl Region {
             kind,
             measured,
             rights: Rights::from_bits(flags >> 16),
+            most: Rights::from_bits(flags >> 24),
             source,
             skip,
             bytes,
@@ -206,7 +210,8 @@ mod tests {
             size,
             kind: RegionKind::Global,
             measured: true,
-            rights: Rights::RW,
+            rights: Rights::R,
+            most: Rights::RW,
             source: 0x1234,
             skip: 5,
             bytes: 6,

@@ -5,16 +5,28 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use skerry_ipc::pager::{self, Maintained};
+
 /// Why a frame changes hands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Site {
     /// Nobody maps it any more; somebody else may soon.
     Unmap,
+    /// It is mapped with fewer rights from now on.
+    Restrict,
     /// Nobody maps it any more, and it is going to be copied to another node.
     Migrate,
     /// A page was copied to it, for somebody else to use.
     Copy,
+    /// Nobody maps it any more; from now on others copy it.
+    Replicate,
+    /// Nobody copies it any more; from now on others write to it.
+    Collapse,
+    /// It was a node's own copy, which goes.
+    Replica,
+    /// It goes back to its pool, and to whoever gets it next.
+    Free,
 }
 
 /// An operation, on every line of a range.
@@ -27,8 +39,8 @@ pub enum Operation {
     CleanInvalidate,
 }
 
-const SITES: usize = 3;
-const OPERATIONS: usize = 2;
+const SITES: usize = pager::SITES.len();
+const OPERATIONS: usize = pager::OPERATIONS.len();
 
 /// What memory between nodes is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,8 +55,9 @@ pub enum Model {
 pub const fn needed(model: Model, site: Site) -> Option<Operation> {
     match (model, site) {
         (Model::Coherent, _) => None,
-        (Model::Always, Site::Unmap | Site::Migrate) => Some(Operation::CleanInvalidate),
-        (Model::Always, Site::Copy) => Some(Operation::Clean),
+        // What was written goes to memory, and who reads it stays.
+        (Model::Always, Site::Restrict | Site::Copy | Site::Replicate) => Some(Operation::Clean),
+        (Model::Always, _) => Some(Operation::CleanInvalidate),
     }
 }
 
@@ -71,6 +84,11 @@ impl Counts {
     /// Counts these lines.
     pub fn add(&self, operation: Operation, site: Site, lines: u64) {
         self.0[operation as usize][site as usize].fetch_add(lines, Ordering::Relaxed);
+    }
+    /// All of them.
+    pub fn all(&self) -> Maintained {
+        let count = |line: &[AtomicU64; SITES]| core::array::from_fn(|i| line[i].load(Ordering::Relaxed));
+        Maintained(core::array::from_fn(|i| count(&self.0[i])))
     }
     /// How many there were.
     pub fn get(&self, operation: Operation, site: Site) -> u64 {
@@ -101,5 +119,12 @@ mod tests {
         counts.add(operation, Site::Unmap, 64);
         assert_eq!(counts.get(Operation::CleanInvalidate, Site::Unmap), 64);
         assert_eq!(counts.get(Operation::Clean, Site::Unmap), 0);
+        // Interface and pager name the same things in the same order.
+        assert_eq!(
+            (pager::SITES[Site::Free as usize], pager::OPERATIONS[operation as usize]),
+            ("free", "clean-invalidate")
+        );
+        assert_eq!(counts.all().0[operation as usize][Site::Unmap as usize], 64);
+        assert_eq!(pager::SITES.map(str::len).len(), Site::Free as usize + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Entries of the master table: one 64-bit word per page, changed by compare-and-swap.
 //!
-//! Bits 0..2 state, 2..5 rights, 5 contended, 6..16 leader (the cluster that set the entry), 16..28 incarnation of that
+//! Bits 0..2 state, 2..5 rights, 5 contended (busy), limited (empty) or apart (replicated), 6..16 leader (the cluster that set the entry), 16..28 incarnation of that
 //! cluster's pager, 28..64 frame number. Zero is "empty", so cleared frames are a valid table. A busy entry keeps frame and rights: if
 //! its leader dies, what was there can be put back.
 
@@ -18,12 +18,15 @@ pub enum State {
     Busy,
     /// Its frame may be mapped with its rights.
     Present,
-    /// Every node has a copy of its own; the frame is the one that copies are made from.
+    /// Every node has a copy of its own; the frame is the one that copies are made from. If they are *apart*, nodes write to their copies,
+    /// and nobody uses the frame itself, if there is one.
     Replicated,
 }
 
 const BY: u64 = 0x3f_ffff << 6;
 const CONTENDED: u64 = 1 << 5;
+/// The same bit of entries that are not busy.
+const SPECIAL: u64 = CONTENDED;
 
 const fn by(leader: u16, incarnation: u16) -> u64 {
     (incarnation as u64 & 0xfff) << 16 | (leader as u64 & 0x3ff) << 6
@@ -48,6 +51,23 @@ impl Entry {
     pub const fn replicated(self) -> Self {
         Self(self.0 | 3)
     }
+    /// The same frame, copied to every node, which from then on has its copy for itself.
+    #[must_use]
+    pub const fn apart(self) -> Self {
+        Self(self.0 | SPECIAL | 3)
+    }
+    /// No frame, but threads have these rights only.
+    pub const fn limited(rights: Rights, leader: u16, incarnation: u16) -> Self {
+        Self(by(leader, incarnation) | SPECIAL | rights.bits() << 2)
+    }
+    /// Of an empty or busy entry: the rights that threads have if nobody has said anything else than `usual`.
+    pub const fn rights_or(self, usual: Rights) -> Rights {
+        if self.0 == 0 { usual } else { self.rights() }
+    }
+    /// See [`Entry::apart`].
+    pub const fn is_apart(self) -> bool {
+        self.0 & (SPECIAL | 3) == SPECIAL | 3
+    }
     /// The same entry, being changed by `leader`.
     #[must_use]
     pub const fn busy(self, leader: u16, incarnation: u16) -> Self {
@@ -69,7 +89,7 @@ impl Entry {
     }
     /// Whether somebody has to be woken when it is no longer busy.
     pub const fn is_contended(self) -> bool {
-        self.0 & CONTENDED != 0
+        self.0 & (CONTENDED | 3) == CONTENDED | 1
     }
     /// Address of its frame.
     pub const fn frame(self) -> u64 {
@@ -116,6 +136,12 @@ mod tests {
             prop_assert_eq!((entry.frame(), entry.rights().bits()), (number << 12, rights));
             prop_assert_eq!((entry.leader(), entry.incarnation()), (leader, incarnation));
             prop_assert_eq!(entry.replicated().state(), State::Replicated);
+            prop_assert!(entry.apart().is_apart() && !entry.apart().is_contended() && !entry.replicated().is_apart());
+            prop_assert_eq!((entry.apart().frame(), entry.apart().state()), (number << 12, State::Replicated));
+            let limited = Entry::limited(Rights::from_bits(rights), leader, incarnation);
+            prop_assert!(limited.state() == State::Empty && !limited.is_contended() && limited.frame() == 0);
+            prop_assert_eq!(limited.rights_or(Rights::RWX).bits(), rights);
+            prop_assert_eq!(Entry::EMPTY.rights_or(Rights::RX), Rights::RX);
             let busy = entry.busy(1023 - leader, 4095 - incarnation);
             prop_assert_eq!(busy.state(), State::Busy);
             prop_assert!(!busy.is_contended() && busy.contended().is_contended());

@@ -6,6 +6,7 @@
 //! while busy      look at the master entry:
 //!                   present     join the sharers, look again: still present? install it
 //!                   replicated  join, look again: still replicated? make a copy, install it
+//!                   apart       the same, and the copy may be written; without a frame to copy it is a fresh one
 //!                   empty       take a frame, join, publish it; who loses gives the frame back and meets what won
 //!                   busy        mark it contended, back out, park
 //! ```
@@ -56,7 +57,9 @@ pub enum Effect {
     /// A copy of this frame on the node itself. The answer is the copy's address; if there is no room, or the frame is the node's own, that
     /// of the frame. Nobody writes to it meanwhile, or else the copy is given back.
     Copy(u64),
-    /// Gives back a frame of [`Effect::Allocate`] or [`Effect::Copy`] that nobody else has seen.
+    /// The same, but always another frame: the node is going to write to it. The answer is 0 if there is no room.
+    Duplicate(u64),
+    /// Gives back a frame of [`Effect::Allocate`], [`Effect::Copy`] or [`Effect::Duplicate`] that nobody else has seen.
     GiveBack(u64),
     /// Wakes the parked jobs of this node.
     WakeNode,
@@ -87,6 +90,8 @@ pub enum Scope {
     Local,
     /// The master table.
     Global,
+    /// The master table; what is only read is replicated from the first touch on.
+    Copied,
 }
 
 /// Why a thread backs out of a busy local word.
@@ -124,6 +129,7 @@ enum At {
     Publish,
     GiveBack,
     Copy,
+    Own,
     Discard(Then),
     MarkMaster,
     Install,
@@ -153,6 +159,8 @@ pub struct Fault {
     mine: bool,
     /// A frame of this node alone that is not installed yet.
     copy: u64,
+    /// The empty entry that a frame is published in.
+    empty: Entry,
     at: At,
     /// The word, entry or local, that the effect is about.
     word: u64,
@@ -173,6 +181,7 @@ impl Fault {
             fresh: false,
             mine: false,
             copy: 0,
+            empty: Entry::EMPTY,
             at: At::Begin,
             word: 0,
         }
@@ -216,13 +225,14 @@ impl Fault {
                 }
             }
             At::Allocate => self.allocated(answer),
-            At::Publish if answer == Entry::EMPTY.0 => self.install(entry),
+            At::Publish if answer == self.empty.0 => self.install(entry),
             At::Publish => self.to(At::GiveBack, answer, Effect::GiveBack(entry.frame())),
             At::GiveBack => {
                 self.fresh = false;
                 self.meet_master(entry)
             }
             At::Copy => self.install_copy(entry, answer),
+            At::Own => self.install_own(entry, answer),
             At::Discard(then) => self.back_out(then),
             At::MarkMaster if answer == word => self.back_out(Then::Park),
             At::MarkMaster => self.meet_master(Entry(answer)),
@@ -268,6 +278,8 @@ impl Fault {
             if self.scope == Scope::Local {
                 return Effect::Reject;
             }
+        } else if self.scope == Scope::Local && !word.rights_or(self.rights).contains(self.access) {
+            return Effect::Reject;
         }
         self.swap(At::Lock, word.0, Word::Local, word.0, word.busy().0)
     }
@@ -276,8 +288,8 @@ impl Fault {
     fn locked(&mut self) -> Effect {
         match self.scope {
             Scope::Local => self.to(At::Allocate, 0, Effect::Allocate),
-            Scope::Global if kept(Rule::LookBeforeJoin) => self.look_at_master(),
-            Scope::Global => self.join(Next::Look, Entry::EMPTY),
+            _ if kept(Rule::LookBeforeJoin) => self.look_at_master(),
+            _ => self.join(Next::Look, Entry::EMPTY),
         }
     }
 
@@ -297,22 +309,37 @@ impl Fault {
     fn meet_master(&mut self, entry: Entry) -> Effect {
         match entry.state() {
             State::Busy | State::Present | State::Replicated if self.ahead => self.back_out(Then::Pass),
+            State::Empty if self.ahead && entry != Entry::EMPTY => self.back_out(Then::Pass),
             State::Present if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
             State::Present if self.joined => self.install(entry),
             State::Present if kept(Rule::LookAgain) => self.join(Next::Look, Entry::EMPTY),
             State::Present => self.join(Next::Install, entry),
-            State::Empty => self.to(At::Allocate, 0, Effect::Allocate),
+            State::Empty if !entry.rights_or(self.rights).contains(self.access) => {
+                self.back_out(Then::Reject)
+            }
+            State::Empty => {
+                self.empty = entry;
+                self.to(At::Allocate, 0, Effect::Allocate)
+            }
             State::Busy if entry.is_contended() || !kept(Rule::MarkMasterContended) => {
                 self.back_out(Then::Park)
             }
             State::Busy => self.swap(At::MarkMaster, entry.0, Word::Master, entry.0, entry.contended().0),
             State::Replicated if !entry.rights().contains(self.access) => self.back_out(Then::Reject),
-            State::Replicated if self.access.contains(Rights::W) => self.back_out(Then::Collapse),
+            State::Replicated if self.access.contains(Rights::W) && !entry.is_apart() => {
+                self.back_out(Then::Collapse)
+            }
             State::Replicated if !self.joined => self.join(Next::Look, Entry::EMPTY),
             // More rights to the copy that is there.
             State::Replicated if self.held.frame() != 0 => {
-                let new = self.held.settled().allowing(entry.rights().without(Rights::W));
+                let new = self.held.settled().allowing(copied(entry));
                 self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
+            }
+            State::Replicated if entry.is_apart() && entry.frame() == 0 => {
+                self.to(At::Own, entry.0, Effect::Allocate)
+            }
+            State::Replicated if entry.is_apart() => {
+                self.to(At::Own, entry.0, Effect::Duplicate(entry.frame()))
             }
             State::Replicated => self.to(At::Copy, entry.0, Effect::Copy(entry.frame())),
         }
@@ -324,28 +351,36 @@ impl Fault {
             return self.back_out(if self.ahead { Then::Pass } else { Then::OutOfMemory });
         }
         self.fresh = self.in_company;
-        let fresh = Entry::present(frame, self.rights, self.me.node, self.me.incarnation);
+        let rights = self.empty.rights_or(self.rights);
+        let fresh = Entry::present(frame, rights, self.me.node, self.me.incarnation);
         match self.scope {
             Scope::Local => {
                 self.copy = frame;
                 self.install(fresh)
             }
-            Scope::Global if self.joined => self.publish(fresh),
-            Scope::Global => self.join(Next::Publish, fresh),
+            Scope::Copied if !self.access.contains(Rights::W) => self.publish_joined(fresh.replicated()),
+            _ => self.publish_joined(fresh),
         }
     }
 
     #[inline(always)]
+    fn publish_joined(&mut self, fresh: Entry) -> Effect {
+        if self.joined { self.publish(fresh) } else { self.join(Next::Publish, fresh) }
+    }
+
+    #[inline(always)]
     fn publish(&mut self, fresh: Entry) -> Effect {
-        self.swap(At::Publish, fresh.0, Word::Master, Entry::EMPTY.0, fresh.0)
+        self.swap(At::Publish, fresh.0, Word::Master, self.empty.0, fresh.0)
     }
 
     #[inline(always)]
     fn install(&mut self, entry: Entry) -> Effect {
         let new = match self.scope {
             // Nobody else knows of it: whoever takes it away frees it.
-            Scope::Local => Local::copy(entry.frame(), entry.rights()),
+            Scope::Local => Local::copy(entry.frame(), entry.rights()).ruled_as(self.held),
             Scope::Global => Local::present(entry.frame(), entry.rights()),
+            // What has just been published may be replicated.
+            Scope::Copied => Local::present(entry.frame(), copied(entry)),
         };
         let new = if self.fresh { new.in_company() } else { new };
         self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
@@ -354,13 +389,23 @@ impl Fault {
     /// A leader that has come since the node joined has marked the word: then this fails, and the copy, of whatever, goes.
     #[inline(always)]
     fn install_copy(&mut self, entry: Entry, copy: u64) -> Effect {
-        let rights = entry.rights().without(Rights::W);
         let new = if copy == entry.frame() {
-            Local::present(copy, rights)
+            Local::present(copy, copied(entry))
         } else {
             self.copy = copy;
-            Local::copy(copy, rights)
+            Local::copy(copy, copied(entry))
         };
+        self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
+    }
+
+    /// The node gets the page for itself.
+    #[inline(always)]
+    fn install_own(&mut self, entry: Entry, frame: u64) -> Effect {
+        if frame == 0 {
+            return self.back_out(Then::OutOfMemory);
+        }
+        self.copy = frame;
+        let new = Local::copy(frame, entry.rights());
         self.swap(At::Install, new.0, Word::Local, self.held.0, new.0)
     }
 
@@ -426,5 +471,13 @@ impl Fault {
             Then::OutOfMemory => Effect::OutOfMemory,
             Then::Pass => Effect::Pass,
         }
+    }
+}
+
+/// What a node may do with what it has of a page: not write, if that is a copy of something shared.
+const fn copied(entry: Entry) -> Rights {
+    match entry.state() {
+        State::Replicated if !entry.is_apart() => entry.rights().without(Rights::W),
+        _ => entry.rights(),
     }
 }

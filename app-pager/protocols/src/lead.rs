@@ -43,6 +43,11 @@ pub enum Goal {
     Replicate,
     /// Their copies are gone, and the frame they were made from may be written again.
     Collapse,
+    /// Every node has them for itself, beginning with what is in them now. Nobody has touched those that have no frame; threads have these
+    /// rights to them if nothing else was said.
+    Part(Rights),
+    /// All nodes share them again, with what was in them before.
+    Join,
     /// They are as if this pager, which is dead, had never led, and not in frames of its pool. See [`crate::recovery`].
     Recover(Me),
 }
@@ -61,6 +66,8 @@ pub enum Outcome {
     Gone,
     /// There was no frame to move it to; it is where it was.
     NoFrame,
+    /// Every node has it for itself, so that cannot be done.
+    Refused,
 }
 
 /// What the interpreter does next; it answers with one word, 0 where nothing is said. Pages are indices in the batch.
@@ -121,6 +128,7 @@ enum At {
     Mark,
     Contend,
     Allow,
+    Lift,
     Lost,
     Strike,
     Sharers,
@@ -190,10 +198,13 @@ pub struct Book<const N: usize, const W: usize> {
     held: u64,
     done: u64,
     no_frame: u64,
+    refused: u64,
     /// Their frames are gone.
     lost: u64,
     /// They were replicated before.
     replicated: u64,
+    /// And apart.
+    apart: u64,
     /// There is a frame for them to move to.
     moving: u64,
     wake: bool,
@@ -239,8 +250,10 @@ impl<const N: usize, const W: usize> Book<N, W> {
             held: 0,
             done: 0,
             no_frame: 0,
+            refused: 0,
             lost: 0,
             replicated: 0,
+            apart: 0,
             moving: 0,
             wake: false,
             used: Used { accessed: 0, dirty: 0 },
@@ -256,6 +269,7 @@ impl<const N: usize, const W: usize> Book<N, W> {
     pub fn renew(&mut self, goal: Goal, pages: u64) {
         (self.goal, self.open) = (goal, pages);
         (self.held, self.done, self.no_frame, self.lost) = (0, 0, 0, 0);
+        (self.refused, self.apart) = (0, 0);
         (self.replicated, self.moving, self.wake, self.used) = (0, 0, false, Used::default());
     }
 
@@ -275,6 +289,8 @@ impl<const N: usize, const W: usize> Book<N, W> {
             Outcome::Done
         } else if self.no_frame & page != 0 {
             Outcome::NoFrame
+        } else if self.refused & page != 0 {
+            Outcome::Refused
         } else {
             Outcome::Gone
         }
@@ -287,6 +303,10 @@ impl<const N: usize, const W: usize> Book<N, W> {
     /// The pages for which there was no frame.
     pub const fn no_frame(&self) -> u64 {
         self.no_frame
+    }
+    /// The pages to which that cannot be done.
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
     /// The pages from this one on whose entries are busy on this leader's account, a bit each.
     pub const fn held(&self, from: u8) -> u64 {
@@ -342,8 +362,10 @@ impl<const N: usize, const W: usize> Book<N, W> {
             At::Look => self.meet(at, page, Entry(answer)),
             At::Mark if answer == old.0 => self.mark(at, page, old),
             At::Contend if answer == old.0 => at.to(At::Park, page, Effect::Park),
-            At::Allow if answer == old.0 => self.decide(at, page, Outcome::Done),
-            At::Mark | At::Contend | At::Allow => self.meet(at, page, Entry(answer)),
+            At::Allow | At::Lift if answer == old.0 => {
+                self.decide(at, page, if was == At::Lift { Outcome::Gone } else { Outcome::Done })
+            }
+            At::Mark | At::Contend | At::Allow | At::Lift => self.meet(at, page, Entry(answer)),
             At::Sharers => self.sharers(at, page, word, answer),
             At::Park => self.look(at, self.open & u64::MAX << page),
             At::Ask => self.ask(at, node + 1),

@@ -10,7 +10,10 @@
 //! A page that came together with others has an answer that several pages have in common, which one word cannot guard: see
 //! [`crate::fault::Group`]. Its local word says so.
 //!
-//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 7 own copy, 8 in company, 28..64 frame number; the rest zero.
+//! Of a page that is the node's own business it also says which rights threads have, if those are not the region's (*limited*), whether there is
+//! a frame or not.
+//!
+//! Bits 0..2 state, 2..5 rights, 5 contended, 6 revoked, 7 own copy, 8 in company, 9 limited, 28..64 frame number; the rest zero.
 
 use core::fmt;
 
@@ -23,6 +26,7 @@ const CONTENDED: u64 = 1 << 5;
 const REVOKED: u64 = 1 << 6;
 const OWN: u64 = 1 << 7;
 const IN_COMPANY: u64 = 1 << 8;
+const LIMITED: u64 = 1 << 9;
 
 /// A word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -69,6 +73,20 @@ impl Local {
             Some(rights) => Self(self.0 & !(7 << 2) | (self.0 >> 2 & rights.bits()) << 2),
         }
     }
+    /// With these rights, whatever the region's are: what is taken from or given to the threads of this node.
+    #[must_use]
+    pub const fn ruled(self, rights: Rights) -> Self {
+        Self(self.allowing(rights).0 | LIMITED)
+    }
+    /// The rights that threads have if nobody has said anything else than `usual`.
+    pub const fn rights_or(self, usual: Rights) -> Rights {
+        if self.0 & LIMITED == 0 { usual } else { self.rights() }
+    }
+    /// The same frame and state, with what `other` says about rights.
+    #[must_use]
+    pub const fn ruled_as(self, other: Self) -> Self {
+        if other.0 & LIMITED == 0 { self } else { self.ruled(other.rights()) }
+    }
     /// With these rights.
     #[must_use]
     pub const fn allowing(self, rights: Rights) -> Self {
@@ -76,7 +94,7 @@ impl Local {
     }
     /// Nothing is mapped and nobody is about to.
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.0 & 3 == 0
     }
     /// A thread is about to change it.
     pub const fn is_busy(self) -> bool {
@@ -105,7 +123,11 @@ impl Local {
     /// What it was before it became busy, or what is left of that.
     #[must_use]
     pub const fn settled(self) -> Self {
-        if self.frame() == 0 { Self::EMPTY } else { Self(self.0 & !(3 | CONTENDED | REVOKED) | PRESENT) }
+        match (self.frame(), self.0 & LIMITED) {
+            (0, 0) => Self::EMPTY,
+            (0, _) => Self(self.0 & (LIMITED | 7 << 2)),
+            _ => Self(self.0 & !(3 | CONTENDED | REVOKED) | PRESENT),
+        }
     }
     /// The frame that may be mapped; 0 if there is none.
     pub const fn frame(self) -> u64 {
@@ -146,6 +168,13 @@ mod tests {
         );
         let together = word.in_company();
         assert!(together.busy().settled().is_in_company() && !together.limited(None).is_in_company());
+        let ruled = Local::EMPTY.ruled(Rights::R);
+        assert!(ruled.is_empty() && ruled.busy().is_busy() && ruled.busy().settled() == ruled);
+        assert_eq!(
+            (ruled.rights_or(Rights::RW), Local::EMPTY.rights_or(Rights::RW)),
+            (Rights::R, Rights::RW)
+        );
+        assert_eq!(copy.ruled_as(ruled.busy()), copy.ruled(Rights::R));
         assert!(Local::EMPTY.is_empty() && Local::EMPTY.busy().is_busy() && Local::EMPTY.busy().frame() == 0);
     }
 }

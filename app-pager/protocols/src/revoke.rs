@@ -101,6 +101,10 @@ pub struct Revoked<const N: usize> {
     frames: [u64; N],
     /// Which of them are copies of this node.
     copies: u64,
+    /// The pages are this node's business, and `keep` is what its threads have from now on, no more and no less.
+    rules: bool,
+    /// The pages of which that was said.
+    ruled: u64,
     used: Used,
 }
 
@@ -125,12 +129,21 @@ impl<const N: usize> Revoked<N> {
     pub const fn new(order: Order) -> Self {
         let () = Self::FITS;
         let order = Order { pages: order.pages & Self::ALL, ..order };
-        Self { order, found: 0, frames: [0; N], copies: 0, used: Used { accessed: 0, dirty: 0 } }
+        Self {
+            order,
+            found: 0,
+            frames: [0; N],
+            copies: 0,
+            rules: false,
+            ruled: 0,
+            used: Used { accessed: 0, dirty: 0 },
+        }
     }
     /// The same in place.
     #[inline(always)]
     pub const fn renew(&mut self, order: Order) {
         self.order = Order { pages: order.pages & Self::ALL, ..order };
+        (self.rules, self.ruled) = (false, 0);
         (self.found, self.copies, self.used) = (0, 0, Used { accessed: 0, dirty: 0 });
     }
 
@@ -139,10 +152,10 @@ impl<const N: usize> Revoked<N> {
     pub const fn used(&self) -> Used {
         self.used
     }
-    /// The pages of which something was to be taken away here.
+    /// The pages of which something was to be taken away here, or of which something was said.
     #[inline(always)]
     pub const fn found(&self) -> u64 {
-        self.found
+        self.found | self.ruled
     }
 
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
@@ -177,6 +190,9 @@ impl<const N: usize> Revoked<N> {
     fn meet(&mut self, at: &mut Cursor, page: u8, word: Local) -> Effect {
         let next = after(self.order.pages, page);
         let new = match self.order.keep {
+            Some(keep) if self.rules => return self.rule(at, page, word, keep),
+            // Nothing is said any more of a page that is not there.
+            None if self.rules && word.is_empty() && word != Local::EMPTY => Local::EMPTY,
             _ if word.is_empty() => return self.look(at, next),
             // The kernel has no more than that, and no item that is on its way has.
             Some(keep) if word.is_present() && keep.contains(word.rights()) => return self.look(at, next),
@@ -188,6 +204,14 @@ impl<const N: usize> Revoked<N> {
             self.find(page, word.frame());
             return at.to(At::Unmap, page, self.unmap_effect(page));
         }
+        *at = Cursor { at: At::Change, page, old: word };
+        Effect::Access(page, Word::Local, Access::Swap { expected: word.0, new: new.0 })
+    }
+
+    /// The node's own threads get these rights to a page, whether it is there or not.
+    #[inline(always)]
+    fn rule(&mut self, at: &mut Cursor, page: u8, word: Local, keep: Rights) -> Effect {
+        let new = if word.is_busy() { word.ruled(keep).revoked() } else { word.ruled(keep) };
         *at = Cursor { at: At::Change, page, old: word };
         Effect::Access(page, Word::Local, Access::Swap { expected: word.0, new: new.0 })
     }
@@ -205,6 +229,7 @@ impl<const N: usize> Revoked<N> {
     #[inline(always)]
     fn changed(&mut self, at: &mut Cursor, page: u8, old: Local) -> Effect {
         self.find(page, old.frame());
+        self.ruled |= u64::from(self.rules && self.order.keep.is_some()) << page;
         if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {
             self.copies |= 1 << page;
         }
@@ -255,6 +280,12 @@ impl<const N: usize> Revoke<N> {
     #[inline(always)]
     pub const fn new(order: Order) -> Self {
         Self { book: Revoked::new(order), at: Cursor::BEGIN }
+    }
+    /// The same for pages that are this node's business: `keep`, if it says something, is what its threads have from now on.
+    #[must_use]
+    pub const fn ruling(mut self) -> Self {
+        self.book.rules = true;
+        self
     }
     /// As [`Revoked::used`].
     pub const fn used(&self) -> Used {

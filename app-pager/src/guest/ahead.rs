@@ -93,9 +93,6 @@ impl<const W: usize> Faults<W> {
     pub(super) fn together(&mut self, address: u64, access: Rights) -> Decision {
         let Self { context, me, cursor, company, .. } = self;
         let Company { place, blocks, pause, words, .. } = company;
-        if !place.region.rights.contains(access) {
-            return Decision::Reject;
-        }
         let word = place.group(address);
         // Before one of the pages is installed.
         let group = Group(perform(word, Access::Load));
@@ -134,6 +131,12 @@ impl<const W: usize> Together<'_, W> {
         let asked = self.asked::<GLOBAL>(address, blocks);
         let own = address & !(PAGE_SIZE - 1);
         match asked {
+            // Somebody has said what threads may do with this page: it is answered alone.
+            Ok(word) if word.rights() != self.run.place.region.rights => {
+                (self.spare, self.missing) = (!(1 << index(own)), !(1 << index(own)));
+                self.end();
+                return asked;
+            }
             Ok(word) => self.note(own, word),
             Err((_, _, stats)) => {
                 self.spare = if stats.allocations == 0 { u16::MAX } else { !(1 << index(own)) };

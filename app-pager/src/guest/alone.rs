@@ -8,7 +8,9 @@ use app_pager::options::Driver;
 use app_pager::page::{Page, perform};
 use app_pager::pool::Owner;
 use app_pager::protocols::effect::{Access, Me, Word};
+use app_pager::protocols::entry::{Entry, State};
 use app_pager::protocols::lead::{Book, Cursor, Effect, Goal, Lead};
+use app_pager::protocols::local::Local;
 use app_pager::protocols::record::Record;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_ipc::pager::Revoked;
@@ -19,14 +21,45 @@ use super::place::Place;
 use super::state::Context;
 use super::take::take_page;
 
+/// What does not mostly come.
+enum Other {
+    /// The machine wants this.
+    Effect(Effect),
+    /// It is to be told this, which was found.
+    Answer(u64),
+}
+
 /// The next effect, if it is the one that mostly comes.
 macro_rules! next {
     ($book:ident, $at:ident, $answer:expr, $effect:pat => $perform:expr) => {
         match $book.step($at, $answer) {
             $effect => $perform,
-            other => return Err(other),
+            other => return Err(Other::Effect(other)),
         }
     };
+}
+/// Goes on if what was found is what mostly is: from there on the compiler knows.
+macro_rules! mostly {
+    ($found:ident, $usual:expr) => {
+        if !$usual {
+            return Err(Other::Answer($found));
+        }
+    };
+}
+
+/// The machine is told what it mostly is not.
+#[cold]
+#[inline(never)]
+fn otherwise<const W: usize>(mut lead: Lead<1, W>, other: Other) -> (Lead<1, W>, Effect) {
+    let effect = settled(&mut lead, other);
+    (lead, effect)
+}
+#[cold]
+fn settled<const W: usize>(lead: &mut Lead<1, W>, other: Other) -> Effect {
+    match other {
+        Other::Effect(effect) => effect,
+        Other::Answer(found) => lead.step(found),
+    }
 }
 
 /// What its pager tells a program.
@@ -57,7 +90,8 @@ impl Errand<'_> {
         let mut lead = Lead::of(self.me, Goal::Unmap, 1);
         match self.lead(owner, &mut lead.book, &mut lead.at) {
             Ok(()) => Ok(told(&lead.book)),
-            Err(effect) => Err((lead, effect)),
+            Err(Other::Effect(effect)) => Err((lead, effect)),
+            Err(other) => Err(otherwise(lead, other)),
         }
     }
 
@@ -67,12 +101,15 @@ impl Errand<'_> {
         owner: &mut Owner,
         book: &mut Book<1, W>,
         at: &mut Cursor,
-    ) -> Result<(), Effect> {
+    ) -> Result<(), Other> {
         let page = self.place.page::<W>(self.address);
-        let [master, ..] = page.master else { return Err(Effect::Done) };
+        let [master, ..] = page.master else { return Err(Other::Effect(Effect::Done)) };
         let found =
             next!(book, at, 0, Effect::Access(_, Word::Master, act @ Access::Load) => perform(master, act));
+        mostly!(found, Entry(found).state() == State::Present);
+        let old = found;
         let found = next!(book, at, found, Effect::Access(_, Word::Master, act @ Access::Swap { .. }) => perform(master, act));
+        mostly!(found, found == old);
         let found = next!(book, at, found, Effect::Access(_, word @ Word::Sharers(_), act @ Access::Load) => page.access(word, act));
         let effect = book.step(at, found);
         own(book, at, page, effect)?;
@@ -87,9 +124,9 @@ impl Errand<'_> {
         book: &mut Book<1, W>,
         at: &mut Cursor,
         page: Page<'static>,
-    ) -> Result<(), Effect> {
+    ) -> Result<(), Other> {
         let Self { context, place, me, task, address } = self;
-        let [master, ..] = page.master else { return Err(Effect::Done) };
+        let [master, ..] = page.master else { return Err(Other::Effect(Effect::Done)) };
         next!(book, at, 0, Effect::Maintain(_, frame) => maintain::hand_over(context, Site::Unmap, frame, PAGE_SIZE));
         let record = Record::taken(context.page_number(task, address), me);
         next!(book, at, 0, Effect::Claim(_, frame) => claim(context, owner, frame, record));
@@ -108,10 +145,15 @@ fn own<const W: usize>(
     at: &mut Cursor,
     page: Page<'static>,
     effect: Effect,
-) -> Result<(), Effect> {
-    let Effect::Access(_, Word::Local, act @ Access::Load) = effect else { return Err(effect) };
+) -> Result<(), Other> {
+    let Effect::Access(_, Word::Local, act @ Access::Load) = effect else {
+        return Err(Other::Effect(effect));
+    };
     let found = perform(page.local, act);
+    let word = Local(found);
+    mostly!(found, word.is_present() && !word.is_copy() && !word.is_in_company());
     let found = next!(book, at, found, Effect::Access(_, Word::Local, act @ Access::Swap { .. }) => perform(page.local, act));
+    mostly!(found, found == word.0);
     let seen = next!(book, at, found, Effect::Unmap { frame, keep, .. } => take_page(frame, keep));
     next!(book, at, seen, Effect::Await => ());
     Ok(())
@@ -143,7 +185,10 @@ pub(super) fn go_on<const W: usize>(
     match result {
         Ok(()) if desk.last() => Pause::Answers,
         Ok(()) => finish(desk, lead, me).unwrap_or(Pause::Over),
-        Err(effect) => desk.run(lead, effect),
+        Err(other) => {
+            let effect = settled(lead, other);
+            desk.run(lead, effect)
+        }
     }
 }
 
@@ -162,6 +207,9 @@ pub(super) fn finish<const W: usize>(desk: &mut Desk<'_>, lead: &mut Lead<1, W>,
     lead.at = at;
     match result {
         Ok(()) => Some(Pause::Done),
-        Err(effect) => Some(desk.run(lead, effect)),
+        Err(other) => {
+            let effect = settled(lead, other);
+            Some(desk.run(lead, effect))
+        }
     }
 }

@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU64;
 
 use app_pager::Memory;
 use app_pager::board::Region;
+use app_pager::maintain::Site;
 use app_pager::options::PagesAhead;
 use app_pager::page::{Page, perform};
 use app_pager::pool::Cursor;
@@ -18,12 +19,13 @@ use app_pager::protocols::local::Local;
 use app_pager::protocols::record::Record;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::{Error, Rights};
-use skerry_ipc::pager::Stats;
+use skerry_ipc::pager::{RegionKind, Stats};
 use skerry_rt::image::page_bytes;
 use skerry_rt::sys;
 
 use super::ahead::Company;
 use super::audit;
+use super::maintain;
 use super::memory::Physical;
 use super::place::{Place, find};
 use super::state::{Context, book_at};
@@ -79,6 +81,22 @@ macro_rules! next {
     };
 }
 
+/// Goes on if the answer is 0, as it mostly is: from there on the compiler knows.
+macro_rules! mostly_zero {
+    ($machine:ident, $answer:expr, $so_far:ident) => {
+        if $answer != 0 {
+            return Err(otherwise($machine, $answer, $so_far));
+        }
+    };
+}
+
+#[cold]
+#[inline(never)]
+fn otherwise(mut machine: Fault, answer: u64, so_far: Stats) -> Unfinished {
+    let effect = machine.step(answer);
+    (machine, effect, so_far)
+}
+
 /// What a fault cost so far, as it is counted.
 pub(super) const NOTHING: Stats = Stats { faults: 0, spurious: 0, lookups: 0, takeovers: 0, allocations: 0 };
 pub(super) const LOOKED: Stats = Stats { lookups: 1, ..NOTHING };
@@ -109,14 +127,16 @@ impl<const W: usize> Faults<W> {
             return Decision::Kept;
         }
         let Self { context, me, recent: place, cursor, .. } = self;
-        if !place.region.rights.contains(access) {
-            return Decision::Reject;
-        }
-        let scope = if place.is_global() { Scope::Global } else { Scope::Local };
+        let scope = match (place.is_global(), place.region.kind) {
+            (false, _) => Scope::Local,
+            (true, RegionKind::ReadOnly) => Scope::Copied,
+            (true, _) => Scope::Global,
+        };
         let mut run = Run::<W> { context, me: *me, cursor, place, address, scope, access };
         let common = match scope {
             Scope::Global => run.global(),
             Scope::Local => run.local(),
+            Scope::Copied => run.copied(),
         };
         match common {
             Ok((guard, word, stats)) => {
@@ -225,9 +245,12 @@ impl<'a, const W: usize> Run<'a, W> {
         let page = Page { local, group: self.place.group(self.address), master };
         let mut machine = self.machine();
         let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Load) => perform(local, act));
-        let found = next!(machine, found, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
-        let found = next!(machine, found, NOTHING, Effect::Access(Word::Master, act @ Access::Load) => perform(&master[0], act));
-        match machine.step(found) {
+        mostly_zero!(machine, found, NOTHING);
+        let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+        mostly_zero!(machine, found, NOTHING);
+        let found = next!(machine, 0, NOTHING, Effect::Access(Word::Master, act @ Access::Load) => perform(&master[0], act));
+        let effect = if found == 0 { machine.step(0) } else { machine.step(found) };
+        match effect {
             Effect::Allocate => {
                 let frame = self.allocate();
                 let found = next!(machine, frame, PUBLISHED,
@@ -252,14 +275,23 @@ impl<'a, const W: usize> Run<'a, W> {
         }
     }
 
+    /// A page that is copied to each node: only the first fault there comes here.
+    fn copied(&self) -> Result<Mapped, Unfinished> {
+        let mut machine = self.machine();
+        let effect = machine.step(0);
+        Err((machine, effect, NOTHING))
+    }
+
     /// A fresh page of this node alone.
     #[inline(always)]
     fn local(&mut self) -> Result<Mapped, Unfinished> {
         let local = self.place.local(self.address);
         let mut machine = self.machine();
         let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Load) => perform(local, act));
-        let found = next!(machine, found, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
-        let frame = next!(machine, found, NOTHING, Effect::Allocate => self.allocate());
+        mostly_zero!(machine, found, NOTHING);
+        let found = next!(machine, 0, NOTHING, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
+        mostly_zero!(machine, found, NOTHING);
+        let frame = next!(machine, 0, NOTHING, Effect::Allocate => self.allocate());
         let found = next!(machine, frame, OWN, Effect::Access(Word::Local, act @ Access::Swap { .. }) => perform(local, act));
         let word = next!(machine, found, OWN, Effect::Map(word) => word);
         Ok((local, word, Stats { faults: 1, ..OWN }))
@@ -280,7 +312,12 @@ impl<'a, const W: usize> Run<'a, W> {
                     stats.allocations += 1;
                     self.allocate()
                 }
-                Effect::Copy(source) => self.copy(source),
+                Effect::Copy(source) if self.context.is_own_frame(source) => source,
+                Effect::Copy(source) => match self.duplicate(source) {
+                    0 => source,
+                    copy => copy,
+                },
+                Effect::Duplicate(source) => self.duplicate(source),
                 Effect::GiveBack(frame) => {
                     stats.takeovers = 1;
                     self.context.give_back(frame, PAGE_SIZE);
@@ -343,24 +380,23 @@ impl<'a, const W: usize> Run<'a, W> {
             if region.bytes != 0 {
                 fill(region, self.address, frame);
             }
-            if region.rights.contains(Rights::X) {
+            if region.most.contains(Rights::X) {
                 sys::sync_code(frame, PAGE_SIZE);
+            }
+            if self.scope == Scope::Copied {
+                maintain::hand_over(self.context, Site::Copy, frame, PAGE_SIZE);
             }
         }
         frame
     }
-    /// A copy of a frame on this node; the frame itself if it is there already, or if there is no room.
-    fn copy(&mut self, source: u64) -> u64 {
-        if self.context.is_own_frame(source) {
-            return source;
-        }
+    /// A copy of a frame on this node, 0 if there is no room. Code is made fetchable, for all CPUs: by broadcast.
+    fn duplicate(&mut self, source: u64) -> u64 {
         let frame = self.take();
-        if frame == 0 {
-            return source;
-        }
-        Physical.copy(frame, source, PAGE_SIZE);
-        if self.place.region.rights.contains(Rights::X) {
-            sys::sync_code(frame, PAGE_SIZE);
+        if frame != 0 {
+            Physical.copy_page(frame, source);
+            if self.place.region.most.contains(Rights::X) {
+                sys::sync_code(frame, PAGE_SIZE);
+            }
         }
         frame
     }

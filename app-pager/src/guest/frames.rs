@@ -1,6 +1,7 @@
 //! Where frames come from, and where they go back to.
 
 use app_pager::Memory;
+use app_pager::maintain::Site;
 use app_pager::placement::others;
 use app_pager::protocols::record::Record;
 use app_pager::roll::Roll;
@@ -10,7 +11,7 @@ use skerry_abi::fpage::PAGE_SIZE;
 use super::audit;
 use super::memory::Physical;
 use super::state::Context;
-use super::stock;
+use super::{maintain, stock};
 
 impl Context {
     /// Consecutive frames for a task's threads on `node`, charged to the task; their contents are anything. If the node has none left and
@@ -86,6 +87,11 @@ impl Context {
 
     /// Gives back consecutive frames that nobody uses any more, to whoever's they are.
     pub(super) fn give_back(&self, base: u64, bytes: u64) {
+        maintain::hand_over(self, Site::Free, base, bytes);
+        self.put_back(base, bytes);
+    }
+    /// The same for what has been handed over.
+    pub(super) fn put_back(&self, base: u64, bytes: u64) {
         for frame in (0..bytes.div_ceil(PAGE_SIZE)).map(|number| base + number * PAGE_SIZE) {
             if self.options.audit {
                 audit::give_back(self, frame);

@@ -11,7 +11,7 @@ use app_pager::protocols::entry::{Entry, State};
 use app_pager::protocols::lead::{Effect, Goal, Lead};
 use app_pager::protocols::revoke::MAX_PAGES;
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_abi::{Error, ThreadId};
+use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::pager::{MAX_LIST, Revoked};
 
 use super::alone::{self, Errand};
@@ -324,6 +324,8 @@ impl<const W: usize> Jobs<W> {
         let Self { context, jobs, place, .. } = self;
         let job = &mut jobs[number];
         let (wish, task) = (job.request.wish, job.task);
+        // What threads may do with pages that nobody has touched: a round is about one region's.
+        let mut rights = None;
         let kind = |address: u64| {
             if !place.covers(task, address) {
                 match find(context, task, context.node, address) {
@@ -331,9 +333,12 @@ impl<const W: usize> Jobs<W> {
                     Err(_) => return Kind::Bad,
                 }
             }
-            match (place.region.rights.contains(wish.rights()), place.is_global()) {
+            match (place.region.most.contains(wish.rights()) && wish.is_sound(), place.is_global()) {
                 (false, _) => Kind::Bad,
                 (true, true) => match wish {
+                    Wish::Part if *rights.get_or_insert(place.region.rights) != place.region.rights => {
+                        Kind::Bad
+                    }
                     Wish::Move(node) if lies_on::<W>(context, place, address, node) => Kind::Done,
                     _ => Kind::Global,
                 },
@@ -346,6 +351,10 @@ impl<const W: usize> Jobs<W> {
             Wish::Unmap => Goal::Unmap,
             Wish::Protect(rights) => Goal::Restrict(rights),
             Wish::Move(node) => Goal::Migrate(node),
+            Wish::Replicate => Goal::Replicate,
+            Wish::Collapse => Goal::Collapse,
+            Wish::Part => Goal::Part(rights.unwrap_or(Rights::NONE)),
+            Wish::Join => Goal::Join,
         };
         job.stage = Stage::Take;
         job.set_lead(self.me, goal);
@@ -373,14 +382,15 @@ impl<const W: usize> Jobs<W> {
         let me = self.me;
         let job = &mut self.jobs[number];
         let alone = job.batch.count == 1;
-        let [done, full] = match alone {
-            true => [job.one.book.done(), job.one.book.no_frame()],
-            false => [job.many.book.done(), job.many.book.no_frame()],
+        let [done, full, bad] = match alone {
+            true => [job.one.book.done(), job.one.book.no_frame(), job.one.book.refused()],
+            false => [job.many.book.done(), job.many.book.no_frame(), job.many.book.refused()],
         };
-        let (done, full) = (done & job.batch.global, full & job.batch.global);
+        let all = job.batch.global;
+        let (done, full, bad) = (done & all, full & all, bad & all);
         let used = if alone { job.one.used() } else { job.many.used() };
         job.batch.done |= done;
-        job.batch.full |= full;
+        (job.batch.full, job.batch.bad) = (job.batch.full | full, job.batch.bad | bad);
         job.batch.used = job.batch.used.merge(used);
         match (job.stage, job.request.wish) {
             (Stage::Take, Wish::Protect(rights)) => {

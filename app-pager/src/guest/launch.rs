@@ -114,6 +114,8 @@ fn prepare(
                 size: part.pages * PAGE_SIZE,
                 kind,
                 rights: part.rights,
+                // A program may change itself, page by page, if it says so before.
+                most: Rights::from_bits(part.rights.bits() | Rights::W.bits()),
                 source: file + part.file_offset,
                 skip: part.skip,
                 bytes: part.file_bytes,
@@ -127,6 +129,7 @@ fn prepare(
         size,
         kind,
         rights,
+        most: rights,
         source,
         bytes,
         ..Region::NONE

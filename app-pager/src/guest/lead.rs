@@ -56,10 +56,11 @@ fn claim_anywhere(context: &Context, frame: u64, record: Record) {
 /// Gives a frame of a task back, which may have this roll.
 #[inline(always)]
 pub(super) fn free(context: &Context, owner: &mut Owner, roll: Option<Roll<'static>>, frame: u64) {
+    maintain::hand_over(context, Site::Free, frame, PAGE_SIZE);
     if owner.has(frame) || find_owner(context, owner, frame) {
         owner.free(&Physical, frame);
     } else {
-        context.give_back(frame, PAGE_SIZE);
+        context.put_back(frame, PAGE_SIZE);
     }
     if let Some(roll) = roll {
         roll.refund(1);
@@ -161,6 +162,9 @@ impl Desk<'_> {
                 Effect::Maintain(_, frame) => {
                     let site = match lead.book.goal() {
                         Goal::Migrate(_) => Site::Migrate,
+                        Goal::Restrict(_) => Site::Restrict,
+                        Goal::Replicate | Goal::Part(_) => Site::Replicate,
+                        Goal::Collapse | Goal::Join => Site::Collapse,
                         _ => Site::Unmap,
                     };
                     maintain::hand_over(self.context, site, frame, PAGE_SIZE);
@@ -174,6 +178,9 @@ impl Desk<'_> {
                     0
                 }
                 Effect::FreeCopy(_, frame) | Effect::Free(_, frame) => {
+                    if matches!(effect, Effect::FreeCopy(..)) {
+                        maintain::hand_over(self.context, Site::Replica, frame, PAGE_SIZE);
+                    }
                     // A page that moves has as many frames as before.
                     let moved = matches!((effect, lead.book.goal()), (Effect::Free(..), Goal::Migrate(_)));
                     free(self.context, self.owner, self.place.roll.filter(|_| !moved), frame);
@@ -264,7 +271,7 @@ impl Desk<'_> {
     #[inline(never)]
     fn copy<const W: usize>(&mut self, page: u8, from: u64, to: u64) {
         Physical.copy_page(to, from);
-        if self.page::<W>(page).is_some() && self.place.region.rights.contains(Rights::X) {
+        if self.page::<W>(page).is_some() && self.place.region.most.contains(Rights::X) {
             sys::sync_code(to, PAGE_SIZE);
         }
         maintain::hand_over(self.context, Site::Copy, to, PAGE_SIZE);

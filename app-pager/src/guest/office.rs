@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use app_pager::letter::{Letter, inbox_at, letter_at, office_bytes};
+use app_pager::letter::{LETTERS, Letter, inbox_at, letter_at, office_bytes};
 use skerry_abi::boot::{MAX_CLUSTERS, MAX_CPUS};
 use skerry_abi::{Error, ThreadId};
 use skerry_ipc::{level, peer};
@@ -134,7 +134,7 @@ pub(super) fn close(context: &Context, cluster: u16) {
         LETTERS_OF[usize::from(cpu)].store(0, Ordering::SeqCst);
     }
     for (cpu, _) in cpus().filter(|(_, cpu)| cpu.cluster == context.cluster) {
-        for letter in (0..letter::LETTERS).filter_map(|number| letter(context, cpu, number)) {
+        for letter in (0..LETTERS).filter_map(|number| letter(context, cpu, number)) {
             letter.take_order(cluster);
             let (leader, bits) = letter.leader();
             if !letter.is_answered() && letter.done(cluster) {

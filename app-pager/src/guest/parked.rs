@@ -2,7 +2,7 @@
 //!
 //! A machine that parks has backed out and begins anew when it is woken, so what has to be kept is the question.
 
-use skerry_abi::Rights;
+use skerry_abi::{Rights, ThreadId};
 use skerry_ipc::Sender;
 
 /// Faults of one CPU that wait at a time; who finds no room tries again at once.
@@ -29,6 +29,11 @@ impl Parked {
     pub(super) fn add(&mut self, fault: Waiting) -> bool {
         let free = self.faults.iter_mut().find(|slot| slot.is_none());
         free.map(|slot| *slot = Some(fault)).is_some()
+    }
+    /// That of a thread does not wait any more.
+    pub(super) fn remove(&mut self, thread: ThreadId) {
+        let of = |fault: &Waiting| fault.from.thread == thread;
+        self.faults.iter_mut().filter(|slot| slot.as_ref().is_some_and(of)).for_each(|slot| *slot = None);
     }
     /// All of them, to be tried again.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Waiting> + use<> {

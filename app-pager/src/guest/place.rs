@@ -5,10 +5,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use app_pager::board::Region;
 use app_pager::options::PagesAhead;
 use app_pager::page::{self, Page};
-use app_pager::protocols::entry::Entry;
+use app_pager::protocols::entry::{Entry, State};
+use app_pager::protocols::local::Local;
 use app_pager::roll::Roll;
 use skerry_abi::fpage::PAGE_BITS;
 use skerry_abi::{Error, Rights};
+use skerry_ipc::pager::RegionKind;
 
 use super::grace;
 use super::memory::Physical;
@@ -115,7 +117,10 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
     }
     let table = local_table(context, (task, &board.roll()), node, space.book, index, &region)?;
     let roll = Some(board.roll()).filter(Roll::is_limited);
-    let plain = roll.is_none() && region.bytes == 0 && !region.rights.contains(Rights::X);
+    let plain = roll.is_none()
+        && region.bytes == 0
+        && region.kind != RegionKind::ReadOnly
+        && !region.most.contains(Rights::X);
     Ok(Place {
         task,
         node,
@@ -162,6 +167,10 @@ pub(super) fn entry_of(context: &Context, task: u32, address: u64) -> Option<&'s
         .then(|| &Physical.words_at(region.table + region.page(address) as u64 * 8 * words, 1)[0])
 }
 
+fn word_at(address: u64) -> u64 {
+    Physical.words_at(address, 1)[0].load(Ordering::SeqCst)
+}
+
 /// The frame that a task's page has in the space of this pager's node, or in the master table.
 pub(super) fn frame_of(context: &Context, task: u32, address: u64) -> Option<u64> {
     let space_index = context.space_index(context.node);
@@ -172,12 +181,24 @@ pub(super) fn frame_of(context: &Context, task: u32, address: u64) -> Option<u64
     };
     let (index, region) = board_at(board).ok()?.find(address)?;
     let number = region.page(address) as u64;
+    let entry = |table: u64| Entry(word_at(table + number * 8 * page::words(context.seats().words()) as u64));
+    if region.table != 0
+        && entry(region.table).state() == State::Replicated
+        && book != 0
+        && let Some(table) = book_at(book).ok()?.table(index)
+    {
+        // This node's copy, if it has one.
+        let own = Local(word_at(table + number * 8)).frame();
+        if own != 0 {
+            return Some(own);
+        }
+    }
     let word = match region.table {
         0 if book == 0 => return None,
         0 => book_at(book).ok()?.table(index)? + number * 8,
         table => table + number * 8 * page::words(context.seats().words()) as u64,
     };
     // Local words and entries have the frame in the same bits.
-    let frame = Entry(Physical.words_at(word, 1)[0].load(Ordering::SeqCst)).frame();
+    let frame = Entry(word_at(word)).frame();
     (frame != 0).then_some(frame)
 }

@@ -3,7 +3,7 @@
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 
-use app_pager::batch::{self, Request, Wish};
+use app_pager::batch::{Request, Wish};
 use app_pager::protocols::effect::Me;
 use app_pager::protocols::local::Local;
 use skerry_abi::fpage::PAGE_SIZE;
@@ -12,8 +12,8 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, SpaceId, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{
-    self, Birth, Changed, ChangedPages, Free, MAY_START, Pages, Revoked, RevokedPages, Stats, TaskEnd,
-    ThreadEnd,
+    self, Birth, Changed, ChangedPages, Free, MAY_START, Maintained, Pages, Revoked, RevokedPages, Stats,
+    TaskEnd, ThreadEnd,
 };
 use skerry_ipc::peer::{Claimed, Frames, MAX_FRAMES, Taker};
 use skerry_ipc::syscall::Holder;
@@ -26,22 +26,23 @@ use app_pager::home::cluster_of;
 use super::fault::{Decision, Faults};
 use super::jobs::Jobs;
 use super::life::{self, Found};
+use super::maintain::COUNTS;
 use super::moves::{self, Begin, Known};
 use super::office;
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
 use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
-use super::{crash, grace, launch, stock, task};
+use super::{changes, crash, grace, launch, stock, task};
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 static PEER_COUNTERS: peer::Counters = peer::Counters::new();
 
 /// A pager thread: faults and requests of the tasks' threads on its CPU. Level 1.
-struct Pager<const W: usize> {
-    context: Context,
+pub(super) struct Pager<const W: usize> {
+    pub(super) context: Context,
     faults: Faults<W>,
-    parked: Parked,
-    jobs: Jobs<W>,
+    pub(super) parked: Parked,
+    pub(super) jobs: Jobs<W>,
     /// Who got the last answer with pages that it had not asked for.
     in_company: ThreadId,
     /// What the last look for work that was left over found.
@@ -208,7 +209,10 @@ impl<const W: usize> Pager<W> {
                 let kept = core::mem::replace(&mut self.faults.company.decision, Decision::Reject);
                 self.unusual(kept, from, (address, access), registers)
             }
-            Decision::Collapse => (from.thread, AGAIN),
+            Decision::Collapse => match self.collapse(Waiting { from, address, access }) {
+                true => NO_ANSWER,
+                false => (from.thread, AGAIN),
+            },
             Decision::Reject => (from.thread, REJECT),
             Decision::NoMemory(error) => {
                 self.no_memory(from.domain, address, error);
@@ -289,46 +293,18 @@ impl<const W: usize> Pager<W> {
             self.found = Found::Work;
         }
         if bits & WAKE != 0 {
-            for Waiting { from, address, access } in self.parked.take() {
-                self.answer_again(from, address, access);
-            }
+            self.try_again();
         }
-        self.jobs.notified(bits & WAKE != 0, |(client, answer)| {
-            let mut message = Message::new();
-            match answer {
-                batch::Answer::Range(told) => encode_reply(&mut message, Ok(told)),
-                batch::Answer::Pages(told) => encode_reply(&mut message, Ok(told)),
-                batch::Answer::Changed(told) => encode_reply(&mut message, Ok(told)),
-                batch::Answer::ChangedPages(told) => encode_reply(&mut message, Ok(told)),
-            }
-            // Who was killed while waiting needs no answer.
-            let _ = reply(client, &mut message);
-        });
+        if changes::go_on(&mut self.jobs, bits & WAKE != 0) {
+            self.try_again();
+        }
     }
 
-    /// A request to take pages away or to change them.
-    fn change(&mut self, from: Sender, request: Option<Request>, list: &[u64]) -> Answer<batch::Answer> {
-        let request = request.ok_or(Error::BadArgument)?;
-        self.context.state().task(from.domain)?;
-        self.jobs.begin(from.thread, from.domain, request, list)?.ok_or(Unanswered::Parked)
-    }
-    fn revoke_range(&mut self, from: Sender, request: Option<Request>) -> Answer<Revoked> {
-        match self.change(from, request, &[])? {
-            batch::Answer::Range(told) => Ok(told),
-            // It answers what was asked.
-            _ => Err(Error::BadRequest.into()),
+    /// Answers the faults that were parked, as far as that can be.
+    fn try_again(&mut self) {
+        for Waiting { from, address, access } in self.parked.take() {
+            self.answer_again(from, address, access);
         }
-    }
-    fn change_range(&mut self, from: Sender, request: Option<Request>) -> Answer<Changed> {
-        match self.change(from, request, &[])? {
-            batch::Answer::Changed(told) => Ok(told),
-            _ => Err(Error::BadRequest.into()),
-        }
-    }
-    /// A node that can have frames of its own.
-    fn target(&self, node: u16) -> Result<u16, Error> {
-        let found = self.context.boot.cpus().iter().find(|cpu| cpu.node == node);
-        found.map(|_| node).ok_or(Error::BadArgument)
     }
 
     /// A fault that was parked, once more from the beginning.
@@ -535,24 +511,31 @@ impl<const W: usize> pager::Server for Pager<W> {
         self.revoke_range(from, Request::range(Wish::Protect(Rights::from_bits(rights)), base, pages))
     }
     fn revoke(&mut self, from: Sender, pages: Pages) -> Answer<RevokedPages> {
-        match self.change(from, Request::list(pages.words()), pages.words())? {
-            batch::Answer::Pages(told) => Ok(told),
-            _ => Err(Error::BadRequest.into()),
-        }
+        self.revoke_list(from, pages)
     }
     fn move_pages(&mut self, from: Sender, base: u64, pages: u64, node: u16) -> Answer<Changed> {
         let node = self.target(node)?;
         self.change_range(from, Request::range(Wish::Move(node), base, pages))
     }
     fn move_list(&mut self, from: Sender, pages: Pages) -> Answer<ChangedPages> {
-        let request = Request::move_list(pages.words());
-        if let Some(Request { wish: Wish::Move(node), .. }) = request {
-            self.target(node)?;
-        }
-        match self.change(from, request, pages.words())? {
-            batch::Answer::ChangedPages(told) => Ok(told),
-            _ => Err(Error::BadRequest.into()),
-        }
+        self.change_list(from, pages)
+    }
+    fn replicate(&mut self, from: Sender, base: u64, pages: u64) -> Answer<Changed> {
+        self.change_range(from, Request::range(Wish::Replicate, base, pages))
+    }
+    fn make_local(&mut self, from: Sender, base: u64, pages: u64) -> Answer<Changed> {
+        self.change_range(from, Request::range(Wish::Part, base, pages))
+    }
+    fn make_global(&mut self, from: Sender, base: u64, pages: u64) -> Answer<Changed> {
+        self.change_range(from, Request::range(Wish::Join, base, pages))
+    }
+    fn maintenance(&mut self, from: Sender, node: u16) -> Answer<Maintained> {
+        self.task(from)?;
+        let cpu = self.context.boot.cpus().iter().find(|cpu| cpu.node == node).ok_or(Error::BadArgument)?;
+        Ok(match cpu.cluster == self.context.cluster {
+            true => COUNTS.all(),
+            false => self.context.peer(cpu.cluster)?.maintenance()?,
+        })
     }
 }
 
@@ -643,6 +626,9 @@ impl peer::Server for Worker {
         let nodes = self.0.start.cpus().iter().filter_map(|cpu| self.0.node_of(cpu.cpu as u16).ok());
         let state = self.0.state();
         Ok(nodes.into_iter().find_map(|node| state.allocate(node, frames)).ok_or(Error::OutOfMemory)?)
+    }
+    fn maintenance(&mut self, _: Sender) -> Answer<Maintained> {
+        Ok(COUNTS.all())
     }
     fn frames_take(&mut self, _: Sender, taker: Taker, pages: Claimed) -> Answer<Frames> {
         let node = (pages.words()[0] & (PAGE_SIZE - 1)) as u16;

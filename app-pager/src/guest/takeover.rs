@@ -4,7 +4,8 @@
 //! page. With `takeover=lazy`, the default, each fault looks for its page in the master table.
 
 use app_pager::page::Page;
-use app_pager::protocols::effect::Me;
+use app_pager::protocols::effect::{Access, Me, Word};
+use app_pager::protocols::entry::{Entry, State};
 use app_pager::protocols::fault::{Effect, Fault, Scope};
 use app_pager::release::{entry_frame, master, walk};
 use app_pager::seat::MANY_WORDS;
@@ -53,6 +54,10 @@ pub(super) fn all(context: &Context, id: u32, board: u64, node: u16) -> Result<(
 
 /// Joins the sharers of a page that is there. If it is being changed just now, a fault will find out later.
 fn join(context: &Context, me: Me, page: Page<'_>, rights: Rights) {
+    if Entry(page.access(Word::Master, Access::Load)).state() == State::Replicated {
+        // No copy is made before somebody needs it.
+        return;
+    }
     let mut machine = Fault::new(me, Scope::Global, Rights::R, rights);
     let mut answer = 0;
     loop {
@@ -60,8 +65,9 @@ fn join(context: &Context, me: Me, page: Page<'_>, rights: Rights) {
             Effect::Access(word, access) => page.access(word, access),
             // Not there any more: no frame for it.
             Effect::Allocate => 0,
-            // No copy is made before somebody needs it.
+            // Replicated meanwhile: it can be read where it is.
             Effect::Copy(source) => source,
+            Effect::Duplicate(_) => 0,
             Effect::GiveBack(frame) => {
                 context.give_back(frame, PAGE_SIZE);
                 0

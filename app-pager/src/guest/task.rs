@@ -9,7 +9,7 @@ use app_pager::protocols::nodes;
 use app_pager::release::{master, walk};
 use skerry_abi::boot::MAX_NODES;
 use skerry_abi::{Error, Rights, SpaceId, ThreadId};
-use skerry_ipc::pager::{Ahead, Free, RegionKind, Stats};
+use skerry_ipc::pager::{Ahead, CODE, Free, RegionKind, Stats};
 use skerry_ipc::{Message, Wire, encode_reply, level, peer};
 use skerry_rt::info;
 use skerry_rt::ipc::{Kernel, reply};
@@ -198,10 +198,11 @@ pub(super) fn create_region(
     size: u64,
     kind: u64,
 ) -> Result<(), Error> {
-    let ahead = Ahead::of(kind);
-    let (kind, measured) = RegionKind::decode(kind).ok_or(Error::BadArgument)?;
+    let (ahead, code) = (Ahead::of(kind), kind & CODE != 0);
+    let (kind, measured) = RegionKind::decode(kind & !CODE).ok_or(Error::BadArgument)?;
     let rights = if kind == RegionKind::ReadOnly { Rights::R } else { Rights::RW };
-    add_region(context, id, Region { base, size, kind, measured, rights, ahead, ..Region::NONE })
+    let most = if code { Rights::from_bits(rights.bits() | Rights::X.bits()) } else { rights };
+    add_region(context, id, Region { base, size, kind, measured, rights, most, ahead, ..Region::NONE })
 }
 
 /// As [`create_region`], with contents.
@@ -210,7 +211,7 @@ pub(super) fn add_region(context: &Context, id: u32, mut region: Region) -> Resu
     board.check_new(region.base, region.size)?;
     let bytes = master_bytes(region.pages(), context.seats().words());
     // A task with one space needs no master table: its local table is the only one.
-    if region.kind == RegionKind::Global && context.options.space == TaskSpace::PerNode {
+    if region.kind != RegionKind::Local && context.options.space == TaskSpace::PerNode {
         region.table = context.cleared_for((id, &board.roll()), context.node, region.base, bytes)?;
     }
     let result = {

@@ -4,6 +4,7 @@
 //! runs above the pager threads, so whoever waits for it waits for a moment only.
 
 use app_pager::letter::Letter;
+use app_pager::maintain::Site;
 use app_pager::page::perform;
 use app_pager::protocols::effect::{Access, Word};
 use app_pager::protocols::local::Local;
@@ -14,6 +15,7 @@ use skerry_abi::{Fpage, Tag, ThreadId, Timeout};
 use skerry_rt::{sys, utcb};
 
 use super::grace;
+use super::maintain;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, LOOK, WAKE};
@@ -96,7 +98,7 @@ impl Unmapper {
     fn revoke_page(&mut self, letter: &Letter<'_>, node: u16, order: Order) {
         let (mut book, mut at) = (Revoked::<1>::new(order), Cursor::BEGIN);
         let (task, address) = (letter.task(), letter.page(0));
-        if !self.is_at(task, node, address) {
+        if !(self.is_at(task, node, address) && self.place.is_global()) {
             return self.revoke::<1>(letter, node, order);
         }
         let word = self.place.local(address);
@@ -119,6 +121,9 @@ impl Unmapper {
     #[inline(never)]
     fn revoke<const N: usize>(&mut self, letter: &Letter<'_>, node: u16, order: Order) {
         let mut machine = Revoke::<N>::new(order);
+        if self.is_own(letter, node, order.pages) {
+            machine = machine.ruling();
+        }
         let effect = machine.step(0);
         self.go_on(letter, node, (machine, effect));
     }
@@ -146,6 +151,7 @@ impl Unmapper {
                 }
                 Effect::Free(_, frame) => {
                     batch.flush();
+                    maintain::hand_over(&self.context, Site::Replica, frame, PAGE_SIZE);
                     self.context.give_back(frame, PAGE_SIZE);
                     if let Some(roll) = self.place.roll {
                         roll.refund(1);
@@ -166,13 +172,24 @@ impl Unmapper {
         self.place.node == node && self.place.covers(task, address)
     }
 
+    /// Whether these pages are the node's own business. (A letter never has both kinds.)
+    fn is_own(&mut self, letter: &Letter<'_>, node: u16, pages: u64) -> bool {
+        let first = letter.page(pages.trailing_zeros() as u8);
+        self.find(letter.task(), node, first) && !self.place.is_global()
+    }
+    /// Looks for the place of a page. Returns whether there is one.
+    fn find(&mut self, task: u32, node: u16, address: u64) -> bool {
+        if self.is_at(task, node, address) {
+            return true;
+        }
+        let found = find(&self.context, task, node, address);
+        found.map(|found| self.place = found).is_ok()
+    }
+
     /// On a word of a page that is this node's own. If this node has no table, or knows no such task, nothing is mapped.
     fn access(&mut self, task: u32, node: u16, address: u64, (word, access): (Word, Access)) -> u64 {
-        if !self.is_at(task, node, address) {
-            match find(&self.context, task, node, address) {
-                Ok(place) => self.place = place,
-                Err(_) => return Local::EMPTY.0,
-            }
+        if !self.find(task, node, address) {
+            return Local::EMPTY.0;
         }
         match word {
             Word::Group => perform(self.place.group(address), access),

@@ -6,6 +6,8 @@
 
 #[cfg(target_os = "none")]
 mod guest {
+    mod code;
+    mod copies;
     mod cross;
     mod crowd;
     mod hammer;
@@ -17,6 +19,8 @@ mod guest {
     mod together;
 
     use skerry_abi::syscall::exit;
+    use skerry_ipc::pager::{Maintained, OPERATIONS, SITES};
+    use skerry_rt::record::{Kind, emit};
     use skerry_rt::{console, start, task};
 
     use crowd::Failure;
@@ -24,7 +28,7 @@ mod guest {
     /// A case: its name, and what it does with the word behind it.
     type Case = (&'static str, fn(u64) -> Result<(), Failure>);
 
-    const CASES: [Case; 9] = [
+    const CASES: [Case; 13] = [
         ("hammer", hammer::run),
         ("partial", partial::run),
         ("cross", cross::run),
@@ -32,6 +36,10 @@ mod guest {
         ("protect-write", protect::write),
         ("refuse", refuse::run),
         ("moving", moving::run),
+        ("replicas", copies::replicas),
+        ("apart", copies::apart),
+        ("untouched", copies::untouched),
+        ("code", code::run),
         ("stress", stress::run),
         ("together", together::run),
     ];
@@ -45,8 +53,25 @@ mod guest {
             task::end(exit::BAD_BOOT, format_args!("pager-test: no such case: {wanted:?}"))
         };
         match run(number) {
-            Ok(()) => task::exit(exit::PASS),
+            Ok(()) => {
+                maintenance();
+                task::exit(exit::PASS)
+            }
             Err(failure) => task::end(exit::FAIL, format_args!("pager-test.{name}: {failure}")),
+        }
+    }
+
+    /// Says which cache maintenance the pagers have done, if there was any.
+    fn maintenance() {
+        let nodes = start::app().places().filter_map(|(node, _)| task::pager().maintenance(node).ok());
+        let mut sum = Maintained::default();
+        for counts in nodes {
+            sum.0.iter_mut().flatten().zip(counts.0.iter().flatten()).for_each(|(sum, count)| *sum += count);
+        }
+        for (operation, counts) in OPERATIONS.iter().zip(sum.0) {
+            for (site, count) in SITES.iter().zip(counts).filter(|(_, count)| *count != 0) {
+                emit((operation, "maintenance", site), count, "lines", Kind::Exact, &[]);
+            }
         }
     }
 

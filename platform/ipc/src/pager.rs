@@ -40,8 +40,10 @@ interface! {
     /// one. Of a region where every node has frames of its own, this node's. When it returns, no access succeeds
     /// any more through what was mapped.
     16 = Unmap unmap(base: u64, pages: u64) -> Revoked;
-    /// From now on threads have these [`Rights`](skerry_abi::Rights) to the pages, no more and no less, as far as somebody has
-    /// touched them already. A region's own rights are the most there can be.
+    /// From now on threads have these [`Rights`](skerry_abi::Rights) to the pages, no more and no less, whether somebody has touched them
+    /// already or not. A region's own rights are the most there can be; but of itself a program may write
+    /// what it only reads or executes, if it says so. No page can be written and executed at a time: whoever changes code takes the right to
+    /// execute it from all threads, writes, and gives it back.
     17 = Protect protect(base: u64, pages: u64, rights: u64) -> Revoked;
     /// As [`Op::Unmap`] and [`Op::Protect`], for any pages: see [`Pages`].
     18 = Revoke revoke(pages: Pages) -> RevokedPages;
@@ -50,6 +52,17 @@ interface! {
     19 = MovePages move_pages(base: u64, pages: u64, node: u16) -> Changed;
     /// The same for any pages: in bits 0..12 of each word the node, the same in all.
     20 = MoveList move_list(pages: Pages) -> ChangedPages;
+    /// From now on every node that reads one of these pages has a copy of its own. Whoever writes to one ends that for the page: all copies
+    /// go first, and then there is one frame again, for all nodes.
+    21 = Replicate replicate(base: u64, pages: u64) -> Changed;
+    /// From now on every node has these pages for itself: each begins with what is in them now and sees what its own threads write. A
+    /// node that the task leaves forgets its own.
+    22 = MakeLocal make_local(base: u64, pages: u64) -> Changed;
+    /// The contrary: all nodes share these pages again, with what was in them when they were made local; what nodes have written since is
+    /// forgotten.
+    23 = MakeGlobal make_global(base: u64, pages: u64) -> Changed;
+    /// The cache lines that the pager of a node has maintained so far.
+    24 = Maintenance maintenance(node: u16) -> Maintained;
 }
 
 /// Any CPU, in [`Birth::cpu`].
@@ -76,6 +89,31 @@ impl Wire for Birth {
     fn take(input: &mut Reader<'_>) -> Option<Self> {
         let word = input.take()?;
         Some(Self { parent: (word >> 32) as u32, flags: (word >> 16) as u16, cpu: word as u16 })
+    }
+}
+
+/// Cache lines that were maintained because frames changed hands: by operation and site, in the order of [`OPERATIONS`] and [`SITES`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Maintained(pub [[u64; SITES.len()]; OPERATIONS.len()]);
+
+/// Names of the operations: `DC CVAC`, `DC CIVAC`.
+pub const OPERATIONS: [&str; 2] = ["clean", "clean-invalidate"];
+/// Names of the sites: nobody maps the frame any more; the same with fewer rights; it is going to be copied to another node; it was copied to;
+/// copies of it are made from now on; no more copies are made; its copy on a node goes; it goes back to its pool.
+pub const SITES: [&str; 8] =
+    ["unmap", "restrict", "migrate", "copy", "replicate", "collapse", "replica", "free"];
+
+impl Wire for Maintained {
+    const WORDS: usize = SITES.len() * OPERATIONS.len();
+    fn put(&self, out: &mut Writer<'_>) {
+        self.0.iter().flatten().for_each(|&count| out.put(count));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let mut all = Self::default();
+        for count in all.0.iter_mut().flatten() {
+            *count = input.take()?;
+        }
+        Some(all)
     }
 }
 
@@ -166,7 +204,7 @@ impl Wire for Option<TaskEnd> {
     }
 }
 
-/// Who shares a region's frames. The word also carries [`MEASURED`] and an [`Ahead`].
+/// Who shares a region's frames. The word also carries [`MEASURED`], [`CODE`] and an [`Ahead`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum RegionKind {
@@ -174,12 +212,14 @@ pub enum RegionKind {
     Global = 0,
     /// A frame of its own on every node; readable and writable.
     Local = 1,
-    /// One copy per node; never writable.
+    /// The same on every node, from a copy on each that reads it; not writable.
     ReadOnly = 2,
 }
 
 /// Flag of a region's kind word: its faults are counted in [`Stats`].
 pub const MEASURED: u64 = 1 << 8;
+/// Flag of a region's kind word: what is there may be made executable ([`Op::Protect`]).
+pub const CODE: u64 = 1 << 11;
 
 /// How many pages of a region a fault may establish at a time, in bits 9..11 of the kind word. More than one only if the region begins with
 /// zeros, nobody executes there, and the task has no quota; pages that somebody has already are left alone.

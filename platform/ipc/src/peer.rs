@@ -6,7 +6,7 @@
 use skerry_abi::{SpaceId, ThreadId};
 
 use crate::level;
-use crate::pager::{Birth, Free, List, Stats, TaskEnd, ThreadEnd};
+use crate::pager::{Birth, Free, List, Maintained, Stats, TaskEnd, ThreadEnd};
 use crate::syscall::Holder;
 use crate::{Chunk, Reader, Wire, Writer};
 
@@ -57,6 +57,8 @@ interface! {
     21 = Audit audit(frame: u64) -> Option<Holder>;
     /// The home of this task is dead; the called pager sees to the task's end.
     22 = Orphan orphan(task: u32, board: u64) -> ();
+    /// The cache lines that this pager has maintained.
+    23 = Maintenance maintenance() -> Maintained;
 }
 
 /// Pages of one [`Op::FramesTake`] at most.

@@ -25,6 +25,18 @@ impl pager::Server for Fake {
     fn move_pages(&mut self, _: Sender, base: u64, pages: u64, node: u16) -> Answer<pager::Changed> {
         Ok(pager::Changed { done: pages, gone: base, full: node.into(), bad: 0 })
     }
+    fn replicate(&mut self, _: Sender, _: u64, pages: u64) -> Answer<pager::Changed> {
+        Ok(pager::Changed { done: pages, ..pager::Changed::default() })
+    }
+    fn make_local(&mut self, from: Sender, base: u64, pages: u64) -> Answer<pager::Changed> {
+        self.replicate(from, base, pages)
+    }
+    fn make_global(&mut self, from: Sender, base: u64, pages: u64) -> Answer<pager::Changed> {
+        self.replicate(from, base, pages)
+    }
+    fn maintenance(&mut self, _: Sender, node: u16) -> Answer<pager::Maintained> {
+        Ok(pager::Maintained([[node.into(); 8]; 2]))
+    }
     fn move_list(&mut self, _: Sender, pages: pager::Pages) -> Answer<pager::ChangedPages> {
         let done = pages.words().len() as u64;
         Ok(pager::ChangedPages(pager::Changed { done, ..pager::Changed::default() }))

@@ -147,6 +147,30 @@ pub fn move_list(pages: Pages) -> Result<Changed, Error> {
     patiently(|| pager().move_list(pages)).map(|told| told.0)
 }
 
+/// Has every node that reads the pages have copies of its own: see [`skerry_ipc::pager::Op::Replicate`].
+///
+/// # Errors
+/// The pager's.
+pub fn replicate(base: u64, pages: u64) -> Result<Changed, Error> {
+    patiently(|| pager().replicate(base, pages))
+}
+
+/// Has every node have the pages for itself: see [`skerry_ipc::pager::Op::MakeLocal`].
+///
+/// # Errors
+/// The pager's.
+pub fn make_local(base: u64, pages: u64) -> Result<Changed, Error> {
+    patiently(|| pager().make_local(base, pages))
+}
+
+/// Has all nodes share the pages again: see [`skerry_ipc::pager::Op::MakeGlobal`].
+///
+/// # Errors
+/// The pager's.
+pub fn make_global(base: u64, pages: u64) -> Result<Changed, Error> {
+    patiently(|| pager().make_global(base, pages))
+}
+
 /// Tries again when the pager has too many requests at a time.
 fn patiently<R>(request: impl Fn() -> Result<R, Error>) -> Result<R, Error> {
     loop {

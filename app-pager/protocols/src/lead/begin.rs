@@ -13,6 +13,18 @@ fn by(entry: Entry, me: Me) -> bool {
     entry.leader() == me.node && entry.incarnation() == me.incarnation
 }
 
+/// The new entry of a page that nobody has touched: what is said about its rights, and whose it is, holds from the first touch on.
+fn untouched(goal: Goal, me: Me, entry: Entry) -> Entry {
+    let Me { node, incarnation } = me;
+    let (so_far, with) = (entry.rights_or(Rights::RWX), |rights| Entry::limited(rights, node, incarnation));
+    match goal {
+        Goal::Restrict(rights) => with(so_far & rights),
+        Goal::Allow(rights) => with(Rights::from_bits(so_far.bits() | rights.bits())),
+        Goal::Part(rights) => with(entry.rights_or(rights)).apart(),
+        _ => Entry::EMPTY,
+    }
+}
+
 impl<const N: usize, const W: usize> Book<N, W> {
     /// What is left, of which nothing is held.
     #[inline(always)]
@@ -36,33 +48,61 @@ impl<const N: usize, const W: usize> Book<N, W> {
 
     #[inline(always)]
     pub(super) fn meet(&mut self, at: &mut Cursor, page: u8, entry: Entry) -> Effect {
+        if let Some(outcome) = self.verdict(entry) {
+            return self.decide(at, page, outcome);
+        }
         match (entry.state(), self.goal) {
             (State::Empty, Goal::Recover(dead)) => Self::strike(at, page, dead),
             (State::Busy, Goal::Recover(dead)) if !by(entry, dead) => self.meet_busy(at, page, entry),
+            // Nobody's frame, so it is not lost.
+            (_, Goal::Recover(_)) if entry.frame() == 0 => self.lost(at, page, entry, false),
             (_, Goal::Recover(_)) => {
                 *at = Cursor { old: entry, ..Cursor::at(At::Lost, page) };
                 Effect::Lost(page, entry.frame())
             }
-            (State::Empty, _) => self.decide(at, page, Outcome::Gone),
-            (State::Busy, _) => self.meet_busy(at, page, entry),
-            (_, Goal::Allow(rights)) if entry.rights().contains(rights) => {
-                self.decide(at, page, Outcome::Done)
+            (State::Empty, goal) => {
+                let then = if goal == Goal::Unmap { At::Lift } else { At::Allow };
+                Self::swap(at, then, page, entry, untouched(self.goal, self.me, entry))
             }
+            (State::Busy, _) => self.meet_busy(at, page, entry),
             (_, Goal::Allow(rights)) => {
                 let more = Rights::from_bits(entry.rights().bits() | rights.bits());
                 let Me { node, incarnation } = self.me;
                 let new = Entry::present(entry.frame(), more, node, incarnation);
-                let new = if entry.state() == State::Replicated { new.replicated() } else { new };
+                let new = match entry.state() {
+                    State::Replicated if entry.is_apart() => new.apart(),
+                    State::Replicated => new.replicated(),
+                    _ => new,
+                };
                 Self::swap(at, At::Allow, page, entry, new)
-            }
-            (State::Present, Goal::Collapse) | (State::Replicated, Goal::Replicate) => {
-                self.decide(at, page, Outcome::Done)
-            }
-            (_, Goal::Restrict(rights)) if rights.contains(entry.rights()) => {
-                self.decide(at, page, Outcome::Done)
             }
             _ => self.take(at, page, entry),
         }
+    }
+
+    /// What becomes of a page for which nothing has to be done: it is as it is to be, or cannot be.
+    #[inline(always)]
+    fn verdict(&self, entry: Entry) -> Option<Outcome> {
+        let has = |rights: Rights| entry.rights_or(Rights::RWX).contains(rights);
+        let apart = entry.is_apart();
+        let (done, outcome) = match (entry.state(), self.goal) {
+            (State::Busy, _) | (_, Goal::Recover(_)) => return None,
+            (State::Empty, Goal::Unmap) => (entry == Entry::EMPTY, Outcome::Gone),
+            (State::Empty, Goal::Migrate(_) | Goal::Replicate | Goal::Collapse | Goal::Join) => {
+                (true, Outcome::Gone)
+            }
+            (_, Goal::Allow(rights)) => (has(rights), Outcome::Done),
+            (_, Goal::Restrict(rights)) => (rights.contains(entry.rights_or(Rights::RWX)), Outcome::Done),
+            (State::Present, goal) => (matches!(goal, Goal::Collapse | Goal::Join), Outcome::Done),
+            (State::Replicated, Goal::Migrate(_)) => (apart, Outcome::Refused),
+            (State::Replicated, Goal::Replicate) if apart => (true, Outcome::Refused),
+            (State::Replicated, Goal::Replicate) => (true, Outcome::Done),
+            (State::Replicated, Goal::Collapse) => (apart, Outcome::Refused),
+            (State::Replicated, Goal::Part(_)) => (apart, Outcome::Done),
+            (State::Replicated, Goal::Join) => (!apart, Outcome::Done),
+            _ => return None,
+        };
+        done.then_some(outcome)
     }
 
     /// Makes the entry busy on this leader's account.
@@ -94,8 +134,10 @@ impl<const N: usize, const W: usize> Book<N, W> {
     #[inline(always)]
     pub(super) fn decide(&mut self, at: &mut Cursor, page: u8, outcome: Outcome) -> Effect {
         self.open &= !bit(page);
-        if outcome == Outcome::Done {
-            self.done |= bit(page);
+        match outcome {
+            Outcome::Done => self.done |= bit(page),
+            Outcome::Refused => self.refused |= bit(page),
+            _ => {}
         }
         self.look(at, after(self.open, page))
     }
@@ -118,6 +160,7 @@ impl<const N: usize, const W: usize> Book<N, W> {
         (self.open, self.held) = (self.open & !bit(page), self.held | bit(page));
         if old.state() == State::Replicated {
             self.replicated |= bit(page);
+            self.apart |= u64::from(old.is_apart()) << page;
         }
         // Taken over from a dead leader.
         self.wake |= old.is_contended();

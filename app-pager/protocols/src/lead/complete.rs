@@ -41,6 +41,8 @@ impl<const N: usize, const W: usize> Book<N, W> {
     #[inline(always)]
     pub(super) fn finish(&mut self, at: &mut Cursor, pages: u64) -> Effect {
         match first(pages) {
+            // It is apart, and nobody had touched it before.
+            Some(page) if self.is_bare(page) => self.leave(at, page, 0),
             Some(page) if !kept(Rule::MaintainBeforeReuse) => self.copy(at, page),
             Some(page) => {
                 let frame = self.entry(page).frame();
@@ -52,6 +54,12 @@ impl<const N: usize, const W: usize> Book<N, W> {
             }
             None => self.next_round(at),
         }
+    }
+
+    /// Whether the page has no frame of its own.
+    #[inline(always)]
+    fn is_bare(&self, page: u8) -> bool {
+        self.entries[usize::from(page) % N].frame() == 0
     }
 
     #[inline(always)]
@@ -101,14 +109,22 @@ impl<const N: usize, const W: usize> Book<N, W> {
         let new = match self.goal {
             Goal::Unmap => Entry::EMPTY,
             Goal::Recover(_) if self.lost & bit(page) != 0 => Entry::EMPTY,
+            // What nodes had for themselves is lost.
+            Goal::Recover(_) | Goal::Join if old.frame() == 0 => {
+                Entry::limited(old.rights(), node, incarnation)
+            }
             Goal::Recover(_) => put(old.frame(), old.rights()),
             Goal::Allow(_) => old,
+            Goal::Restrict(rights) if self.apart & bit(page) != 0 => {
+                put(old.frame(), old.rights() & rights).apart()
+            }
             Goal::Restrict(rights) if self.replicated & bit(page) != 0 => {
                 put(old.frame(), old.rights() & rights).replicated()
             }
             Goal::Restrict(rights) => put(old.frame(), old.rights() & rights),
             Goal::Replicate => put(old.frame(), old.rights()).replicated(),
-            Goal::Collapse => put(old.frame(), old.rights()),
+            Goal::Part(_) => put(old.frame(), old.rights()).apart(),
+            Goal::Collapse | Goal::Join => put(old.frame(), old.rights()),
             Goal::Migrate(_) if !self.moves(page) => put(old.frame(), old.rights()),
             Goal::Migrate(_) => put(fresh, old.rights()),
         };
@@ -132,6 +148,7 @@ impl<const N: usize, const W: usize> Book<N, W> {
         }
         let frame = found.frame();
         match self.goal {
+            _ if self.is_bare(page) => self.finish(at, after(self.held, page)),
             Goal::Unmap | Goal::Migrate(_) if !failed && kept(Rule::FreeLast) => {
                 at.to(At::Free, page, Effect::Free(page, frame))
             }

@@ -144,10 +144,11 @@ impl World {
                 let Some((page, access)) = task.access() else { return };
                 let mapping = self.mapped[usize::from(thread.node)][usize::from(page)];
                 if mapping.is_present() && mapping.rights().contains(access) {
-                    self.touch(usize::from(page), frame(mapping.frame()), access == Rights::W);
+                    self.touch(thread.node, usize::from(page), mapping, access == Rights::W);
                     return self.clients[c].finish();
                 }
-                let mut machine = Fault::new(me, Scope::Global, access, Rights::RW);
+                let scope = if scenario.copied { Scope::Copied } else { Scope::Global };
+                let mut machine = Fault::new(me, scope, access, Rights::RW);
                 self.clients[c].company = None;
                 if let Do::WriteAhead(_) = task {
                     let group = Group(self.group[usize::from(thread.node)]);
@@ -161,19 +162,25 @@ impl World {
             Do::Allow(pages) => lead(me, Goal::Allow(Rights::RW), pages),
             Do::Protect(pages) => lead(me, Goal::Restrict(Rights::R), pages),
             Do::Replicate(pages) => lead(me, Goal::Replicate, pages),
+            Do::Part(pages) => lead(me, Goal::Part(Rights::RW), pages),
+            Do::Join(pages) => lead(me, Goal::Join, pages),
             Do::Move(pages, node) => lead(me, Goal::Migrate(node), pages),
         };
     }
 
     /// An access that the mapping allows: nobody else's write may be missing.
-    fn touch(&mut self, page: usize, frame: usize, write: bool) {
-        if self.contents[frame] != self.written[page] {
+    fn touch(&mut self, node: u16, page: usize, mapping: Local, write: bool) {
+        let frame = frame(mapping.frame());
+        if self.contents[frame] != self.written[usize::from(node)][page] {
             self.wrong = Some("a write was lost");
         }
         if write {
             self.contents[frame] += 1;
             self.cached[frame] = true;
-            self.written[page] += 1;
+            // What a node has for itself nobody else sees.
+            let own = |other: usize| !mapping.is_copy() || other == usize::from(node);
+            let seen = self.written.iter_mut().enumerate().filter(|(other, _)| own(*other));
+            seen.for_each(|(_, written)| written[page] += 1);
         }
     }
 
@@ -212,6 +219,10 @@ impl World {
             fault::Effect::Copy(source) => {
                 Fact::Copied.note(seen);
                 self.copy_of(scenario.me(c), page, source)
+            }
+            fault::Effect::Duplicate(source) => {
+                Fact::Parted.note(seen);
+                self.duplicate_of(scenario.me(c), page, source)
             }
             fault::Effect::Collapse => {
                 Fact::Collapsed.note(seen);
@@ -274,11 +285,17 @@ impl World {
         if home(frame(source)) == me.node {
             return source;
         }
-        let copy = self.take(me.node, page, me);
-        if copy == 0 {
-            return source;
+        match self.duplicate_of(me, page, source) {
+            0 => source,
+            copy => copy,
         }
-        self.contents[frame(copy)] = self.contents[frame(source)];
+    }
+    /// Another frame with the same contents, if there is room.
+    fn duplicate_of(&mut self, me: Me, page: usize, source: u64) -> u64 {
+        let copy = self.take(me.node, page, me);
+        if copy != 0 {
+            self.contents[frame(copy)] = self.contents[frame(source)];
+        }
         copy
     }
 

@@ -35,6 +35,8 @@ facts! {
     NoFrame,
     /// A node made a copy.
     Copied,
+    /// A node got a copy of a page for itself.
+    Parted,
     /// A write ended a page's replication.
     Collapsed,
     /// A dead pager was cleared up after.

@@ -55,7 +55,8 @@ fn mapping(world: &World, node: usize, page: usize, entry: Entry) -> Result<(), 
     ensure(entry.state() != State::Empty, "an unmapped page is mapped")?;
     let copy = mapped.is_copy() && matches!(entry.state(), State::Busy | State::Replicated);
     ensure(copy || entry.frame() == mapped.frame(), "two frames for one address")?;
-    let writes = entry.state() == State::Replicated && mapped.rights().contains(Rights::W);
+    let writes =
+        entry.state() == State::Replicated && !entry.is_apart() && mapped.rights().contains(Rights::W);
     ensure(!writes, "a replicated page is writable")?;
     ensure(world.sharers[page] >> node & 1 != 0, "a node maps a page without being a sharer")?;
     let allowed = entry.state() == State::Busy || entry.rights().contains(mapped.rights());
@@ -71,6 +72,7 @@ pub(super) fn at_rest(world: &World, scenario: &Scenario) -> Result<(), &'static
     for page in 0..PAGES {
         let entry = Entry(world.master[page]);
         ensure(entry.state() != State::Busy, "an entry remains busy")?;
+        ensure(!entry.is_contended(), "somebody waits for an entry that is not busy")?;
         for node in 0..NODES {
             let word = Local(world.local[node][page]);
             let shares = world.sharers[page] >> node & 1 != 0;

@@ -29,6 +29,10 @@ pub(super) enum Do {
     Allow(&'static [u8]),
     /// Lets every node have a copy of its own.
     Replicate(&'static [u8]),
+    /// Lets every node have pages for itself.
+    Part(&'static [u8]),
+    /// Has all nodes share them again.
+    Join(&'static [u8]),
     /// Moves pages to a node.
     Move(&'static [u8], u16),
 }
@@ -41,6 +45,8 @@ impl Do {
             | Self::Protect(pages)
             | Self::Allow(pages)
             | Self::Replicate(pages)
+            | Self::Part(pages)
+            | Self::Join(pages)
             | Self::Move(pages, _) => pages,
             Self::Read(_) | Self::Write(_) | Self::WriteAhead(_) => &[],
         }
@@ -71,6 +77,8 @@ pub(super) struct Scenario {
     pub(super) threads: [Thread; CLIENTS],
     /// Nodes where the policy puts the frames of these pages; `None`: where the fault is.
     pub(super) home: [Option<u16>; PAGES],
+    /// Whether what is only read is replicated from the first touch on.
+    pub(super) copied: bool,
     /// The pager of this node may crash, at any moment, once.
     pub(super) crash: Option<u16>,
 }
@@ -95,5 +103,5 @@ pub(super) const fn thread(node: u16, script: &'static [Do]) -> Thread {
 }
 
 pub(super) const fn scenario(a: Thread, b: Thread, c: Thread) -> Scenario {
-    Scenario { threads: [a, b, c], home: [None; PAGES], crash: None }
+    Scenario { threads: [a, b, c], home: [None; PAGES], copied: false, crash: None }
 }

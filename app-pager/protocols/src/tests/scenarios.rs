@@ -72,6 +72,34 @@ pub(super) const BOTH_TOGETHER: Scenario = scenario(
     thread(1, &[WriteAhead(1), Unmap(&[0, 1])]),
     thread(2, &[Protect(&[1]), Allow(&[1])]),
 );
+/// What is only read is copied from the first touch on; then it is written.
+pub(super) const CODE: Scenario = Scenario {
+    copied: true,
+    ..scenario(thread(0, &[Read(0), Write(0)]), thread(1, &[Read(0)]), thread(2, &[Read(0), Unmap(&[0])]))
+};
+/// Every node gets a page for itself while it is used, and all share it again.
+pub(super) const APART: Scenario = scenario(
+    thread(0, &[Write(0), Part(&[0]), Write(0)]),
+    thread(1, &[Write(0), Write(0)]),
+    thread(2, &[Join(&[0]), Read(0)]),
+);
+/// The same with a page that nobody has touched; others want to move and to restrict it.
+pub(super) const APART_EMPTY: Scenario = scenario(
+    thread(0, &[Part(&[0]), Write(0)]),
+    thread(1, &[Write(0), Move(&[0], 2)]),
+    thread(2, &[Protect(&[0])]),
+);
+/// Rights to a page that nobody has touched.
+pub(super) const UNTOUCHED: Scenario = scenario(
+    thread(0, &[Protect(&[0]), Write(0), Allow(&[0])]),
+    thread(1, &[Write(0)]),
+    thread(2, &[Read(0), Unmap(&[0])]),
+);
+/// A pager dies while nodes have a page for themselves.
+pub(super) const DEATH_APART: Scenario = Scenario {
+    crash: Some(1),
+    ..scenario(thread(0, &[Part(&[0]), Write(0)]), thread(1, &[Write(0), Join(&[0])]), thread(2, &[]))
+};
 /// A pager dies while there are copies.
 pub(super) const DEATH_OF_A_COPY: Scenario = Scenario {
     crash: Some(1),
@@ -190,4 +218,24 @@ fn replicas_that_go() {
 #[test]
 fn death_of_the_owner_of_a_copy() {
     explore("death of a copy", DEATH_OF_A_COPY, &[Copied, Collapsed, Recovered]);
+}
+#[test]
+fn what_is_only_read() {
+    explore("code", CODE, &[Copied, Collapsed, GuardDropped, FaultParked]);
+}
+#[test]
+fn pages_of_each_nodes_own() {
+    explore("apart", APART, &[Parted, GuardDropped, FaultParked]);
+}
+#[test]
+fn untouched_pages_of_each_nodes_own() {
+    explore("apart empty", APART_EMPTY, &[Rejected, RaceLost, LeaderParked]);
+}
+#[test]
+fn rights_to_untouched_pages() {
+    explore("untouched", UNTOUCHED, &[Rejected, SwapLost]);
+}
+#[test]
+fn death_with_pages_of_each_nodes_own() {
+    explore("death apart", DEATH_APART, &[Parted, Recovered]);
 }

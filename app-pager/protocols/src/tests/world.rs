@@ -8,6 +8,7 @@ use super::death::Death;
 use super::facts::Fact;
 use super::scenario::{FRAMES, NODES, PAGER_THREADS, PAGES, Scenario};
 use crate::effect::{Access, Me, Word};
+use crate::entry::{Entry, State};
 use crate::local::Local;
 use crate::record::Record;
 use crate::recovery::{Reclaim, ReclaimEffect};
@@ -67,7 +68,9 @@ pub(super) struct World {
     pub(super) record: [u64; NODES * FRAMES],
     /// How often each frame was written, and how often each page.
     pub(super) contents: [u8; NODES * FRAMES],
-    pub(super) written: [u8; PAGES],
+    pub(super) written: [[u8; PAGES]; NODES],
+    /// Nodes have the page for themselves.
+    pub(super) parted: [bool; PAGES],
     /// Frames that caches may know something of that memory does not.
     pub(super) cached: [bool; NODES * FRAMES],
     pub(super) clients: [Client; PAGER_THREADS],
@@ -102,7 +105,8 @@ impl World {
             returning: [None; NODES * FRAMES],
             record: [0; NODES * FRAMES],
             contents: [0; NODES * FRAMES],
-            written: [0; PAGES],
+            written: [[0; PAGES]; NODES],
+            parted: [false; PAGES],
             cached: [false; NODES * FRAMES],
             clients: [Client::default(); PAGER_THREADS],
             workers: [Worker::default(); NODES],
@@ -213,8 +217,8 @@ impl World {
             Access::Load => {}
             Access::Swap { expected, new } if expected == old => {
                 *slot = new;
-                if word == Word::Master && new == 0 {
-                    self.written[page] = 0;
+                if word == Word::Master {
+                    self.settled(page, Entry(new));
                 }
             }
             Access::Swap { .. } => Fact::SwapLost.note(seen),
@@ -223,6 +227,23 @@ impl World {
             Access::Count => *slot += 1,
         }
         old
+    }
+
+    /// The entry of a page is changed: what threads must find in it from now on.
+    fn settled(&mut self, page: usize, entry: Entry) {
+        let contents = if entry.frame() == 0 { 0 } else { self.contents[frame(entry.frame())] };
+        let all = match entry.state() {
+            State::Empty => Some(0),
+            // What nodes had for themselves is forgotten.
+            State::Present if self.parted[page] => Some(contents),
+            _ => None,
+        };
+        if let Some(all) = all {
+            self.written.iter_mut().for_each(|written| written[page] = all);
+        }
+        if entry.state() != State::Busy {
+            self.parted[page] = entry.is_apart();
+        }
     }
 
     /// A kernel takes a frame away from the task's space.
@@ -234,7 +255,7 @@ impl World {
                 *mapping = match keep.map(|keep| mapping.rights() & keep) {
                     None => Local::EMPTY,
                     Some(rights) if rights.is_empty() => Local::EMPTY,
-                    Some(rights) => Local::present(frame, rights),
+                    Some(rights) => mapping.allowing(rights),
                 };
             }
         }

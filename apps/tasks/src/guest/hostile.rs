@@ -195,6 +195,17 @@ fn operation(op: Op, parent: u32, sibling: u32) -> Result<(), Trouble> {
             refused("a move of pages", Error::BadArgument, asked)?;
             expect("another's page", pager.move_pages(PINNED_BASE, 1, 0).map_or(0, |told| told.bad), 1)
         }
+        Op::Replicate | Op::MakeLocal | Op::MakeGlobal => {
+            let change = |base, pages| match op {
+                Op::Replicate => pager.replicate(base, pages),
+                Op::MakeLocal => pager.make_local(base, pages),
+                _ => pager.make_global(base, pages),
+            };
+            let bad = [(!0, 1), (0x20_0001, 1), (0x20_0000, 0), (end, 1), (end - 4096, 2), (0, !0)];
+            refused("a change of pages", Error::BadArgument, bad.map(|(base, pages)| change(base, pages)))?;
+            expect("another's page", change(PINNED_BASE, 1).map_or(0, |told| told.bad), 1)
+        }
+        Op::Maintenance => refused("upkeep of nowhere", Error::BadArgument, [pager.maintenance(999)]),
         Op::MoveList => {
             let lists = [&[0x20_0fff][..], &[0x20_0000, 0x20_1001][..]];
             refused(

@@ -9,7 +9,7 @@ use skerry::size::MIB;
 use skerry::system::{Kernel, Placement, Space, System, SystemName};
 use skerry::tuning::{Ahead, Maintenance, Tuning, Unmap};
 
-use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial};
+use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial, value};
 
 /// All trials of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -28,6 +28,17 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("protect", 4, 4, Ending::Pass),
         ("protect-write", 2, 2, Ending::AppFault),
         ("refuse", 2, 2, Ending::Pass),
+        ("replicas", 1, 2, Ending::Pass),
+        ("replicas", 2, 2, Ending::Pass),
+        ("replicas", 4, 8, Ending::Pass),
+        ("apart", 1, 1, Ending::Pass),
+        ("apart", 3, 3, Ending::Pass),
+        ("apart", 4, 8, Ending::Pass),
+        ("untouched", 1, 1, Ending::AppFault),
+        ("untouched", 2, 2, Ending::AppFault),
+        ("code", 1, 1, Ending::Pass),
+        ("code", 2, 4, Ending::Pass),
+        ("code", 4, 4, Ending::Pass),
         ("moving", 1, 1, Ending::Pass),
         ("moving", 2, 2, Ending::Pass),
         ("moving", 3, 3, Ending::Pass),
@@ -81,6 +92,26 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    trials.push(trial("pager::maintenance-is-counted", || {
+        // Sites that a case must come by; none without the option.
+        for (case, sites) in [
+            ("moving", &["migrate", "copy", "free"][..]),
+            ("replicas", &["replicate", "collapse", "replica", "unmap"]),
+        ] {
+            let mut experiment = experiment(case, 2, 2)?;
+            let silent = expect(&experiment, Ending::Pass)?;
+            ensure(sites.iter().all(|site| silent.sum("maintenance", site).is_none()), || {
+                "caches are maintained though memory is coherent".into()
+            })?;
+            experiment.tuning = Tuning { maintenance: Some(Maintenance::Always), ..Tuning::default() };
+            let run = expect(&experiment, Ending::Pass)?;
+            for site in sites {
+                let lines = value(&run, "maintenance", site)?;
+                ensure(lines >= 64.0, || format!("{case}: {lines} lines at {site}"))?;
+            }
+        }
+        Ok(())
+    }));
     trials.push(trial("pager::stress-seed-5-multi-threaded", || {
         let mut experiment = experiment("stress 5", 4, 4)?;
         experiment.pace = Pace::Fast;
