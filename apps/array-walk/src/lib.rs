@@ -21,6 +21,12 @@ pub struct Options {
     pub size: u64,
     /// Write, not only read.
     pub write: bool,
+    /// The arrays lie in memory of each node's own, which pagers need not agree about. Needs overlap 0.
+    pub local: bool,
+    /// Every thread touches its pages before what is measured: what a walk costs where no fault costs anything.
+    pub touched: bool,
+    /// A thread on every CPU, not only on every node.
+    pub per_cpu: bool,
 }
 
 /// What is wrong with the arguments.
@@ -30,6 +36,8 @@ pub enum ArgumentError<'a> {
     Unknown(&'a str),
     /// The option's value is missing or out of its range.
     Value(&'static str, &'a str),
+    /// Memory of a node's own cannot be shared.
+    Shared,
 }
 
 impl fmt::Display for ArgumentError<'_> {
@@ -37,6 +45,7 @@ impl fmt::Display for ArgumentError<'_> {
         match self {
             Self::Unknown(word) => write!(f, "array-walk: unknown argument {word}"),
             Self::Value(option, value) => write!(f, "array-walk: {option} does not take {value:?}"),
+            Self::Shared => f.write_str("array-walk: --local needs --overlap 0"),
         }
     }
 }
@@ -58,7 +67,15 @@ impl Options {
     /// # Errors
     /// [`ArgumentError`].
     pub fn parse(arguments: &str) -> Result<Self, ArgumentError<'_>> {
-        let mut options = Self { overlap: 0.0, iterations: 1, size: 50 << 20, write: false };
+        let mut options = Self {
+            overlap: 0.0,
+            iterations: 1,
+            size: 50 << 20,
+            write: false,
+            local: false,
+            touched: false,
+            per_cpu: false,
+        };
         // `--size 2M` and `--size=2M` are the same.
         let separator = |c: char| c.is_ascii_whitespace() || c == '=';
         let mut words = arguments.split(separator).filter(|word| !word.is_empty());
@@ -69,6 +86,9 @@ impl Options {
             };
             match word {
                 "--write" => options.write = true,
+                "--local" => options.local = true,
+                "--touched" => options.touched = true,
+                "--per-cpu" => options.per_cpu = true,
                 "--overlap" => value("--overlap", &mut |text| {
                     options.overlap = text.parse().ok().filter(|overlap| (0.0..=1.0).contains(overlap))?;
                     Some(())
@@ -84,7 +104,7 @@ impl Options {
                 other => return Err(ArgumentError::Unknown(other)),
             }
         }
-        Ok(options)
+        if options.local && options.overlap != 0.0 { Err(ArgumentError::Shared) } else { Ok(options) }
     }
 
     /// Bytes from the start of one array to that of the next, rounded to pages.
@@ -127,7 +147,13 @@ mod tests {
     #[test]
     fn arguments() {
         let options = Options::parse("--overlap=0.5 --iterations 4 --size=2M --write").unwrap();
-        assert_eq!(options, Options { overlap: 0.5, iterations: 4, size: 2 << 20, write: true });
+        let (local, touched, per_cpu) = (false, false, false);
+        let expected =
+            Options { overlap: 0.5, iterations: 4, size: 2 << 20, write: true, local, touched, per_cpu };
+        assert_eq!(options, expected);
+        let all = Options::parse("--local --touched --per-cpu").unwrap();
+        assert!(all.local && all.touched && all.per_cpu);
+        assert_eq!(Options::parse("--local --overlap 0.1"), Err(ArgumentError::Shared));
         assert_eq!(Options::parse("").unwrap().size, 50 << 20);
         assert_eq!(Options::parse("--size 5000").unwrap().size, 8192);
         for bad in [
@@ -146,7 +172,8 @@ mod tests {
 
     #[test]
     fn geometry() {
-        let options = |overlap| Options { overlap, iterations: 1, size: 100 << 12, write: false };
+        let options =
+            |overlap| Options { overlap, iterations: 1, size: 100 << 12, ..Options::parse("").unwrap() };
         assert_eq!(options(0.0).total(2), 200 << 12);
         assert_eq!(options(1.0).total(4), 100 << 12);
         let third = options(1.0 / 3.0);

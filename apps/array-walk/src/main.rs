@@ -1,5 +1,8 @@
 //! array-walk: one thread per node walks an array of its own, which overlaps with its neighbours' by a chosen share.
 //!
+//! `--local` has the arrays in memory of each node's own, `--touched` has the pages there before the walk, `--per-cpu` has a thread on
+//! every CPU.
+//!
 //! A first set of threads does the timed walk; a second one checks that the threads of all nodes see the same memory. Threads that
 //! are done end, and the first thread waits in the kernel: nobody spins while others are measured.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -35,8 +38,14 @@ mod guest {
         };
         let mut places = [Place::default(); MAX_NODES];
         let mut threads = 0;
-        for (place, (node, cpu)) in places.iter_mut().zip(start::app().places()) {
-            *place = Place { node, cpu };
+        let app = start::app();
+        let firsts = app.places().map(|(node, cpu)| Place { node, cpu });
+        let all = (0..).zip(app.cpus()).map(|(cpu, described)| Place { node: described.node as u16, cpu });
+        // As many as there is room for: one per node always fits.
+        let (mut all, mut firsts) = (all, firsts);
+        let mut next = || if options.per_cpu { all.next() } else { firsts.next() };
+        while let Some((slot, place)) = places.get_mut(threads).zip(next()) {
+            *slot = place;
             threads += 1;
         }
         match run(&options, &places[..threads]) {
@@ -61,7 +70,8 @@ mod guest {
             options.iterations,
             if options.write { "writing" } else { "reading" }
         );
-        task::region(BASE, options.total(threads), RegionKind::Global, MEASURED)?;
+        let kind = if options.local { RegionKind::Local } else { RegionKind::Global };
+        task::region(BASE, options.total(threads), kind, MEASURED)?;
         for thread in 0..threads {
             task::stack(stack_end(thread), STACK_BYTES)?;
         }

@@ -19,7 +19,7 @@ pub const ARRAY_WALK: &str = "array-walk";
 pub const LATENCY: &str = "latency";
 
 /// All applications.
-pub const APPS: [App; 5] = [
+pub const APPS: [App; 6] = [
     App {
         name: ARRAY_WALK,
         description: "a thread per node walks its array; the arrays overlap by a chosen part (--overlap)",
@@ -41,6 +41,10 @@ pub const APPS: [App; 5] = [
     App {
         name: "tasks",
         description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile, moves",
+    },
+    App {
+        name: "unmap",
+        description: "takes pages away that several nodes map; `-- --sharers=N --batch --polling`; modelled cycles with --model",
     },
 ];
 
@@ -68,11 +72,25 @@ pub struct ArrayWalk {
     pub size: u64,
     /// Whether the walk writes.
     pub write: bool,
+    /// Whether the arrays lie in memory of each node's own.
+    pub local: bool,
+    /// Whether the pages are there before the walk.
+    pub touched: bool,
+    /// Whether there is a thread on every CPU, not only on every node.
+    pub per_cpu: bool,
 }
 
 impl Default for ArrayWalk {
     fn default() -> Self {
-        Self { overlap: 0.0, iterations: 2, size: 50 * MIB, write: false }
+        Self {
+            overlap: 0.0,
+            iterations: 2,
+            size: 50 * MIB,
+            write: false,
+            local: false,
+            touched: false,
+            per_cpu: false,
+        }
     }
 }
 
@@ -85,6 +103,11 @@ impl ArrayWalk {
         let Self { overlap, iterations, size, .. } = self;
         if !(0.0..=1.0).contains(&overlap) {
             return Err(Error::Usage(format!("--overlap {overlap} is not between 0 and 1")));
+        }
+        if self.local && overlap > 0.0 {
+            return Err(Error::Usage(
+                "--local: memory of a node's own cannot overlap; use --overlap 0".into(),
+            ));
         }
         if iterations == 0 {
             return Err(Error::Usage("--iterations 0: the arrays have to be walked at least once".into()));
@@ -103,9 +126,13 @@ impl ArrayWalk {
             format!("--iterations={}", self.iterations),
             format!("--size={}", self.size),
         ];
-        if self.write {
-            words.push("--write".into());
-        }
+        let flags = [
+            (self.write, "--write"),
+            (self.local, "--local"),
+            (self.touched, "--touched"),
+            (self.per_cpu, "--per-cpu"),
+        ];
+        words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word.to_owned()));
         words
     }
 }

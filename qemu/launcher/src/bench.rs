@@ -280,6 +280,9 @@ pub fn list() -> Vec<Table> {
         benches.add_row([suite.name, suite.about]);
     }
     benches.add_row([trust::NAME, trust::ABOUT]);
+    for bench in &skerry_evaluation::benches::BENCHES {
+        benches.add_row([bench.name, bench.about]);
+    }
     let cases = SUITES.iter().map(|suite| {
         let heading = format!("case of {}", suite.name);
         let mut cases = table::new([heading.as_str(), "at most", "what is counted"]);

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -36,12 +37,16 @@ pub struct Cli {
 pub enum Command {
     /// Boot one machine and run one application on it
     Run(Box<RunArgs>),
-    /// Measure against bars: `bench kernel`, `bench smp` and `bench pager` count the instructions of their paths, `bench instrument`
-    /// checks the cost model
+    /// Show what `bench` measured: an HTML file that needs nothing else, figures as SVG, and all numbers as CSV
+    Report(ReportArgs),
+    /// Compare two files of records, as `bench --format json` prints them: ratio, verdict, and where the cycles went
+    Compare(CompareArgs),
+    /// Measure: the evaluation, or one of its parts (`list benches`)
     ///
-    /// Without a name: lists the benchmarks and their cases.
+    /// Without a name: all figures and goals of the evaluation, in modelled cycles. An interrupted run goes on where it stopped. `bench
+    /// kernel`, `bench smp` and `bench pager` count the instructions of their paths against bars, `bench instrument` checks the cost model.
     Bench(BenchArgs),
-    /// List machines, apps or systems
+    /// List machines, apps, systems or benchmarks
     List {
         /// What to list
         what: Listing,
@@ -63,6 +68,8 @@ pub enum Listing {
     Apps,
     /// Named systems
     Systems,
+    /// Benchmarks, and the cases of those that count instructions
+    Benches,
 }
 
 /// How results are printed.
@@ -92,23 +99,54 @@ pub struct MainJobArgs {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The benchmark: kernel, smp, pager or instrument
+    /// The benchmark (see `list benches`) [default: all of the evaluation]
     pub bench: Option<String>,
-    /// Its cases (default all; `bench` without a name lists them)
+    /// Cases of kernel, smp, pager and instrument (default all)
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
     /// How results are printed. A bar that is not met shows in the results, not in the exit code
-    #[arg(long, value_enum, default_value_t, requires = "bench")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Print the ledger instead: where the instructions go, part by part, by single-stepping
     #[arg(long, requires = "bench", conflicts_with = "format")]
     pub ledger: bool,
+    /// The evaluation at reduced size: the same records and goals
+    #[arg(long)]
+    pub quick: bool,
+    /// The evaluation as in the thesis: faults establish one page each, nodes are asked one after the other to unmap
+    #[arg(long)]
+    pub paper: bool,
+    /// Use nothing that is kept from an earlier run of the evaluation
+    #[arg(long)]
+    pub fresh: bool,
     /// Show everything the guest says
     #[arg(long)]
     pub verbose: bool,
     /// Give up after so many seconds without output of the guest
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Records, one per line [default: those of the last `bench`]
+    pub records: Option<PathBuf>,
+    /// The folder to write to [default: target/evaluation/report]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Records of the one
+    pub first: PathBuf,
+    /// Records of the other
+    pub second: PathBuf,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Options of `run`.
@@ -254,6 +292,15 @@ struct WalkArgs {
     /// Write, too
     #[arg(long)]
     write: bool,
+    /// Have the arrays in memory of each node's own; needs overlap 0
+    #[arg(long)]
+    local: bool,
+    /// Have the pages there before the walk: no faults are measured
+    #[arg(long)]
+    touched: bool,
+    /// A thread on every CPU instead of every node
+    #[arg(long)]
+    per_cpu: bool,
 }
 
 impl RunArgs {
@@ -303,14 +350,18 @@ impl RunArgs {
 
     /// The parameters of array-walk; `None` if no option of it was given.
     pub fn array_walk(&self) -> Option<ArrayWalk> {
-        let WalkArgs { overlap, iterations, size, write } = self.walk;
-        let given = overlap.is_some() || iterations.is_some() || size.is_some() || write;
+        let WalkArgs { overlap, iterations, size, write, local, touched, per_cpu } = self.walk;
+        let numbers = overlap.is_some() || iterations.is_some() || size.is_some();
+        let given = numbers || write || local || touched || per_cpu;
         let default = ArrayWalk::default();
         given.then(|| ArrayWalk {
             overlap: overlap.unwrap_or(default.overlap),
             iterations: iterations.unwrap_or(default.iterations),
             size: size.unwrap_or(default.size),
             write,
+            local,
+            touched,
+            per_cpu,
         })
     }
 }

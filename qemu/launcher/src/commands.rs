@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use skerry_evaluation::setup::Setup;
+
 use crate::app::{APPS, App};
 use crate::app::{ARRAY_WALK, ArrayWalk};
 use crate::bench::{self, Bench};
 use crate::cli::{BenchArgs, Cli, Command, Format, Listing, MainJobArgs, RunArgs};
 use crate::error::{Error, Result};
+use crate::evaluation::{self, Evaluation};
 use crate::experiment::Experiment;
 use crate::install::Installer;
 use crate::ledger::Ledger;
@@ -14,6 +17,7 @@ use crate::machine::{self, Machine, Overrides};
 use crate::progress::Meter;
 use crate::qemu::Pace;
 use crate::record::{self, Record};
+use crate::report;
 use crate::session::{self, Session};
 use crate::system::SystemName;
 use crate::{doctor, main_job, plugin, quanta, size, table, trust};
@@ -28,6 +32,8 @@ pub fn execute(cli: Cli) -> Result<()> {
         None => run_main_job(&cli.main_job, installer),
         Some(Command::Run(args)) => run(&args, installer),
         Some(Command::Bench(args)) => bench(&args, installer),
+        Some(Command::Report(args)) => report::write(&args),
+        Some(Command::Compare(args)) => report::compare(&args),
         Some(Command::List { what }) => list(what),
         Some(Command::Doctor) => doctor::examine(installer),
         Some(Command::Build) => session::guest(installer)?.build(),
@@ -83,7 +89,7 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
         (_, None) => None,
         (other, Some(_)) => {
             return Err(Error::Usage(format!(
-                "--overlap, --iterations, --size and --write belong to {ARRAY_WALK}, not to {other}"
+                "the options under the heading {ARRAY_WALK} belong to {ARRAY_WALK}, not to {other}"
             )));
         }
     };
@@ -154,9 +160,15 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
 }
 
 fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
-    let Some(name) = &args.bench else {
-        return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
+    let is_counted = |name: &str| bench::SUITES.iter().any(|suite| suite.name == name);
+    let Some(name) = args.bench.as_deref().filter(|name| *name == trust::NAME || is_counted(name)) else {
+        return bench_evaluation(args, installer);
     };
+    if args.quick || args.paper || args.fresh {
+        return Err(Error::Usage(format!(
+            "--quick, --paper and --fresh belong to the evaluation, not to bench {name}"
+        )));
+    }
     if name == trust::NAME {
         return bench_instrument(args, installer);
     }
@@ -181,6 +193,41 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     }
 }
 
+fn bench_evaluation(args: &BenchArgs, installer: Installer) -> Result<()> {
+    let benches = Evaluation::benches(args.bench.as_deref())?;
+    if args.ledger || !args.cases.is_empty() {
+        return Err(Error::Usage("the benchmarks of the evaluation have neither cases nor ledgers".into()));
+    }
+    let setup = Setup { quick: args.quick, paper: args.paper };
+    let silence = Duration::from_secs(args.timeout);
+    let evaluation = Evaluation { benches: benches.clone(), setup, fresh: args.fresh, silence };
+    let session = Session::prepare(installer)?;
+    let outcomes = evaluation.run(&session, args.verbose)?;
+    match args.format {
+        Format::Json => print_records(&outcomes.records)?,
+        Format::Table => {
+            let lines = evaluation::conclusions(&benches, setup, &outcomes.records);
+            lines.iter().try_for_each(|line| print_line(line))?;
+            if !outcomes.goals.is_empty() {
+                print_line(&evaluation::goals_table(&outcomes.goals).to_string())?;
+            }
+            let met = outcomes.goals.iter().filter(|outcome| outcome.met).count();
+            print_line(&format!(
+                "{met} of {} goals met; records: {}",
+                outcomes.goals.len(),
+                outcomes.file.display()
+            ))?;
+        }
+    }
+    match outcomes.failed.first() {
+        Some((cell, reason)) => Err(Error::Check(format!(
+            "{} of the runs did not pass, the first one {cell}: {reason}",
+            outcomes.failed.len()
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn bench_instrument(args: &BenchArgs, installer: Installer) -> Result<()> {
     if args.ledger {
         return Err(Error::Usage("bench instrument has no ledger".into()));
@@ -200,6 +247,9 @@ fn list(what: Listing) -> Result<()> {
         Listing::Machines => table::new(["machine", "nodes", "CPUs", "memory", "what it is"]),
         Listing::Apps => table::new(["app", "what it does"]),
         Listing::Systems => table::new(["system", "--kernel", "--space", "--placement"]),
+        Listing::Benches => {
+            return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
+        }
     };
     match what {
         Listing::Machines => {
@@ -222,11 +272,12 @@ fn list(what: Listing) -> Result<()> {
                 table.add_row([name.to_string(), kernel, space, placement]);
             }
         }
+        Listing::Benches => {}
     }
     print_line(&table.to_string())
 }
 
-fn print_records(records: &[Record]) -> Result<()> {
+pub(crate) fn print_records(records: &[Record]) -> Result<()> {
     for record in records {
         print_line(&serde_json::to_string(record).map_err(Error::host("writing a record"))?)?;
     }

@@ -196,6 +196,8 @@ impl Experiment {
             put("iterations", json!(walk.iterations));
             put("size", json!(walk.size));
             put("write", json!(walk.write));
+            let flags = [("local", walk.local), ("touched", walk.touched), ("per_cpu", walk.per_cpu)];
+            flags.into_iter().filter(|(_, is_set)| *is_set).for_each(|(name, _)| put(name, json!(true)));
         }
         if !self.app_args.is_empty() {
             put("app_args", json!(self.app_args.join(" ")));
@@ -225,8 +227,11 @@ impl Experiment {
         if let Some(walk) = &self.walk {
             let size = size::format(walk.size);
             let write = if walk.write { ", writing" } else { "" };
+            let flags = [(walk.local, "local"), (walk.touched, "touched"), (walk.per_cpu, "on every CPU")];
+            let flags: String =
+                flags.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| format!(", {word}")).collect();
             line += &format!(
-                ", overlap {}, {} iteration{}, {size} per array{write}",
+                ", overlap {}, {} iteration{}, {size} per array{write}{flags}",
                 walk.overlap,
                 walk.iterations,
                 if walk.iterations == 1 { "" } else { "s" }

@@ -71,7 +71,8 @@ pub fn pools(machine: &Machine, system: System) -> Result<Vec<u64>> {
 /// [`Error::Usage`].
 pub fn array_walk(machine: &Machine, system: System, walk: &ArrayWalk) -> Result<()> {
     let pools = pools(machine, system)?;
-    let threads = machine.nodes_with_cpus().count();
+    let per_node = if walk.per_cpu { machine.cpus().div_ceil(machine.nodes_with_cpus().count()) } else { 1 };
+    let threads = machine.nodes_with_cpus().count() * per_node;
     let footprint = (walk.size as f64 * (1.0 + (threads - 1) as f64 * (1.0 - walk.overlap))).ceil() as u64;
     let refuse = |place: String, need: u64, have: u64| {
         Err(Error::Usage(format!(
@@ -93,7 +94,7 @@ pub fn array_walk(machine: &Machine, system: System, walk: &ArrayWalk) -> Result
                     reachable[pager] += pool;
                 }
             }
-            for (thread, node) in machine.nodes_with_cpus().enumerate() {
+            for (thread, node) in machine.nodes_with_cpus().enumerate().filter(|_| !walk.per_cpu) {
                 let neighbours = u64::from(thread > 0) + u64::from(thread + 1 < threads);
                 let private =
                     walk.size.saturating_sub((walk.size as f64 * walk.overlap).ceil() as u64 * neighbours);

@@ -36,7 +36,7 @@ pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_F
 /// The pagers' benchmark.
 pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 12] = [
+pub const MODULES: [Program; 13] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     program("syscall-server", "syscall-server", SOFT_FLOAT),
@@ -49,6 +49,7 @@ pub const MODULES: [Program; 12] = [
     program("pager-test", "pager-test", HARD_FLOAT),
     program("selftest", "selftest", HARD_FLOAT),
     program("tasks", "tasks", HARD_FLOAT),
+    program("unmap", "unmap", HARD_FLOAT),
 ];
 
 /// The build of the guest.

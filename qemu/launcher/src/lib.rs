@@ -13,6 +13,8 @@
 //! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
 //!   [`ending`] names how it ended;
 //! - [`plugin`] builds the measuring instrument and reads its report, [`coherence`] what it reports as a checker of software coherence;
+//! - [`evaluation`] boots what the figures of the evaluation need (`skerry-evaluation` says what that is);
+//! - [`report`] writes the report and compares records;
 //! - [`quanta`] compares runs with several quanta;
 //! - [`record`] makes JSON records, [`table`] prints them for people.
 //!
@@ -28,6 +30,7 @@ pub mod console;
 pub mod doctor;
 pub mod ending;
 pub mod error;
+pub mod evaluation;
 pub mod experiment;
 pub mod fit;
 pub mod gdb;
@@ -45,6 +48,7 @@ pub mod provenance;
 pub mod qemu;
 pub mod quanta;
 pub mod record;
+pub mod report;
 pub mod session;
 pub mod size;
 pub mod supervisor;

@@ -235,7 +235,7 @@ fn quantum(session: &Session, overlap: f64, silence: Duration, meter: &Meter) ->
 fn slowdown(session: &Session, silence: Duration, meter: &Meter) -> Result<Finding> {
     session.plugin()?;
     let machine = Machine::load(&session::machines()?, crate::machine::DEFAULT, Overrides::default())?;
-    let walk = ArrayWalk { overlap: 0.5, iterations: 4, size: 32 * MIB, write: false };
+    let walk = ArrayWalk { overlap: 0.5, iterations: 4, size: 32 * MIB, ..ArrayWalk::default() };
     let mut experiment = Experiment::array_walk(machine, SystemName::Numa.system(), walk, silence)?;
     let mut time = |modelling| -> Result<f64> {
         experiment.modelling = modelling;

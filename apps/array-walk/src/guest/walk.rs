@@ -29,6 +29,7 @@ static SIZE: AtomicU64 = AtomicU64::new(0);
 static OVERLAP: AtomicU64 = AtomicU64::new(0);
 static ITERATIONS: AtomicU64 = AtomicU64::new(0);
 static WRITE: AtomicBool = AtomicBool::new(false);
+static TOUCHED: AtomicBool = AtomicBool::new(false);
 
 /// Phases of [`word`].
 const WALK: u32 = 1;
@@ -40,6 +41,7 @@ pub(super) fn prepare(options: &Options, threads: u64) {
     SIZE.store(options.size, Ordering::Relaxed);
     OVERLAP.store(options.overlap.to_bits(), Ordering::Relaxed);
     ITERATIONS.store(options.iterations, Ordering::Relaxed);
+    TOUCHED.store(options.touched, Ordering::Relaxed);
     WRITE.store(options.write, Ordering::Release);
 }
 
@@ -49,6 +51,10 @@ fn options() -> Options {
         overlap: f64::from_bits(OVERLAP.load(Ordering::Relaxed)),
         iterations: ITERATIONS.load(Ordering::Relaxed),
         size: SIZE.load(Ordering::Relaxed),
+        touched: TOUCHED.load(Ordering::Relaxed),
+        // What is decided before there are threads.
+        local: false,
+        per_cpu: false,
     }
 }
 
@@ -105,6 +111,10 @@ pub(super) extern "C" fn timed(thread: u64) -> ! {
     let options = options();
     let (words, start) = (array(&options, thread), options.start(thread));
     let mut wrong = 0;
+    if options.touched {
+        // Written: a page that was only read is written again by the check, which costs nobody anything that is measured.
+        words.iter().step_by((PAGE_SIZE / 4) as usize).for_each(|word| word.store(0, Ordering::Relaxed));
+    }
     START_BARRIER.wait(THREADS.load(Ordering::Relaxed), || {
         marker::begin::<MEASURED>();
         RELEASED.store(sys::cycles(), Ordering::Release);

@@ -10,6 +10,7 @@
 use core::arch::global_asm;
 
 use super::shared::{ADDRESS, COUNT, DEST, MAIN, SAMPLES, STEP, TAG};
+use skerry_abi::marker::{MEASURED, WARM_UP};
 use skerry_abi::message::Tag;
 use skerry_abi::syscall::{IPC, NOTIFY, NULL, THREAD_CONTROL, UNMAP, thread_op};
 
@@ -131,9 +132,15 @@ bench_touch:
     b       done
 
     // Calls DEST with the tag TAG and the registers full.
+    // The instrument's phases are the calls before those that count, and those that count.
 bench_client:
     load_params
-1:  mov     x0, x27
+    movz    xzr, #{warm_up}, lsl #16
+1:  cmp     x24, #{counted}
+    b.ne    2f
+    movz    xzr, #{warm_up}, lsl #32
+    movz    xzr, #{measured}, lsl #16
+2:  mov     x0, x27
     mov     x1, x27
     mov     x2, x26
     mov     x3, #1
@@ -163,6 +170,7 @@ bench_client_back:
     check
     subs    x24, x24, #1
     b.ne    1b
+    movz    xzr, #{measured}, lsl #32
     b       done
 
     // Answers every message with itself.
@@ -464,6 +472,7 @@ sleep:
     "#,
     dest = const DEST, tag = const TAG, count = const COUNT, samples = const SAMPLES, main = const MAIN,
     address = const ADDRESS, step = const STEP,
+    warm_up = const WARM_UP, measured = const MEASURED, counted = const kernel_bench::SAMPLES,
     ipc = const IPC, null = const NULL, notify = const NOTIFY, unmap = const UNMAP, thread_control = const THREAD_CONTROL,
     create = const thread_op::CREATE, start = const thread_op::START, delete = const thread_op::DELETE,
     item = const Tag::new(0, 0, 2).0, done_label = const DONE, ready_label = const READY, migrate = const thread_op::MIGRATE,
