@@ -117,6 +117,16 @@ impl Entry {
     pub(crate) const fn is_plain(self) -> bool {
         self.0 & (PIECE | WAS | GROUP) == 0
     }
+    /// Whether it is the leaf of a mapping that is not split and no group.
+    #[inline(always)]
+    pub(crate) const fn is_single(self) -> bool {
+        self.0 & (PIECE | GROUP) == 0
+    }
+    /// Of [`Entry::used_bits`]: what is gone and not reported.
+    #[inline(always)]
+    pub(crate) const fn history_bits(self) -> u64 {
+        self.0 & WAS
+    }
     /// Address of the frame or of the next table.
     #[inline]
     pub(crate) const fn pa(self) -> u64 {

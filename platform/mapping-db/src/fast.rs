@@ -20,6 +20,26 @@ use crate::{MappingDb, Status, Tlb};
 /// Children that are unmapped in one go.
 const AT_ONCE: u32 = 48;
 
+/// What is gone and not reported of a leaf, as [`Entry::used_bits`] has it. `None`: it is for the general code.
+#[inline(always)]
+fn history<const OF_PAGE: bool>(leaf: Entry) -> Option<u64> {
+    // Of a page it is reported and then forgotten.
+    if OF_PAGE { leaf.is_plain().then_some(0) } else { leaf.is_single().then(|| leaf.history_bits()) }
+}
+
+impl Leaf<'_> {
+    /// So many mappings are gone: how they were used is told, and noted as told.
+    #[inline(always)]
+    fn tell(&self, used: u64, touched: u32) -> Status {
+        let seen = Entry::usage_of(used);
+        let told = Entry::INVALID.told(seen);
+        if told.0 & !self.entry.0 != 0 {
+            self.cell.fetch_or(told.0, Ordering::Relaxed);
+        }
+        Status { seen, touched }
+    }
+}
+
 impl MappingDb<'_> {
     /// [`MappingDb::map`] of one page with the cacheability it has, if nothing is at the destination and all tables are there. `None`:
     /// not that simple, and nothing has been done. Else the caller publishes the new entry ([`Tlb::publish`]).
@@ -89,6 +109,9 @@ impl MappingDb<'_> {
     }
 
     /// [`MappingDb::unmap_children`], for the one child that there mostly is.
+    ///
+    /// What pages of a block did that are gone, and was not reported, is told with each of its pages, until the whole block is asked for. (A
+    /// space that was destroyed leaves that behind.)
     #[inline(always)]
     fn unmap_child<const OF_PAGE: bool>(
         &mut self,
@@ -98,9 +121,7 @@ impl MappingDb<'_> {
     ) -> Option<(bool, Status)> {
         let mut tables = self.tables.quick()?;
         let (nodes, spaces) = (&mut *self.nodes.nodes, &mut *self.spaces);
-        if !leaf.entry.is_plain() {
-            return None;
-        }
+        let history = history::<OF_PAGE>(leaf.entry)?;
         // (A pinned page has no node; the one that stands for none has no children.)
         let top = *tables.shadow(leaf.slot.table as usize, leaf.slot.index)?;
         let node = nodes.get_mut(top as usize)?;
@@ -117,7 +138,7 @@ impl MappingDb<'_> {
             return None;
         }
         if first == NIL {
-            return Some((true, Status::default()));
+            return Some((true, leaf.tell(history, 0)));
         }
         let child = nodes.get_mut(first as usize)?;
         if child.next != NIL || child.child != NIL {
@@ -135,12 +156,7 @@ impl MappingDb<'_> {
         let used = Entry(tables.cell(table, at)?.swap(0, Ordering::Relaxed)).used_bits();
         tlb.invalidate(space, at, PAGE_BITS);
         tlb.sync();
-        let seen = Entry::usage_of(used);
-        let told = Entry::INVALID.told(seen);
-        if told.0 & !leaf.entry.0 != 0 {
-            leaf.cell.fetch_or(told.0, Ordering::Relaxed);
-        }
-        Some((true, Status { seen, touched: 1 }))
+        Some((true, leaf.tell(used | history, 1)))
     }
 
     /// Unmaps what was derived from the page at `va` as single pages. Whether that was all, and what was found.
@@ -157,9 +173,7 @@ impl MappingDb<'_> {
         let in_bucket = (va >> PAGE_BITS) as usize;
         let top = *tables.shadow(source.table as usize, source.index)?;
         // (A pinned page has no node; the one that stands for none has no children.)
-        if !leaf.entry.is_plain() {
-            return None;
-        }
+        let history = history::<OF_PAGE>(leaf.entry)?;
         let node = nodes.get(top as usize)?;
         let bucket = node.bucket as usize;
         let mut next = node.child;
@@ -192,7 +206,11 @@ impl MappingDb<'_> {
         }
         let count = AT_ONCE - left;
         if last == NIL {
-            return Some((next == NIL, Status::default()));
+            return Some(if next == NIL {
+                (true, leaf.tell(history, 0))
+            } else {
+                (false, Status::default())
+            });
         }
         match OF_PAGE {
             true => nodes.get_mut(top as usize)?.child = next,
@@ -202,16 +220,12 @@ impl MappingDb<'_> {
         nodes.get_mut(last as usize)?.next = self.nodes.first_free;
         (self.nodes.first_free, self.nodes.free) = (first, self.nodes.free + count);
         tlb.sync();
-        let seen = Entry::usage_of(used);
         if next != NIL {
+            let seen = Entry::usage_of(used);
             nodes.get_mut(next as usize)?.prev = NIL;
             leaf.cell.fetch_or(Entry::INVALID.with_history(seen).0, Ordering::Relaxed);
             return Some((false, Status { seen: Rights::NONE, touched: count }));
         }
-        let told = Entry::INVALID.told(seen);
-        if told.0 & !leaf.entry.0 != 0 {
-            leaf.cell.fetch_or(told.0, Ordering::Relaxed);
-        }
-        Some((true, Status { seen, touched: count }))
+        Some((true, leaf.tell(used | history, count)))
     }
 }

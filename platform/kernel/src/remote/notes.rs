@@ -29,8 +29,8 @@ impl<H: Hal> Kernel<'_, H> {
         let (Some(inbound), Some(outbound), Some(bells)) = (peer.inbound, peer.outbound, peer.bells) else {
             return false;
         };
-        // Threads of other clusters are here, or owe this one an answer: the general code knows which.
-        let simple = self.immigrants == 0 && self.guests.used() == 0 && !dest.is_nil();
+        // Threads of other clusters are here: the general code knows which.
+        let simple = self.immigrants == 0 && !dest.is_nil();
         if !simple || peer.down || !peer.waiting.is_empty() {
             return false;
         }
@@ -45,6 +45,10 @@ impl<H: Hal> Kernel<'_, H> {
                 // For the next time, as in `try_remote`.
                 self.threads[t as usize].granted = dest;
             }
+        }
+        if !granted && self.guests.used() != 0 && self.guests.find(dest).is_some() {
+            // This space may owe it an answer.
+            return false;
         }
         let argument = if granted { GRANTED } else { 0 } | self.threads[t as usize].domain;
         // part: message

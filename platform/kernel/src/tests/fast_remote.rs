@@ -262,3 +262,21 @@ fn notifications_go_the_short_way() {
         }
     }
 }
+
+/// Somebody of the other cluster waits for an answer from here. That leaves the short way open, but for notifications to just that one: the
+/// reply right may be what allows them.
+#[test]
+fn those_who_wait_for_answers_keep_nobody_from_the_short_way() {
+    let mut w = world(2, 1);
+    let names = people(&mut w);
+    ipc(&mut w[0], names[1], Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[1], names[4], Ipc::call(names[1], 1, &[]));
+    settle(&mut w);
+    assert_eq!(w[0].guests.used(), 1);
+    for (who, to, quick) in [(0, 3, true), (1, 3, true), (1, 4, false)] {
+        let t = run(&mut w[0], names[who]);
+        let x = &mut w[0].thread_mut(t).context.x;
+        (x[0], x[1]) = (names[to].0, 5);
+        assert_eq!(w[0].quick_notify(t), quick, "{who} to {to}");
+    }
+}

@@ -65,3 +65,36 @@ fn all_of_them_or_none() {
         assert_eq!((db.lookup(2, HERE), db.used(2).nodes), (None, 0));
     });
 }
+
+/// A space that is destroyed leaves behind how the pages of a block were used. Pages of that block still go the short way, and are told
+/// what the general way tells.
+#[test]
+fn what_a_space_left_behind_keeps_nobody_from_the_short_way() {
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 21, Rights::RW), 1, BLOCK, Attr::Normal).unwrap();
+        let page = |number: u64| BLOCK + (number << 12);
+        let give = |db: &mut MappingDb<'_>, mmu: &mut Mmu<'_>, number: u64, to: u16| {
+            let dest = HERE + (number << 12);
+            db.map(mmu, 1, fpage(page(number), 12, Rights::RW), to, dest, Attr::Normal).unwrap();
+        };
+        db.space_create(3, 9).unwrap();
+        mmu.add_root(3, db.root_table(3));
+        give(db, mmu, 0, 3);
+        assert!(mmu.access(3, HERE, true));
+        db.space_destroy(3, mmu);
+        // Nobody knows any more which page it was: all of the block may be written.
+        for number in [1, 2] {
+            give(db, mmu, number, 2);
+        }
+        let short = db.unmap_page(mmu, 1, page(1)).unwrap();
+        assert!(short.0 && short.1.touched == 1 && db.lookup(2, HERE + 0x1000).is_none());
+        let general = db.unmap(mmu, 1, fpage(page(2), 12, Rights::W), false);
+        assert_eq!((short.1.seen, general.seen), (Rights::RW, Rights::RW));
+        let none = db.unmap_page(mmu, 1, page(5)).unwrap();
+        assert_eq!((none.0, none.1.seen, none.1.touched), (true, Rights::RW, 0));
+        // Who asks for the whole block hears it once.
+        assert_eq!(db.unmap(mmu, 1, fpage(BLOCK, 21, Rights::RWX), false).seen, Rights::RW);
+        give(db, mmu, 3, 2);
+        assert_eq!(db.unmap_page(mmu, 1, page(3)).unwrap().1.seen, Rights::NONE);
+    });
+}
