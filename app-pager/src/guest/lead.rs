@@ -124,7 +124,7 @@ impl Desk<'_> {
         lead: &mut Lead<N, W>,
         mut effect: Effect,
     ) -> Pause {
-        let mut taken = take::Batch::new();
+        let mut taken = take::Batch::new(self.context);
         loop {
             if !matches!(effect, Effect::Unmap { .. } | Effect::Access(..)) {
                 taken.flush();
@@ -152,7 +152,7 @@ impl Desk<'_> {
                 }
                 Effect::Await => {
                     lead.report(taken.used());
-                    taken = take::Batch::new();
+                    taken = take::Batch::new(self.context);
                     if *self.begun && self.last() {
                         return Pause::Answers;
                     }

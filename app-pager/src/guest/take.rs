@@ -1,11 +1,15 @@
-//! Taking pages away from this node's kernel, several in one system call.
+//! Taking pages away from this node's kernel.
 //!
-//! The machines ask for one page after the other and go on to something else only after the last; so what they ask for in a row is
-//! collected. It has to be carried out ([`Batch::flush`]) before anything else is done for the machine.
+//! The kernel of a cluster with one CPU takes a page in a few dozen instructions. With several CPUs each system call can mean that all of
+//! them forget something, so there it is several pages in one call: the machines ask for one page after the other and go on to something
+//! else only after the last, and what they ask for in a row is collected. It has to be carried out ([`Batch::flush`]) before anything else is
+//! done for the machine.
 
 use app_pager::protocols::revoke::Used;
 use skerry_abi::{Fpage, Rights};
 use skerry_rt::sys;
+
+use super::state::Context;
 
 /// Pages of one system call.
 const AT_ONCE: usize = 8;
@@ -22,13 +26,16 @@ pub(super) struct Batch {
     fpages: [Fpage; AT_ONCE],
     pages: [u8; AT_ONCE],
     count: usize,
+    /// How many are collected.
+    most: usize,
     used: Used,
 }
 
 impl Batch {
     /// None.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(context: &Context) -> Self {
         Self {
+            most: if context.start.cpus().len() == 1 { 1 } else { AT_ONCE },
             fpages: [Fpage::NIL; AT_ONCE],
             pages: [0; AT_ONCE],
             count: 0,
@@ -38,6 +45,9 @@ impl Batch {
     /// The frame of this page, or all rights to it but these.
     #[inline(always)]
     pub(super) fn add(&mut self, page: u8, frame: u64, keep: Option<Rights>) {
+        if self.most == 1 {
+            return self.note(page, take_page(frame, keep));
+        }
         if self.count == AT_ONCE {
             self.flush();
         }
@@ -45,6 +55,10 @@ impl Batch {
         self.fpages[self.count] = Fpage::page(frame, rights);
         self.pages[self.count] = page;
         self.count += 1;
+    }
+    fn note(&mut self, page: u8, seen: u64) {
+        self.used.accessed |= (seen & 1) << page;
+        self.used.dirty |= (seen >> 1) << page;
     }
     /// Takes them away.
     #[inline(always)]

@@ -136,7 +136,7 @@ impl Unmapper {
         node: u16,
         (mut machine, mut effect): (Revoke<N>, Effect),
     ) {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(&self.context);
         let task = letter.task();
         loop {
             let answer = match effect {
