@@ -28,7 +28,7 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const ALL: [Entry; 11] = [
+pub const ALL: &[Entry] = &[
     entry("first-touch", "", "on the node that touches the page first"),
     entry("node-local", "", "the same, and never from another node: the task ends when it is full"),
     entry("interleave", "nodes=SET", "one page after the other on one node after the other"),

@@ -67,6 +67,8 @@ pub struct Feedback {
     pub local: u64,
     /// Misses that other nodes' memory answered.
     pub remote: u64,
+    /// What it waited for its own memory, in cycles.
+    pub local_wait: u64,
     /// What the remote ones cost more than local ones would have.
     pub penalty: u64,
     /// Mean latency of its misses in percent of what it would be if nobody else used memory; 0 if there was none.

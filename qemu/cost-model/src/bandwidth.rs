@@ -119,8 +119,8 @@ fn reserve(resource: &mut Resource, capacity: u64, length: Time, curve: &[[u32; 
     }
 }
 
-/// The curve at a load, which is in 1/256 of a percent.
-fn under_load(curve: &[[u32; 2]], load: u64) -> u64 {
+/// The curve at a load, which is in 1/256 of a percent: latency in percent of the idle one.
+pub fn under_load(curve: &[[u32; 2]], load: u64) -> u64 {
     let point = |[load, latency]: [u32; 2]| (u64::from(load) * CYCLE, u64::from(latency));
     for pair in curve.windows(2) {
         let ((x0, y0), (x1, y1)) = (point(pair[0]), point(pair[1]));

@@ -10,7 +10,9 @@ use skerry_cost_model::CoreModel;
 use crate::app::ArrayWalk;
 use crate::machine::{self, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
+use crate::replay::ReplayArgs;
 use crate::size;
+use crate::skeleton::New;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
 use crate::tuning::{Ahead, Maintenance, Place, Rings, Tlb, Tuning, Unmap};
 
@@ -44,13 +46,19 @@ pub enum Command {
     /// Measure: the evaluation, or one of its parts (`list benches`)
     ///
     /// Without a name: all figures and goals of the evaluation, in modelled cycles. An interrupted run goes on where it stopped. `bench
-    /// kernel`, `bench smp` and `bench pager` count the instructions of their paths against bars, `bench instrument` checks the cost model.
+    /// kernel`, `bench smp` and `bench pager` count the instructions of their paths against bars, `bench instrument` checks the cost model, `bench
+    /// policies` replays synthetic programs with all placement policies.
     Bench(BenchArgs),
-    /// List machines, apps, systems or benchmarks
+    /// Try placement policies on a trace of misses: on a recorded one or a synthetic program's, with the cost model of a machine, without QEMU
+    Replay(Box<ReplayArgs>),
+    /// List machines, apps, systems, benchmarks, policies or synthetic programs
     List {
         /// What to list
         what: Listing,
     },
+    /// Make something new to work on
+    #[command(subcommand)]
+    New(New),
     /// Check the tools this needs, and say how to get what is missing
     Doctor,
     /// Build everything that runs in the guest
@@ -70,6 +78,10 @@ pub enum Listing {
     Systems,
     /// Benchmarks, and the cases of those that count instructions
     Benches,
+    /// Placement policies
+    Policies,
+    /// Synthetic programs for `replay`
+    Workloads,
 }
 
 /// How results are printed.
@@ -101,7 +113,7 @@ pub struct MainJobArgs {
 pub struct BenchArgs {
     /// The benchmark (see `list benches`) [default: all of the evaluation]
     pub bench: Option<String>,
-    /// Cases of kernel, smp, pager and instrument (default all)
+    /// Cases of kernel, smp, pager, instrument and policies (default all)
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
     /// How results are printed. A bar that is not met shows in the results, not in the exit code

@@ -20,7 +20,7 @@ use crate::record::{self, Record};
 use crate::report;
 use crate::session::{self, Session};
 use crate::system::SystemName;
-use crate::{doctor, main_job, plugin, quanta, size, table, trust};
+use crate::{doctor, main_job, plugin, quanta, replay, size, skeleton, table, trust};
 
 /// Carries it out.
 ///
@@ -34,6 +34,8 @@ pub fn execute(cli: Cli) -> Result<()> {
         Some(Command::Bench(args)) => bench(&args, installer),
         Some(Command::Report(args)) => report::write(&args),
         Some(Command::Compare(args)) => report::compare(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::New(new)) => skeleton::make(&new),
         Some(Command::List { what }) => list(what),
         Some(Command::Doctor) => doctor::examine(installer),
         Some(Command::Build) => session::guest(installer)?.build(),
@@ -160,6 +162,12 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
 }
 
 fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
+    if args.bench.as_deref() == Some("policies") {
+        if args.ledger || args.quick || args.paper || args.fresh {
+            return Err(Error::Usage("bench policies has no such option; `replay` has more".into()));
+        }
+        return replay::bench(&args.cases, args.format);
+    }
     let is_counted = |name: &str| bench::SUITES.iter().any(|suite| suite.name == name);
     let Some(name) = args.bench.as_deref().filter(|name| *name == trust::NAME || is_counted(name)) else {
         return bench_evaluation(args, installer);
@@ -247,6 +255,8 @@ fn list(what: Listing) -> Result<()> {
         Listing::Machines => table::new(["machine", "nodes", "CPUs", "memory", "what it is"]),
         Listing::Apps => table::new(["app", "what it does"]),
         Listing::Systems => table::new(["system", "--kernel", "--space", "--placement"]),
+        Listing::Policies => table::new(["policy", "options", "where pages go"]),
+        Listing::Workloads => table::new(["workload", "what it does"]),
         Listing::Benches => {
             return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
         }
@@ -270,6 +280,17 @@ fn list(what: Listing) -> Result<()> {
                 let system = name.system();
                 let [kernel, space, placement] = system.options().map(|(_, value)| value);
                 table.add_row([name.to_string(), kernel, space, placement]);
+            }
+        }
+        Listing::Policies => {
+            for entry in skerry_policy::shipped::ALL {
+                let options = [entry.options, "ahead=N"].into_iter().filter(|text| !text.is_empty());
+                table.add_row([entry.name, &options.collect::<Vec<_>>().join(", "), entry.what]);
+            }
+        }
+        Listing::Workloads => {
+            for workload in &skerry_replay::synthetic::ALL {
+                table.add_row([workload.name, workload.what]);
             }
         }
         Listing::Benches => {}

@@ -16,6 +16,8 @@
 //! - [`evaluation`] boots what the figures of the evaluation need (`skerry-evaluation` says what that is);
 //! - [`report`] writes the report and compares records;
 //! - [`quanta`] compares runs with several quanta;
+//! - [`replay`] tries placement policies on traces of misses, without the guest;
+//! - [`skeleton`] makes files to begin with;
 //! - [`record`] makes JSON records, [`table`] prints them for people.
 //!
 //! Every failure is an [`error::Error`]: one line for the user and an exit code, never a backtrace.
@@ -48,9 +50,11 @@ pub mod provenance;
 pub mod qemu;
 pub mod quanta;
 pub mod record;
+pub mod replay;
 pub mod report;
 pub mod session;
 pub mod size;
+pub mod skeleton;
 pub mod supervisor;
 pub mod symbols;
 pub mod system;

@@ -87,7 +87,14 @@ impl<P: Policy + Clone> Pagers<P> {
             free: &self.free,
             costs: Costs::default(),
             // Enough that everybody wants to do something.
-            feedback: Feedback { cycles: 100_000, local: 400, remote: 400, penalty: 80_000, load: self.load },
+            feedback: Feedback {
+                cycles: 100_000,
+                local: 400,
+                local_wait: 80_000,
+                remote: 400,
+                penalty: 80_000,
+                load: self.load,
+            },
             pages: self.range,
         };
         let mut orders = Orders::new();
