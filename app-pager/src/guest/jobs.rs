@@ -161,22 +161,25 @@ impl<const W: usize> Jobs<W> {
         let Self { context, place, owner, me, .. } = self;
         match (Errand { context, place, me: *me, task, address }).run::<W>(owner) {
             Ok(told) => Ok(Some(told)),
-            Err((mut lead, effect)) => Ok(self.unusual(client, task, address, (&mut lead, effect))),
+            Err((lead, effect)) => {
+                // There is an idle place: see above.
+                let number = self.idle.trailing_zeros() as usize % LETTERS;
+                self.jobs[number].one = lead;
+                Ok(self.unusual(number, (client, task, address), effect))
+            }
         }
     }
-    /// The same from this effect on.
+    /// The same from this effect on, of the leader in this place, which is idle so far.
     #[inline(never)]
     fn unusual(
         &mut self,
-        client: ThreadId,
-        task: u32,
-        address: u64,
-        (lead, effect): (&mut Lead<1, W>, Effect),
+        number: usize,
+        (client, task, address): (ThreadId, u32, u64),
+        effect: Effect,
     ) -> Option<Revoked> {
-        // There is an idle place, or it would not have come so far.
-        let number = self.idle.trailing_zeros() as usize % LETTERS;
         let (addresses, mut begun) = ([address], false);
-        let Self { context, place, owner, stock, me, .. } = self;
+        let Self { context, jobs, place, owner, stock, me, .. } = self;
+        let lead = &mut jobs[number].one;
         let (addresses, begun) = (&addresses[..], &mut begun);
         let mut desk = Desk { context, place, owner, stock, task, addresses, number, begun };
         match alone::go_on(&mut desk, lead, *me, effect) {
@@ -188,7 +191,7 @@ impl<const W: usize> Jobs<W> {
             }
             pause => {
                 let begun = *desk.begun;
-                self.keep(number, (client, task, address), lead, (pause, begun));
+                self.keep(number, (client, task, address), (pause, begun));
                 None
             }
         }
@@ -197,7 +200,6 @@ impl<const W: usize> Jobs<W> {
         &mut self,
         number: usize,
         (client, task, address): (ThreadId, u32, u64),
-        lead: &Lead<1, W>,
         (pause, begun): (Pause, bool),
     ) {
         self.idle &= !(1 << number);
@@ -207,7 +209,6 @@ impl<const W: usize> Jobs<W> {
             job.batch.alone(address);
             (job.client, job.task, job.request) = (client, task, request.begun());
             (job.stage, job.pause, job.begun) = (Stage::Take, pause, begun);
-            job.one = *lead;
         }
     }
 
