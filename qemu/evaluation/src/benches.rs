@@ -9,7 +9,7 @@ use crate::figure::Figure;
 use crate::goals;
 use crate::setup::Setup;
 
-pub(crate) use beyond::many;
+pub(crate) use beyond::{floor, many};
 pub(crate) use micro::unmap_cell;
 
 /// A benchmark.
@@ -60,7 +60,11 @@ pub static BENCHES: [Bench; 9] = [
         figures: micro::unmap,
     },
     Bench { name: "scaling", about: "two to sixteen nodes, the same work on each", figures: beyond::scaling },
-    Bench { name: "remote", about: "memory that is 1.1 to 4 times as far away", figures: beyond::remote },
+    Bench {
+        name: "remote",
+        about: "memory that is 1.1 to 4 times as far away, and the floor that no placement can beat",
+        figures: beyond::remote,
+    },
 ];
 
 impl Bench {

@@ -24,7 +24,7 @@ pub struct Point {
     /// Which.
     pub metric: Metric,
     /// By whose it is divided.
-    pub per: Option<Cell>,
+    pub per: Option<(Cell, Metric)>,
 }
 
 impl Point {
@@ -33,7 +33,7 @@ impl Point {
         let value = self.metric.value(results, &self.cell)?;
         match &self.per {
             None => Some(value),
-            Some(cell) => Some(value / self.metric.value(results, cell)?),
+            Some((cell, metric)) => Some(value / metric.value(results, cell)?),
         }
     }
 }
@@ -105,7 +105,9 @@ impl Figure {
     /// The runs it needs.
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {
         let points = self.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points);
-        points.flat_map(|point| [Some(&point.cell), point.per.as_ref()].into_iter().flatten())
+        points.flat_map(|point| {
+            [Some(&point.cell), point.per.as_ref().map(|(cell, _)| cell)].into_iter().flatten()
+        })
     }
 
     /// `modelled` or `exact`.
@@ -192,8 +194,11 @@ impl Figure {
             Question::Growth => {
                 let each = panel.series.iter().map(|series| {
                     let heights = heights(series)?;
-                    let growth = (ratio(*heights.last()?, *heights.first()?) - 1.0) * 100.0;
-                    Some(format!("{growth:+.1} % for {}", series.name))
+                    let (first, last) = (*heights.first()?, *heights.last()?);
+                    if series.points.first()?.per.is_some() {
+                        return Some(format!("{first:.2} to {last:.2} for {}", series.name));
+                    }
+                    Some(format!("{:+.1} % for {}", (ratio(last, first) - 1.0) * 100.0, series.name))
                 });
                 let each: Vec<String> = each.collect::<Option<_>>()?;
                 Some(format!("from the first point to the last {}", each.join(", ")))

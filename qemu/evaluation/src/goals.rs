@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::benches::{many, unmap_cell};
+use crate::benches::{floor, many, unmap_cell};
 use crate::breakdown;
-use crate::cell::{Cell, Core, NON_NUMA, NUMA, SINGLE_SPACE};
+use crate::cell::{Cell, Core, NON_NUMA, NUMA, SINGLE_SPACE, Work};
 use crate::metric::Metric;
 use crate::results::{Record, Results};
 use crate::setup::Setup;
@@ -14,6 +14,8 @@ use crate::setup::Setup;
 pub enum Value {
     /// The largest of these ratios.
     Worst(Metric, Vec<(Cell, Cell)>),
+    /// The first one's time by the floor that comes with the second.
+    Floor(Box<[Cell; 2]>),
     /// What each further sharer adds, from the first cell to the second.
     PerFurther(Metric, Box<[Cell; 2]>, f64),
     /// How many percent the largest is above the first.
@@ -25,12 +27,13 @@ impl Value {
     pub fn cells(&self) -> Vec<Cell> {
         match self {
             Self::Worst(_, pairs) => pairs.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect(),
+            Self::Floor(cells) => cells.to_vec(),
             Self::PerFurther(_, cells, _) => cells.to_vec(),
             Self::Growth(_, cells) => cells.clone(),
         }
     }
 
-    /// Its number, and the two cells that decide it, if they were run.
+    /// Its number, and the two cells that decide it (of a floor, the run that it was computed from), if they were run.
     pub fn get<'a>(&'a self, results: &Results) -> Option<(f64, [&'a Cell; 2])> {
         match self {
             Self::Worst(metric, pairs) => {
@@ -42,6 +45,11 @@ impl Value {
                     }
                 }
                 worst
+            }
+            Self::Floor(cells) => {
+                let [cell, floor] = cells.as_ref();
+                let ratio = Metric::Elapsed.value(results, cell)? / Metric::Floor.value(results, floor)?;
+                Some((ratio, [cell, floor]))
             }
             Self::PerFurther(metric, cells, further) => {
                 let [few, many] = cells.as_ref();
@@ -121,6 +129,12 @@ fn of_core(setup: Setup, core: Core) -> Vec<Goal> {
         let name = format!("every overlap, iterations {iterations}: numa / non-numa, the worst");
         all.push(goal("overlap", name, 1.0, "ratio", time(pairs)));
     }
+    for (iterations, bound) in [(1, by_core(1.06, 1.10)), (4, by_core(1.02, 1.03)), (10, by_core(1.02, 1.03))]
+    {
+        let pair = [walk(NUMA, 0, iterations), floor(setup, core, iterations)];
+        let name = format!("overlap 0, iterations {iterations}: numa / floor");
+        all.push(goal("remote", name, bound, "ratio", Value::Floor(Box::new(pair))));
+    }
     for overlap in [0, 10] {
         let name = format!("overlap {}, iterations 4: numa / one space with first touch", overlap / 10);
         all.push(goal("single-space", name, 1.02, "ratio", time(vec![against(SINGLE_SPACE, overlap, 4)])));
@@ -162,12 +176,26 @@ fn unmap(setup: Setup, core: Core) -> Vec<Goal> {
     ]
 }
 
+/// By how much a walk is above its floor, per page.
+fn above_floor(results: &Results, cell: &Cell, floor: &Cell) -> Option<String> {
+    let Work::ArrayWalk { bytes, .. } = cell.work else { return None };
+    let more = Metric::Elapsed.value(results, cell)? - Metric::Floor.value(results, floor)?;
+    Some(format!(
+        "{:.0} cycles per page above the floor, page faults nearly all",
+        more / (bytes / 4096) as f64
+    ))
+}
+
 /// The outcomes of those goals whose cells were all run.
 pub fn outcomes(setup: Setup, results: &Results) -> Vec<Outcome> {
     let outcome = |goal: Goal| {
         let (value, why) = {
             let (value, cells) = goal.value.get(results)?;
-            (value, breakdown::sentence(results, cells[0], cells[1]))
+            let why = match &goal.value {
+                Value::Floor(cells) => above_floor(results, &cells[0], &cells[1]).unwrap_or_default(),
+                _ => breakdown::sentence(results, cells[0], cells[1]),
+            };
+            (value, why)
         };
         Some(Outcome { met: value <= goal.bound, value, why, goal })
     };

@@ -36,6 +36,11 @@ pub fn records(bench: &str, cell: &Cell, elapsed: u64) -> Vec<Record> {
         fields
     };
     let mut all = vec![one("elapsed", elapsed, None)];
+    if let Work::ArrayWalk { variant: crate::cell::Variant::Touched, .. } = &cell.work {
+        let mut floor = one("elapsed", elapsed, None);
+        floor.insert("of".into(), json!("array-walk.floor"));
+        all.push(floor);
+    }
     for cpu in [0, 1] {
         all.push(one("cycles", elapsed - 10 * cpu, Some(cpu)));
         all.push(one("instructions", elapsed / 2, Some(cpu)));

@@ -27,6 +27,8 @@ pub enum Metric {
     RemotePerRound,
     /// Cycles that the first CPU was awake, per round.
     CallerPerRound,
+    /// Modelled cycles of the same walk with every access local and faults for nothing but clearing, of a cell whose pages were touched before.
+    Floor,
     /// Page faults.
     Faults,
 }
@@ -72,6 +74,9 @@ impl Metric {
         let rounds = rounds(&cell.work);
         match self {
             Self::Elapsed => sum("elapsed", None),
+            Self::Floor => {
+                results.values(&name, "array-walk.floor", "elapsed").map(|(_, value)| value).next()
+            }
             Self::Remote => remote(None),
             Self::RemoteOf(cpu) => remote(Some(cpu)),
             Self::PerLoad { home, bytes } => {
@@ -94,7 +99,9 @@ impl Metric {
     /// In what.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Elapsed | Self::PerLoad { .. } | Self::PerRound | Self::CallerPerRound => "cycles",
+            Self::Elapsed | Self::Floor | Self::PerLoad { .. } | Self::PerRound | Self::CallerPerRound => {
+                "cycles"
+            }
             Self::Remote | Self::RemoteOf(_) | Self::RemotePerRound => "accesses",
             Self::Faults => "faults",
         }

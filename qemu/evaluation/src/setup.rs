@@ -38,7 +38,7 @@ impl Setup {
 
     /// Bytes of an array where many nodes walk one each.
     pub const fn bytes_of_many(self) -> u64 {
-        if self.quick { 4 << 20 } else { 16 << 20 }
+        if self.quick { 2 << 20 } else { 16 << 20 }
     }
 
     /// Numbers of iterations on the axis.

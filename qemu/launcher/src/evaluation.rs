@@ -4,6 +4,7 @@
 
 pub mod cells;
 pub mod files;
+pub mod floor;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

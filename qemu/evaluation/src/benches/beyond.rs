@@ -54,7 +54,12 @@ pub(super) fn scaling(setup: Setup) -> Vec<Figure> {
     }]
 }
 
-/// Gain against the distance of remote memory.
+/// The walk whose pages are there, with which the floor comes (`Metric::Floor`): every access local, faults for nothing.
+pub(crate) fn floor(setup: Setup, core: Core, iterations: u32) -> Cell {
+    setup.walk_of(NUMA, core, 0, iterations, Variant::Touched)
+}
+
+/// Gain against the distance of remote memory, and against the floor.
 pub(super) fn remote(setup: Setup) -> Vec<Figure> {
     let far = |system, core, overlap, distance| {
         let mut cell = setup.walk(system, core, overlap, 4);
@@ -66,25 +71,55 @@ pub(super) fn remote(setup: Setup) -> Vec<Figure> {
             x: X::Number(f64::from(distance) / 10.0),
             cell: far(NUMA, core, overlap, distance),
             metric: Metric::Elapsed,
-            per: Some(far(system, core, overlap, distance)),
+            per: Some((far(system, core, overlap, distance), Metric::Elapsed)),
         };
         Series { name, points: DISTANCES.map(point).into() }
     };
-    vec![Figure {
-        id: "remote",
-        bench: "remote",
-        title: "The farther remote memory, the more it matters where a page lives",
-        x: "remote to local",
-        y: "time of numa / time of the other system",
-        shape: Shape::Lines,
-        question: Question::Growth,
-        expected: "The thesis' future work: a higher ratio makes locality worth more.",
-        panels: panels(|core| {
-            vec![
-                curve("against non-numa, overlap 0", NON_NUMA, core, 0),
-                curve("against non-numa, overlap 1", NON_NUMA, core, 10),
-                curve("against single-space, overlap 1", SINGLE_SPACE, core, 10),
-            ]
-        }),
-    }]
+    let against_floor = |core| {
+        let curve = |name, ahead: Option<&'static str>| {
+            let point = |iterations: u32| {
+                let mut cell = setup.walk(NUMA, core, 0, iterations);
+                cell.options.retain(|option| ahead.is_none() || !option.starts_with("ahead="));
+                cell.options.extend(ahead);
+                let per = Some((floor(setup, core, iterations), Metric::Floor));
+                Point { x: X::Number(f64::from(iterations)), cell, metric: Metric::Elapsed, per }
+            };
+            Series { name, points: [1, 4, 10].map(point).into() }
+        };
+        vec![
+            curve("as booted", None),
+            curve("16 pages per fault", Some("ahead=16")),
+            curve("64 KiB per fault", Some("ahead=64k")),
+        ]
+    };
+    vec![
+        Figure {
+            id: "remote",
+            bench: "remote",
+            title: "The farther remote memory, the more it matters where a page lives",
+            x: "remote to local",
+            y: "time of numa / time of the other system",
+            shape: Shape::Lines,
+            question: Question::Growth,
+            expected: "The thesis' future work: a higher ratio makes locality worth more.",
+            panels: panels(|core| {
+                vec![
+                    curve("against non-numa, overlap 0", NON_NUMA, core, 0),
+                    curve("against non-numa, overlap 1", NON_NUMA, core, 10),
+                    curve("against single-space, overlap 1", SINGLE_SPACE, core, 10),
+                ]
+            }),
+        },
+        Figure {
+            id: "floor",
+            bench: "remote",
+            title: "How near the walk is to one that no placement can beat",
+            x: "iterations",
+            y: "time of numa / time of the floor",
+            shape: Shape::Lines,
+            question: Question::Growth,
+            expected: "Page faults are paid once: with every further iteration they matter less.",
+            panels: panels(against_floor),
+        },
+    ]
 }

@@ -8,14 +8,16 @@ use serde_json::json;
 use skerry_cost_model::CoreModel;
 use skerry_evaluation::cell::{self, Cell, Core, Variant, Work};
 
+use super::floor;
 use crate::app::{ARRAY_WALK, App, ArrayWalk, LATENCY};
+use crate::console::Measurement;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::machine::{LOCAL_DISTANCE, Machine, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
 use crate::record::Record;
 use crate::session::{self, Session};
-use crate::supervisor::Observer;
+use crate::supervisor::{Finished, Observer};
 use crate::system::System;
 use crate::tuning::{Ahead, Place, Tuning, Unmap};
 
@@ -32,6 +34,7 @@ const ALONE: [&str; 2] = ["root=kernel-bench", "tick=10000ms"];
 /// [`Error::Usage`] if the machine cannot do it.
 pub fn experiment(cell: &Cell, silence: Duration) -> Result<Experiment> {
     let machine = machine(&cell.machine)?;
+    let cpus = machine.cpus() as u64;
     let system = system(cell.system)?;
     let (app, walk) = match &cell.work {
         Work::ArrayWalk { overlap, iterations, bytes, variant } => {
@@ -50,7 +53,11 @@ pub fn experiment(cell: &Cell, silence: Duration) -> Result<Experiment> {
         Work::PingPong => (&PING_PONG, None),
         Work::Unmap { .. } => (App::find("unmap")?, None),
     };
+    // Many CPUs take long to get through a boot one after the other.
+    let silence = silence * (1 + cpus / 16) as u32;
     let mut experiment = Experiment::new(machine, system, app, walk, silence)?;
+    // The emulator's clock adds up the instructions of all CPUs; each of them is to have as much between two ticks, however many there are.
+    experiment.options = vec![format!("tick={}us", tick_us(&experiment))];
     experiment.tuning = tuning(&cell.options)?.check(&experiment.machine)?;
     let core = match cell.core {
         Core::Blocking => CoreModel::Blocking,
@@ -76,6 +83,11 @@ pub fn experiment(cell: &Cell, silence: Duration) -> Result<Experiment> {
     Ok(experiment)
 }
 
+/// Microseconds from tick to tick of a CPU: those of two CPUs, for each two.
+fn tick_us(experiment: &Experiment) -> u64 {
+    experiment.pace.tick_us() * (experiment.machine.cpus() as u64).max(2) / 2
+}
+
 /// Runs a cell and makes its records; they say `bench` of the program, which the caller changes.
 ///
 /// # Errors
@@ -87,9 +99,18 @@ pub fn run(
     observer: &dyn Observer,
 ) -> Result<Vec<Record>> {
     let experiment = experiment(cell, silence)?;
-    let finished = experiment.run(session, observer)?.passed()?;
+    let mut finished = experiment.run(session, observer)?.passed()?;
+    if let (Work::ArrayWalk { variant: Variant::Touched, .. }, Some(walk), Some(modelling)) =
+        (&cell.work, &experiment.walk, experiment.modelling)
+    {
+        let floor = floor::cycles(&experiment.machine, modelling, walk, &instructions(&finished))?;
+        finished.measurements.push(measurement(floor));
+    }
     let mut parameters = experiment.parameters();
     parameters.insert("system".into(), json!(cell.system.name));
+    if cell.work != Work::PingPong {
+        parameters.insert("tick_us".into(), json!(tick_us(&experiment)));
+    }
     if let Some(distance) = cell.machine.distance {
         parameters.insert("distance".into(), json!(distance));
     }
@@ -97,6 +118,24 @@ pub fn run(
         parameters.insert("uncached".into(), json!(true));
     }
     Ok(super::records_of(cell, &parameters, session, &[finished]))
+}
+
+/// Instructions of every CPU in what was measured, in their order.
+fn instructions(run: &Finished) -> Vec<u64> {
+    let of = |m: &&Measurement| m.case == "array-walk.measured" && m.metric == "instructions";
+    run.measurements.iter().filter(of).filter_map(|m| m.value.as_u64()).collect()
+}
+
+fn measurement(floor: u64) -> Measurement {
+    Measurement {
+        bench: ARRAY_WALK.into(),
+        case: "array-walk.floor".into(),
+        metric: "elapsed".into(),
+        value: floor.into(),
+        unit: "cycles".into(),
+        kind: "modelled".into(),
+        parameters: serde_json::Map::new(),
+    }
 }
 
 /// The machine of a cell.
