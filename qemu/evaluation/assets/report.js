@@ -32,10 +32,10 @@ function option(figure, panel, top) {
     dataZoom: bars ? [] : [{ type: "inside", zoomOnMouseWheel: "shift" }],
     toolbox: { show: !bars, right: 0, top: -4, itemSize: 12, feature: { dataZoom: { yAxisIndex: "none" }, restore: {} } },
     xAxis: Object.assign({
-      type: bars ? "category" : figure.logarithmic ? "log" : "value", name: figure.x, nameLocation: "middle", nameGap: bars ? 40 : 28,
+      type: bars ? "category" : figure.logarithmic ? "log" : "value", name: figure.x, nameLocation: "middle", nameGap: bars ? 44 : 28,
       data: bars ? panel.names : undefined, min: bars ? undefined : "dataMin", max: bars ? undefined : "dataMax",
       splitLine: { show: false },
-    }, axis, { axisLabel: { color: "#46545f", interval: 0, hideOverlap: !bars, width: 110, overflow: "break", formatter: bars ? undefined : short } }),
+    }, axis, { axisLabel: { color: "#46545f", interval: 0, hideOverlap: !bars, width: 110, lineHeight: 14, overflow: "break", formatter: bars ? undefined : short } }),
     yAxis: Object.assign({
       type: "value", name: figure.y, nameLocation: "end", scale: figure.ratio, min: figure.ratio ? undefined : 0, max: top,
       splitLine: { lineStyle: { color: "#e8edf0" } },
