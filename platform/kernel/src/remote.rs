@@ -218,7 +218,14 @@ impl<'a, H: Hal> Kernel<'a, H> {
         peer.outbound?.room(&peer.inbound?, peer.limit, || {})
     }
 
-    /// The same, if the request need not wait behind others.
+    /// The slot of a request that has room: the caller has looked ([`Kernel::room`], [`Kernel::has_room`]), and sent nothing since. To
+    /// look again would be a mistake: a request counts twice while the other cluster answers it (see "Room" in [`crate::ring`]).
+    fn next_slot(&self, cluster: usize) -> Option<Slot<'a>> {
+        let [slot] = self.peers[cluster].outbound?.reserve_all(Lane::Requests);
+        Some(slot)
+    }
+
+    /// [`Kernel::room`], if the request need not wait behind others.
     fn free_way(&mut self, cluster: usize) -> Option<Slot<'a>> {
         let peer = &self.peers[cluster];
         if !peer.waiting.is_empty() || peer.down { None } else { self.room(cluster) }
@@ -229,6 +236,12 @@ impl<'a, H: Hal> Kernel<'a, H> {
     pub(crate) fn is_full(&self, cluster: usize) -> bool {
         let needed = self.peers[cluster].waiting.head().map_or(1, |index| self.room_for(index));
         !Self::has_room_in(&self.peers[cluster], needed)
+    }
+
+    /// Sends a request whose room was found before.
+    #[cfg(test)]
+    pub(crate) fn send_kill(&mut self, cluster: usize, id: ThreadId) {
+        self.send_note(cluster, kind::KILL, id, 0);
     }
 
     /// The packet in the slot that was reserved last is complete.

@@ -8,7 +8,9 @@
 //! **Room.** A request may be answered by at most one response, which the other side publishes *before* it gives the request's slot
 //! back. So whoever sends a request only while its unconsumed requests and the responses it has not consumed are together
 //! fewer than [`SLOTS`] has reserved the slot of the response with it: a response never waits for room, and full rings cannot
-//! deadlock. Who finds no room says so ([`Ring::want`]); the consumer looks at that after it gave slots back.
+//! deadlock. Who finds no room says so ([`Ring::want`]); the consumer looks at that after it gave slots back. Between the two, one request counts
+//! twice: the number of what is spoken for can rise though nobody has sent anything. So room is looked for once, and whoever has found
+//! it sends without another look: nobody else can take it.
 //!
 //! **Long packets.** What does not fit into one slot takes several in a row, which are published, seen and given back together; each of
 //! them counts as a request.

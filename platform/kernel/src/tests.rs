@@ -28,6 +28,7 @@ mod notify;
 mod passing;
 mod pump;
 mod remote;
+mod room;
 mod scarcity;
 mod scene;
 mod shootdown;

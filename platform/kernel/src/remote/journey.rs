@@ -142,13 +142,13 @@ impl<H: Hal> Kernel<'_, H> {
         self.enter_queue(t, Place::Pending, State::Moving);
     }
 
-    /// Sends a request about a thread that nobody waits for, and that fits into the header or has its tag there already.
+    /// Sends a request about a thread that nobody waits for, and that fits into the header or has its tag there already; there is room.
     pub(super) fn send_note(&mut self, cluster: usize, kind: u64, about: ThreadId, argument: u64) {
         self.send_short(cluster, Head { kind, seq: 0, sender: about, receiver: ThreadId::NIL, argument });
     }
 
     fn send_short(&mut self, cluster: usize, head: Head) {
-        if let Some(slot) = self.room(cluster) {
+        if let Some(slot) = self.next_slot(cluster) {
             head.write(slot);
             self.publish(cluster, Lane::Requests);
         }

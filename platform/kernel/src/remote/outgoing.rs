@@ -207,7 +207,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     fn send_guest(&mut self, guest: u32, cluster: usize) {
         let entry = *self.guests.get(guest);
-        let Some(slot) = self.room(cluster) else { return };
+        let Some(slot) = self.next_slot(cluster) else { return };
         let (kind, argument) = match entry.stay {
             Stay::Bounced { error, in_receive } => {
                 (kind::BOUNCE, error.code() | if in_receive { IN_RECEIVE } else { 0 })
@@ -260,7 +260,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Writes and publishes a request; there is room.
     fn send_request(&mut self, t: u32, cluster: usize, request: Request) {
-        let Some(slot) = self.room(cluster) else { return };
+        let Some(slot) = self.next_slot(cluster) else { return };
         let thread = &self.threads[t as usize];
         let (id, op, seq) = (thread.id, thread.op, thread.remote.seq);
         let head = match request {

@@ -183,7 +183,7 @@ impl<H: Hal> Kernel<'_, H> {
                 0 => (core::mem::take(notes), thread.domain),
                 bits => (bits, GRANTED),
             };
-            if let Some(slot) = self.room(cluster) {
+            if let Some(slot) = self.next_slot(cluster) {
                 slot[TAG].store(bits, Relaxed);
             }
             self.send_note(cluster, kind::NOTIFY, id, rights);
