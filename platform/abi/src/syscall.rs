@@ -83,7 +83,7 @@ pub mod thread_op {
     /// x1 thread (not the caller), x2 flags of [`super::exchange`], x3 new instruction pointer, x4 new stack pointer, x5 new x0.
     /// Out: x1 old instruction pointer, x2 old stack pointer, x3 what it did ([`super::thread_state`]). With `CANCEL`, if another
     /// cluster has to let go of the thread first, the call returns when that wait has ended, one way or the other. `WrongState`: x0 or
-    /// the instruction pointer of a thread whose control call is not complete, and not cancelled. `TableFull`: eight others have cancelled
+    /// the instruction pointer of a thread whose control call, or the send phase of whose IPC, is not complete, and not cancelled. `TableFull`: eight others have cancelled
     /// that wait and wait for its end.
     pub const EXCHANGE: u64 = 5;
     /// x1 thread (of a space that is not privileged), x2 space in another cluster, x3 CPU there, x4 pager, x5 exception handler (NIL = the

@@ -78,6 +78,8 @@ checks! {
     FastRemotePlain,
     /// Short way: reserved labels are for the general path to refuse.
     FastRemoteLabel,
+    /// Nothing is left to do on the CPU before it may sleep.
+    FastRemoteChores,
     /// Short way: nobody waits to send to the one who receives next.
     FastRemoteQueue,
     /// Short way: no notification waits for the one who receives next.
@@ -104,6 +106,8 @@ checks! {
     FastWaitQueue,
     /// Short wait: no notification waits for it.
     FastWaitNotified,
+    /// Nothing is left to do on the CPU before it sleeps.
+    FastWaitChores,
     /// Short way of notifications: the receiver is the thread in the slot.
     FastNoteIdentity,
     /// Short way of notifications: it receives on this CPU, and nothing else is to be considered about it.

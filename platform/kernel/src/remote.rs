@@ -354,7 +354,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
         }
         self.pump(cluster);
         if self.peers[cluster].inbound.is_some_and(|ring| ring.is_down()) {
-            self.node_down(cluster);
+            self.see_off(cluster);
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::remote::{Ending, Place};
+use crate::ring::Lane;
 use crate::thread::State;
 use skerry_abi::Error;
 
@@ -27,6 +28,16 @@ impl<H: Hal> Kernel<'_, H> {
             if cpu != self.this_cpu {
                 self.hal.kick(cpu);
             }
+        }
+    }
+
+    /// A cluster has said that it is down. First counts what it sent before, also what has come since its packets were handled.
+    pub(super) fn see_off(&mut self, cluster: usize) {
+        let Some(ring) = self.peers[cluster].inbound else { return };
+        let unread = [Lane::Requests, Lane::Responses].iter().any(|&lane| ring.front(lane).is_some());
+        match unread && !self.is_behind(cluster) {
+            true => self.look_soon(cluster),
+            false => self.node_down(cluster),
         }
     }
 

@@ -45,7 +45,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     #[inline(always)]
     fn try_remote(&mut self, cpu: CpuId) -> Option<()> {
-        let Self { cpus, threads, peers, guests, spaces, counters, hal, .. } = self;
+        let Self { cpus, threads, peers, guests, spaces, counters, hal, chores, .. } = self;
         // part: lookup
         let queue = cpus.get_mut(usize::from(cpu))?;
         let me = threads.get_mut(queue.current()? as usize)?;
@@ -54,7 +54,9 @@ impl<H: Hal> Kernel<'_, H> {
         // part: own wait
         let unhurried = x[12] == Timeout::NEVER.0 && x[13] == 0;
         let plain = is_short(tag) && passes(Check::FastRemoteLabel, tag.label() < FIRST_SPECIAL_LABEL);
-        if !(unhurried && queue.is_alone() && me.hold == 0 && plain) {
+        // The CPU may sleep afterwards, which would leave the work of others.
+        let idle = passes(Check::FastRemoteChores, !chores.is_pending());
+        if !(unhurried && queue.is_alone() && me.hold == 0 && plain && idle) {
             return None;
         }
         // part: lookup

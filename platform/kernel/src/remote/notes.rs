@@ -71,7 +71,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     #[inline(always)]
     fn try_wait(&mut self, cpu: CpuId) -> Option<()> {
-        let Self { cpus, threads, .. } = self;
+        let Self { cpus, threads, chores, .. } = self;
         // part: lookup
         let queue = cpus.get_mut(usize::from(cpu))?;
         let me = threads.get_mut(queue.current()? as usize)?;
@@ -83,7 +83,9 @@ impl<H: Hal> Kernel<'_, H> {
             return None;
         }
         let nobody = from == me.id || from.is_any() && passes(Check::FastWaitQueue, me.senders.is_empty());
-        if !(nobody && passes(Check::FastWaitNotified, me.notified == 0)) {
+        // The CPU sleeps afterwards, which would leave the work of others.
+        let idle = passes(Check::FastWaitChores, !chores.is_pending());
+        if !(nobody && idle && passes(Check::FastWaitNotified, me.notified == 0)) {
             return None;
         }
         // part: bookkeeping

@@ -493,3 +493,25 @@ pub(super) fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
     assert_eq!(outcome(&w[0], client).1.error(), Some(Error::OutOfKernelMemory));
     assert_eq!(state(&w[1], server), State::Receiving);
 }
+
+/// A cluster answers and stops while another one is at the end of looking at its packets.
+#[test]
+fn an_answer_that_comes_right_before_the_end_of_a_cluster_counts() {
+    let (mut w, client, server) = pair();
+    let root = w[1].create_space(1, true).unwrap();
+    let root = thread(&mut w[1], root, 0, ThreadId::NIL);
+    ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+    settle(&mut w);
+    ipc(&mut w[1], server, Ipc { from: ThreadId::NIL, ..Ipc::reply_wait(client, 7, &[]) });
+    syscall(&mut w[1], root, SYSTEM_EXIT, &[exit::PARK_CLUSTER]);
+    assert_eq!(w[1].pick(), None);
+    w[0].polled(1);
+    assert_eq!(state(&w[0], client), State::AwaitingResponse, "not heard of yet");
+    for _ in 0..4 {
+        w[0].handle(Event::Kick);
+    }
+    assert_eq!((outcome(&w[0], client).1.error(), outcome(&w[0], client).1.label()), (None, 7));
+    ipc(&mut w[0], client, Ipc::call(server, 1, &[]));
+    assert_eq!(outcome(&w[0], client).1.error(), Some(Error::NodeDown));
+}

@@ -105,6 +105,13 @@ fn registers_are_exchanged_and_waits_cancelled() {
     assert_eq!((registers(k, a)[0], k.deadline()), (0x333, u64::MAX));
     ipc(k, b, Ipc { from: ThreadId::NIL, ..Ipc::reply_wait(a, 0, &[]) });
     assert_eq!(outcome(k, b).1.error(), Some(Error::NotWaiting));
+    // A send phase that may have to begin again, with these registers.
+    ipc(k, a, Ipc::send(b, 5, &[1]));
+    for flag in [exchange::PC, exchange::X0] {
+        assert_eq!(control(k, boss, &set(flag, a))[0], Error::WrongState.code());
+    }
+    assert_eq!(control(k, boss, &set(exchange::SP, a))[3], thread_state::SENDING);
+    control(k, boss, &set(exchange::CANCEL, a));
     // Waiting for one that says nothing.
     ipc(k, a, Ipc::receive(b));
     control(k, boss, &set(exchange::CANCEL, a));

@@ -137,10 +137,10 @@ part_entry_2:
     mrs     x14, tpidr_el1
     cmp     x0, #{one_fpage}
 unmap_check_one:
-    b.ne    user_sync
+    b.ne    2f
     ldr     x15, [x14, #{thread_count}]
 unmap_check_alone:
-    cbz     x15, user_sync
+    cbz     x15, 2f
     stp     x0, x1, [sp, #16 * 0]
     stp     x19, x30, [sp, #8 * 19]             // where x19 belongs; the place of x20 is free so far
     mov     x0, x1
@@ -162,9 +162,15 @@ part_scrub_2:
     scrub_rest
 part_exit_4:
     eret
-    // Nothing has been done: back to where it began, but for x2 to x15 and x18, which the call may clobber.
+    // Nothing has been done: back to where it began, but for x2 to x15 and x18, which the call may clobber. They are saved now, and nobody
+    // may see the kernel's words there, should the thread go on elsewhere before the call is over.
 part_entry_3:
 1:  ldp     x0, x1, [sp, #16 * 0]
+    mov     x2, #0
+    mov     x3, #0
+    scrub_rest
+2:  mov     x14, #0
+    mov     x15, #0
     b       user_sync
 
     // The rest of what an IPC saves. Leaves SP_EL1 = the kernel stack.

@@ -183,6 +183,17 @@ pub(super) fn waits_for_what_it_has(run: Run<'_>) -> bool {
     waits(ThreadId::ANY, |pair| pair.tcb(1, pair.server).notified = 1, run)
 }
 
+pub(super) fn waits_although_there_is_work(run: Run<'_>) -> bool {
+    waits(ThreadId::ANY, |pair| pair.w[1].chores.items = 1, run)
+}
+
+pub(super) fn calls_although_there_is_work(run: Run<'_>) -> bool {
+    let mut pair = Pair::new([20, 20]);
+    pair.w[0].chores.items = 1;
+    let call = Ipc::call(pair.server, 1, &[]);
+    pair.goes_out(0, pair.client, &call, run)
+}
+
 /// Notification bits come in while the server waits for them, after `change`.
 fn notes(domains: [u32; 2], wait: Ipc, change: impl FnOnce(&mut Pair), run: Run<'_>) -> bool {
     let mut pair = Pair::new(domains);
