@@ -1,13 +1,14 @@
 //! kernel-test: tests of the kernel that need the machine: interrupts, TLBs, floating-point registers, sleeping CPUs, latency.
 //!
 //! It runs as the root program (`root=kernel-test`) with nothing but the kernel below it; what follows `--` is the name of a case and
-//! its arguments. A case ends with a verdict; numbers that it finds go out as records. But for `fuzz`, only cluster 0 takes part.
+//! its arguments. A case ends with a verdict; numbers that it finds go out as records. But for `crowd` and `fuzz`, only cluster 0 takes part.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod guest {
     mod attack;
     mod bounded;
+    mod crowd;
     mod fp;
     mod fuzz;
     mod idle;
@@ -16,6 +17,7 @@ mod guest {
     mod registers;
     mod tlb;
     mod trace;
+    mod trouble;
     mod world;
 
     use core::fmt::{self, Write};
@@ -42,8 +44,9 @@ mod guest {
         ("bounded", bounded::run),
     ];
 
-    /// The case in which all clusters take part.
+    /// Cases in which all clusters take part.
     const FUZZ: &str = "fuzz";
+    const CROWD: &str = "crowd";
 
     fn main(cluster: u64) -> ! {
         let boot = start::boot_info();
@@ -51,6 +54,9 @@ mod guest {
         let wanted = words.next().unwrap_or("");
         if wanted == FUZZ {
             verdict(FUZZ, fuzz::run(boot, cluster as u16))
+        }
+        if wanted == CROWD {
+            verdict(CROWD, crowd::run(boot, cluster as u16))
         }
         if cluster != 0 {
             skerry_rt::ipc::sleep_forever()

@@ -10,6 +10,7 @@
 use crate::hal::Hal;
 use crate::ipc::Source;
 use crate::kernel::Kernel;
+use crate::long::MESSAGE;
 use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Counter, Error, Item, Tag};
@@ -138,17 +139,20 @@ impl<H: Hal> Kernel<'_, H> {
                 self.counters.add(Counter::Maps, pages.into());
                 (pages, None)
             }
-            None => match db.plan_items(&mut tlb, from, to, items.list(), &mut budget) {
-                Outcome::Planned => (0, Some(db.commit_items(&mut tlb, &mut budget))),
-                Outcome::Failed(error) => {
-                    self.budget = budget;
-                    return Err(error);
+            None => {
+                budget.reduce(MESSAGE);
+                match db.plan_items(&mut tlb, from, to, items.list(), &mut budget) {
+                    Outcome::Planned => (0, Some(db.commit_items(&mut tlb, &mut budget))),
+                    Outcome::Failed(error) => {
+                        self.budget = budget;
+                        return Err(error);
+                    }
+                    _ => {
+                        self.budget = budget;
+                        return Ok(Mapping::Later);
+                    }
                 }
-                _ => {
-                    self.budget = budget;
-                    return Ok(Mapping::Later);
-                }
-            },
+            }
         };
         self.budget = budget;
         let pages = match outcome {

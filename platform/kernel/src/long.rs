@@ -21,12 +21,12 @@ use skerry_abi::{Counter, Error, Rights, ThreadId, Timeout};
 use skerry_mapping_db::{Budget, Helped, Outcome, Status};
 
 /// The budget of a kernel entry: with all that surrounds it, less than 5,000 instructions.
-pub(crate) const ENTRY: Budget = Budget::new(230);
+pub(crate) const ENTRY: Budget = Budget::new(210);
 /// What it costs to tell a waiter that it waits in vain, to end a wait, or to complete another thread's send phase.
 pub(crate) const WAITER: u32 = 70;
 
-/// What it costs to give a message to its receiver.
-const MESSAGE: u32 = 80;
+/// What it costs to look at a message with items, or to give it to its receiver.
+pub(crate) const MESSAGE: u32 = 80;
 
 /// On whose behalf the database is held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +87,10 @@ impl<H: Hal> Kernel<'_, H> {
                 return false;
             }
             let mut budget = self.budget;
+            if let Holder::Plan { .. } = self.holder {
+                // When all is checked the message is given at once.
+                budget.reduce(MESSAGE);
+            }
             let (db, mut tlb) = self.db_and_tlb();
             let helped = db.help(&mut tlb, &mut budget);
             self.budget = budget;

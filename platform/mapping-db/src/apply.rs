@@ -113,6 +113,8 @@ impl MappingDb<'_> {
             self.split(tlb, at, table);
         }
         let last = range.end - (1 << PAGE_BITS);
+        // The way here, however few pieces follow.
+        budget.reduce(MAPPING);
         self.apply_to_pieces(tlb, node, range, op, status, budget)?;
         // Where it stopped nothing is left to do but this.
         let retired = !matches!(op, Op::Remove) || self.retire_split(tlb, node, slot, budget);

@@ -13,28 +13,34 @@ pub struct Budget {
 
 /// An entry or a child that is looked at.
 pub(crate) const LOOK: u32 = 5;
+/// A walk finds nothing at an address.
+pub(crate) const HOLE: u32 = 8;
 /// So many heads of lists of children, or entries of a table that is to be emptied, are looked at in one go.
 pub(crate) const AT_ONCE: usize = 32;
 /// What that costs.
-pub(crate) const BUCKETS: u32 = 20;
+pub(crate) const BUCKETS: u32 = 26;
 /// What an operation does to a mapping.
-pub(crate) const MAPPING: u32 = 24;
-/// To a group, more than that.
+pub(crate) const MAPPING: u32 = 36;
+/// To a group that goes away or is made, more than that.
 pub(crate) const GROUP: u32 = 40;
+/// To a group all of whose entries change.
+pub(crate) const GROUP_CHANGE: u32 = 160;
 /// The entries of a group are read.
 pub(crate) const GROUP_LOOK: u32 = 6;
 /// A group is split, and it is done to some of its pages.
-pub(crate) const GROUP_PARTS: u32 = 140;
+pub(crate) const GROUP_PARTS: u32 = 220;
 /// To a piece of a split one.
-pub(crate) const PIECE: u32 = 12;
+pub(crate) const PIECE: u32 = 20;
+/// An operation on all that was derived from a mapping begins.
+pub(crate) const BEGIN: u32 = 20;
 /// The 512 entries of a table are written.
 pub(crate) const SPLIT: u32 = 230;
 /// The 512 entries of a table are read.
 pub(crate) const SCAN: u32 = 130;
 /// A table is taken or given back.
 pub(crate) const TABLE: u32 = 4;
-/// An item finds its place.
-pub(crate) const STEP: u32 = 18;
+/// An item finds its place: the entry that it begins in, and the one where it goes, perhaps first as a group.
+pub(crate) const STEP: u32 = 25;
 /// A mapping is made.
 pub(crate) const CREATE: u32 = 30;
 

@@ -3,7 +3,7 @@
 use skerry_abi::{Error, Rights};
 
 use crate::apply::Op;
-use crate::budget::{Budget, CREATE, GROUP, SCAN, TABLE};
+use crate::budget::{Budget, CREATE, GROUP, TABLE};
 use crate::items::Stage;
 use crate::map::{Next, Request, Step, Target, reserve_of};
 use crate::walk::GROUP_BITS;
@@ -125,7 +125,6 @@ impl MappingDb<'_> {
             part = Part::Move(found);
         }
         let cost = match step.target {
-            Target::EmptyTable(_) => CREATE + SCAN,
             _ if step.bits == GROUP_BITS => CREATE + GROUP,
             _ => CREATE,
         };
@@ -133,7 +132,7 @@ impl MappingDb<'_> {
             return Ok(Some(part));
         }
         if let Target::EmptyTable(slot) = step.target {
-            self.drop_if_empty(tlb, request.to, slot, dest);
+            self.drop_empty(tlb, request.to, slot, dest);
             tlb.sync();
         }
         if request.grant {

@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 
 use crate::apply::{At, Op};
 use crate::arena::{GROUP_PAGES, Slot};
-use crate::budget::{Budget, GROUP, GROUP_PARTS, MAPPING};
+use crate::budget::{Budget, GROUP, GROUP_CHANGE, GROUP_PARTS, MAPPING};
 use crate::descriptor::Entry;
 use crate::walk::{GROUP_BITS, PAGE_BITS, Place};
 use crate::{MappingDb, Status, Tlb};
@@ -45,7 +45,12 @@ impl MappingDb<'_> {
         let tied = entry.is_contiguous();
         let whole = range == (0..1 << GROUP_BITS);
         let together = tied && (whole || !op.splits(entry.rights()));
-        if !budget.take(if together { MAPPING + GROUP } else { GROUP_PARTS }) {
+        let cost = match op {
+            _ if !together => GROUP_PARTS,
+            Op::Remove | Op::Note(_) | Op::Told(..) => GROUP,
+            Op::Restrict(_) | Op::Reset | Op::Widen(_) => GROUP_CHANGE,
+        };
+        if !budget.take(MAPPING + cost) {
             return Err(range.start);
         }
         if together {

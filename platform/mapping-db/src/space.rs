@@ -4,7 +4,7 @@ use skerry_abi::{Error, Fpage, Rights, layout};
 
 use crate::apply::Op;
 use crate::arena::{ENTRIES, NIL, Need, Quota, Slot, SpaceTables};
-use crate::budget::{AT_ONCE, BUCKETS, Budget, LOOK};
+use crate::budget::{AT_ONCE, BEGIN, BUCKETS, Budget, LOOK};
 use crate::descriptor::{Attr, Entry};
 use crate::node::Node;
 use crate::walk::{BLOCK_BITS, PAGE_BITS, TOP_BITS};
@@ -150,7 +150,7 @@ impl MappingDb<'_> {
         let place = self.descend(root, va, PAGE_BITS);
         let mut end = place.end(va);
         if place.is_mapping() {
-            budget.take(LOOK).then_some(())?;
+            budget.take(LOOK + BEGIN).then_some(())?;
             // The pieces of a split mapping go all at once; what lies in its holes does not.
             let whole = va..self.nodes.get(place.node).end();
             self.progress.revocation = self.revocation(&place, whole, Op::Remove, true);

@@ -11,7 +11,7 @@
 use skerry_abi::{Fpage, Rights};
 
 use crate::apply::Op;
-use crate::budget::{Budget, GROUP, LOOK, MAPPING};
+use crate::budget::{Budget, GROUP, HOLE, LOOK, MAPPING};
 use crate::held::Held;
 use crate::walk::{GROUP_BITS, PAGE_BITS};
 use crate::{MappingDb, Status, Tlb};
@@ -101,7 +101,7 @@ impl MappingDb<'_> {
             let va = *at;
             let mut place = self.descend(root, va, PAGE_BITS);
             let end = place.end(va).min(fpage.end());
-            if !budget.take(if place.is_mapping() { LOOK + MAPPING } else { LOOK }) {
+            if !budget.take(if place.is_mapping() { LOOK + MAPPING } else { HOLE }) {
                 return false;
             }
             if place.is_mapping() {

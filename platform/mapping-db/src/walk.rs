@@ -189,13 +189,19 @@ impl MappingDb<'_> {
         {
             return false;
         }
-        let table = self.tables.index(entry);
-        if !self.tables.is_empty(table) {
-            return false;
+        let empty = self.tables.is_empty(self.tables.index(entry));
+        if empty {
+            self.drop_empty(tlb, space, slot, va);
         }
+        empty
+    }
+
+    /// Frees the ordinary table that `slot` points to, in which somebody has just found nothing. The caller syncs before it is reused.
+    pub(crate) fn drop_empty(&mut self, tlb: &mut impl Tlb, space: u16, slot: Slot, va: u64) {
+        let table = self.tables.index(self.tables.load(slot.table, slot.index));
+        debug_assert!(self.tables.is_empty(table), "nothing is mapped by a table that goes");
         self.tables.store(slot, Entry::INVALID);
         tlb.invalidate(space, va, slot.bits);
         self.free_table(space, table);
-        true
     }
 }

@@ -19,6 +19,8 @@ pub struct Config {
     pub virtual_bits: u32,
     /// Checks that software keeps memory coherent ([`crate::poc`]), from the first instruction on, instead of charging accesses.
     pub sanitize: bool,
+    /// Measures how long CPUs keep interrupts off, from the first instruction on, and nothing else.
+    pub masked: bool,
 }
 
 impl Config {

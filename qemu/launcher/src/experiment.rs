@@ -1,7 +1,7 @@
 //! One experiment: a machine, a system, an application with its parameters. It can be checked without running
 //! anything, and run any number of times.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::fit;
 use crate::machine::Machine;
-use crate::plugin::{self, Modelling};
+use crate::plugin::{self, Files, Modelling};
 use crate::qemu::{Boot, Extras, Pace};
 use crate::session::Session;
 use crate::size;
@@ -132,8 +132,8 @@ impl Experiment {
     /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
         let append = self.command_line()?;
-        let instrument =
-            self.modelling.map(|modelling| Files::new(session, &self.machine, modelling)).transpose()?;
+        let instrument = self.modelling.map(|modelling| plugin::config(&self.machine, modelling));
+        let instrument = instrument.map(|config| Files::new(session, &config)).transpose()?;
         let boot = Boot {
             machine: &self.machine,
             pace: self.pace,
@@ -264,36 +264,6 @@ impl Experiment {
     }
 }
 
-/// The files of one run of the measuring instrument; gone with it.
-struct Files {
-    library: PathBuf,
-    config: PathBuf,
-    out: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Files {
-    fn new(session: &Session, machine: &Machine, modelling: Modelling) -> Result<Self> {
-        let folder =
-            tempfile::tempdir().map_err(Error::host("making a folder for the measuring instrument"))?;
-        let (config, out) = (folder.path().join("config.json"), folder.path().join("report.json"));
-        let text = serde_json::to_vec(&plugin::config(machine, modelling))
-            .map_err(Error::host("writing the cost model"))?;
-        std::fs::write(&config, text).map_err(Error::host("writing the cost model"))?;
-        Ok(Self { library: session.plugin()?.to_owned(), config, out, _folder: folder })
-    }
-
-    fn paths(&self) -> [&Path; 3] {
-        [&self.library, &self.config, &self.out]
-    }
-
-    fn report(&self) -> Result<Value> {
-        let text =
-            std::fs::read(&self.out).map_err(Error::host("reading the measuring instrument's report"))?;
-        serde_json::from_slice(&text).map_err(Error::host("reading the measuring instrument's report"))
-    }
-}
-
 /// A command as one could type it.
 fn shell_line(command: &std::process::Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -320,6 +290,8 @@ fn not_instructions(measurement: &mut Measurement) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     use crate::machine::{DEFAULT, Overrides};

@@ -12,7 +12,8 @@
 //!   makes what QEMU loads, [`install`] gets what is missing, [`provenance`] says where the numbers come from;
 //! - [`qemu`] composes the command line, [`supervisor`] watches the process, [`console`] reads what the guest says,
 //!   [`ending`] names how it ended;
-//! - [`plugin`] builds the measuring instrument and reads its report, [`coherence`] what it reports as a checker of software coherence;
+//! - [`plugin`] builds the measuring instrument and reads its report, [`coherence`] what it reports as a checker of software coherence, [`masked`]
+//!   how long interrupts are off;
 //! - [`evaluation`] boots what the figures of the evaluation need (`skerry-evaluation` says what that is);
 //! - [`report`] writes the report and compares records;
 //! - [`quanta`] compares runs with several quanta;
@@ -43,6 +44,7 @@ pub mod interrupt;
 pub mod ledger;
 pub mod machine;
 pub mod main_job;
+pub mod masked;
 pub mod plugin;
 pub mod process;
 pub mod progress;

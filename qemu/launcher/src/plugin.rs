@@ -12,6 +12,7 @@ use skerry_cost_model::{Config, CoreModel, Topology};
 use crate::console::Measurement;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
+use crate::session::Session;
 use crate::{guest, process};
 
 /// Cycles that a CPU may be ahead of the slowest one, if nothing else is said.
@@ -74,6 +75,46 @@ pub fn config(machine: &Machine, modelling: Modelling) -> Config {
         quantum: modelling.quantum,
         virtual_bits: USER_BITS,
         sanitize: modelling.sanitize,
+        masked: false,
+    }
+}
+
+/// The files of one run of the measuring instrument; gone with it.
+#[derive(Debug)]
+pub(crate) struct Files {
+    library: PathBuf,
+    config: PathBuf,
+    out: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Files {
+    /// Tells it what to do.
+    ///
+    /// # Errors
+    /// [`Error::Host`], and [`Error::Build`] if it cannot be built.
+    pub(crate) fn new(session: &Session, config: &Config) -> Result<Self> {
+        let folder =
+            tempfile::tempdir().map_err(Error::host("making a folder for the measuring instrument"))?;
+        let (path, out) = (folder.path().join("config.json"), folder.path().join("report.json"));
+        let text = serde_json::to_vec(config).map_err(Error::host("writing the cost model"))?;
+        std::fs::write(&path, text).map_err(Error::host("writing the cost model"))?;
+        Ok(Self { library: session.plugin()?.to_owned(), config: path, out, _folder: folder })
+    }
+
+    /// The library, what it is told, and where its report will be.
+    pub(crate) fn paths(&self) -> [&Path; 3] {
+        [&self.library, &self.config, &self.out]
+    }
+
+    /// What it found.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if it has written nothing that can be read.
+    pub(crate) fn report(&self) -> Result<Value> {
+        let text =
+            std::fs::read(&self.out).map_err(Error::host("reading the measuring instrument's report"))?;
+        serde_json::from_slice(&text).map_err(Error::host("reading the measuring instrument's report"))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::coherence::Spot;
 use crate::decode::{Event, is_atomic};
 use crate::host::Host;
 use crate::instrument::Instrument;
+use crate::masked::Piece;
 use crate::report::Report;
 use crate::vcpu::Vcpu;
 use functions::{
@@ -237,6 +238,9 @@ extern "C" fn translate(_: Id, tb: Handle) {
     if state.instrument.config().sanitize {
         return translate_checked(state, tb, &instructions);
     }
+    if state.instrument.config().masked {
+        return translate_masked(state, tb, &instructions);
+    }
     let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
     let (block, plans) = analyse(&words);
     let block = intern(state, block);
@@ -290,11 +294,31 @@ struct CheckedEvent {
     pc: u64,
 }
 
+/// The same for the measurement of how long interrupts are off.
+fn translate_masked(state: &State, tb: Handle, instructions: &[Handle]) {
+    let functions = &state.functions;
+    let last = instructions.last().map_or(0, |&instruction| word(functions, instruction));
+    // SAFETY: `tb` is QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
+    unsafe {
+        let pc = (functions.qemu_plugin_tb_vaddr)(tb);
+        let piece = kept(Piece { pc, instructions: instructions.len() as u32, last });
+        (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, begin_masked, NO_REGISTERS, piece);
+    }
+}
+
+extern "C" fn begin_masked(cpu: u32, piece: *mut c_void) {
+    // SAFETY: `translate_masked` passed one that is never freed and never changed.
+    let piece: &Piece = unsafe { &*piece.cast() };
+    state().with(cpu, |_, cpu, _| cpu.masked.block(piece));
+}
+
+/// What callbacks are given for as long as the process lives.
+fn kept<T>(value: T) -> *mut c_void {
+    std::ptr::from_ref(Box::leak(Box::new(value))).cast_mut().cast()
+}
+
 /// The same for the checker of coherence, which wants to know where everything is. Its runs are short: what callbacks are given is never freed.
 fn translate_checked(state: &State, tb: Handle, instructions: &[Handle]) {
-    fn kept<T>(value: T) -> *mut c_void {
-        std::ptr::from_ref(Box::leak(Box::new(value))).cast_mut().cast()
-    }
     let functions = &state.functions;
     let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
     let (block, plans) = analyse(&words);

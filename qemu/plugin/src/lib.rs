@@ -7,6 +7,7 @@
 //! - [`vcpu`] is the state of one CPU: translation, what maintenance instructions work on, which loads depend on earlier ones;
 //! - [`decode`] and [`block`] look at instructions when QEMU translates them, so that running them costs little;
 //! - [`coherence`] is the other thing the instrument can be: a checker of memory that software keeps coherent;
+//! - [`masked`] is a third: how long each CPU keeps interrupts off;
 //! - [`modelled`] is what a running program is told when it asks;
 //! - [`phases`] divides a run by marker instructions; a [`Config`](skerry_cost_model::Config) is what it is told, a [`report`] what it tells.
 //!
@@ -19,6 +20,7 @@ pub mod decode;
 pub mod ffi;
 pub mod host;
 pub mod instrument;
+pub mod masked;
 pub mod modelled;
 pub mod phases;
 pub mod report;

@@ -36,6 +36,9 @@ pub struct Report {
     /// What the checker of coherence has found.
     #[serde(skip_serializing_if = "Option::is_none")]
     coherence: Option<Value>,
+    /// How long each CPU kept interrupts off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked: Option<Value>,
 }
 
 /// Counters with their times in cycles.
@@ -80,6 +83,13 @@ impl Report {
                 "cpus": cpus.iter().map(cpu).collect::<Vec<_>>(),
             })
         });
+        let masked = config.masked.then(|| {
+            let cpu = |cpu: &&Vcpu| {
+                let (longest, stretches) = cpu.masked.longest();
+                json!({"cpu": cpu.core.cpu(), "stretches": stretches, "longest": longest})
+            };
+            cpus.iter().map(cpu).collect()
+        });
         Self {
             version: VERSION,
             api,
@@ -91,6 +101,7 @@ impl Report {
             health: health_fields(&health, unpaired),
             phases: phases.collect(),
             coherence: instrument.coherence(),
+            masked,
         }
     }
 }

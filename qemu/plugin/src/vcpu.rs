@@ -7,6 +7,7 @@ use crate::block::{Block, Use};
 use crate::decode::Event;
 use crate::host::Host;
 use crate::instrument::Health;
+use crate::masked::Masked;
 use crate::phases::{Phases, Sample};
 
 /// An instruction whose operand can be read at the next callback only.
@@ -39,6 +40,8 @@ pub struct Vcpu {
     pub limit: u64,
     /// The clock of the slowest other CPU when its turn began.
     pub slowest: Option<u64>,
+    /// How long it keeps interrupts off.
+    pub masked: Masked,
     /// Registers whose value came from a load that missed.
     missed: u32,
 }
@@ -58,6 +61,7 @@ impl Vcpu {
             asleep: true,
             limit: u64::MAX,
             slowest: None,
+            masked: Masked::default(),
             missed: 0,
         }
     }

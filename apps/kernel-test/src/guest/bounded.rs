@@ -52,8 +52,8 @@ bounded_wait:
 );
 
 unsafe extern "C" {
-    fn bounded_call(to: u64) -> !;
-    fn bounded_wait(until: u64) -> !;
+    pub(super) fn bounded_call(to: u64) -> !;
+    pub(super) fn bounded_wait(until: u64) -> !;
 }
 
 /// Touches pages, and says so.
@@ -67,8 +67,8 @@ extern "C" fn touch(base: u64) -> ! {
     ipc::sleep_forever()
 }
 
-/// Starts `count` threads without stacks in UTCB slots from `slot` on, and lets them run.
-fn crowd(
+/// Starts `count` threads without stacks in UTCB slots from `slot` on, on all CPUs of the cluster, and lets them run.
+pub(super) fn crowd(
     world: &mut World,
     space: SpaceId,
     slot: u16,
@@ -77,8 +77,10 @@ fn crowd(
     argument: u64,
 ) -> Outcome<ThreadId> {
     let mut last = ThreadId::NIL;
+    let all = world.other_cpus().count() + 1;
     for slot in slot..slot + count {
-        last = call("a thread", sys::thread_create(space, world.cpu, world.me, world.me, slot, 40))?;
+        let cpu = world.other_cpus().nth(usize::from(slot) % all).unwrap_or(world.cpu);
+        last = call("a thread", sys::thread_create(space, cpu, world.me, world.me, slot, 40))?;
         let pc = (entry as *const ()).addr() as u64;
         call("starting", sys::thread_start(last, pc, 0, argument))?;
     }
@@ -95,7 +97,7 @@ fn mapped(world: &mut World, base: u64) -> Outcome<SpaceId> {
 }
 
 /// Ends a space, however often it takes.
-fn destroy(space: SpaceId) -> Outcome {
+pub(super) fn destroy(space: SpaceId) -> Outcome {
     loop {
         match sys::space_destroy(space) {
             Err(Error::WrongState) => ipc::pause(10_000),

@@ -63,7 +63,7 @@ pub(crate) fn run(boot: &'static BootInfo, cluster: u16) -> Outcome {
         });
     }
     if let Err(Failed) = result {
-        board.fail(cluster, &world::why());
+        board.trouble.tell(cluster, &world::why());
     }
     ipc::sleep_forever()
 }
@@ -132,7 +132,7 @@ fn barrier(board: &Board, clusters: u64, word: &board::Word, mut boss: Option<&m
     word.add(1);
     let mut patience = 60_000;
     while word.get() < clusters {
-        board.check()?;
+        board.trouble.check()?;
         patience -= 1;
         ensure!(patience != 0, "a cluster does not come to the barrier");
         match boss.as_deref_mut() {

@@ -134,7 +134,8 @@ impl World {
     /// The other CPUs of this cluster.
     pub(crate) fn other_cpus(&self) -> impl Iterator<Item = CpuId> + use<> {
         let (boot, me) = (self.boot, self.cpu);
-        (0..).zip(boot.cpus()).filter(move |&(cpu, c)| c.cluster == 0 && cpu != me).map(|(cpu, _)| cpu)
+        let here = self.me.cluster();
+        (0..).zip(boot.cpus()).filter(move |&(cpu, c)| c.cluster == here && cpu != me).map(|(cpu, _)| cpu)
     }
 
     /// A space without privileges, which gets its memory from here.

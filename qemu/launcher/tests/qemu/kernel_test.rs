@@ -4,6 +4,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 use skerry::machine::Machine;
+use skerry::masked::Run;
 use skerry::qemu::{Boot, Pace};
 use skerry::size::MIB;
 use skerry::supervisor::{Finished, Quiet, supervise};
@@ -60,6 +61,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }));
     }
     trials.extend(fuzz());
+    trials.extend(masked());
     // Real interleaving: other CPUs really spin while one waits for their TLBs.
     for tlb in ["broadcast", "interrupt"] {
         trials.push(trial(format!("kernel-test::tlb-multi-threaded-{tlb}"), move || {
@@ -107,6 +109,35 @@ fn fuzz() -> impl Iterator<Item = Trial> {
     slices.into_iter()
 }
 
+/// What interrupts may be off for, in instructions.
+const LONGEST: u64 = 5_000;
+
+/// No CPU keeps interrupts off for long, whatever others do to it: every CPU is counted by itself.
+fn masked() -> impl Iterator<Item = Trial> {
+    let cases = [
+        ("crowd-nodes-3-cpus-2", 3, 2, "tick=1ms -- crowd"),
+        ("crowd-nodes-4-cpus-1", 4, 1, "tick=1ms -- crowd"),
+        ("fuzz-nodes-3-cpus-2", 3, 2, "tick=50us -- fuzz 4 30000"),
+    ];
+    cases.into_iter().map(|(name, count, per_node, rest)| {
+        trial(format!("kernel-test::masked-{name}"), move || {
+            let machine = nodes(count, count * per_node, 128 * MIB * count as u64)?;
+            let line = format!("root=kernel-test {rest}");
+            let run = Run { machine: &machine, line: &line, silence: SILENCE };
+            let (finished, all) = run.measure(session()?, &Quiet)?;
+            passed(&line, &finished)?;
+            ensure(all.len() == machine.cpus(), || format!("{} CPUs were measured", all.len()))?;
+            for longest in &all {
+                // For those who run just this one, and look at its output.
+                println!("CPU {}: {} instructions", longest.cpu, longest.instructions);
+                ensure(longest.stretches > 10, || format!("idle: {longest}"))?;
+                ensure(longest.instructions <= LONGEST, || longest.to_string())?;
+            }
+            Ok(())
+        })
+    })
+}
+
 /// Boots a machine with the tests as root program.
 fn run(machine: Machine, case: &str, options: &str, pace: Pace) -> Result<Finished, Failed> {
     let session = session()?;
@@ -114,8 +145,11 @@ fn run(machine: Machine, case: &str, options: &str, pace: Pace) -> Result<Finish
     let kernel: &Path = &session.boot_image;
     let boot = Boot { machine: &machine, pace, kernel, initrd: &session.modules, append: &line };
     let run = supervise(session.qemu.command(&boot), SILENCE, &Quiet)?;
-    let passed: Outcome = ensure(run.ending == skerry::ending::Ending::Pass, || {
+    passed(&line, &run).map(|()| run)
+}
+
+fn passed(line: &str, run: &Finished) -> Outcome {
+    ensure(run.ending == skerry::ending::Ending::Pass, || {
         format!("{line}: ended with {}: {}\n{}", run.ending, run.reason, run.tail.join("\n"))
-    });
-    passed.map(|()| run)
+    })
 }

@@ -70,6 +70,7 @@ impl World {
             quantum: 1_000,
             virtual_bits: 39,
             sanitize: false,
+            masked: false,
         };
         let (instrument, cpus) = Instrument::new(config).unwrap();
         let mut world = Self { instrument, cpus, host: Fake::default() };

@@ -2,10 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use skerry_rt::Chunk;
-
 use super::areas::{CHILDREN, CLUSTERS, HOSTILE, SPACES};
-use crate::guest::world::{Outcome, failed};
+use crate::guest::trouble::Trouble;
 
 /// A word that several CPUs use.
 #[repr(transparent)]
@@ -63,42 +61,12 @@ pub(super) struct Board {
     pub(super) same: Word,
     /// No more calls.
     pub(super) stop: Word,
-    /// A cluster has failed: its number + 1, and why.
-    failed: Word,
-    text: [Word; 32],
+    pub(super) trouble: Trouble,
     clusters: [Cluster; CLUSTERS],
 }
 
 impl Board {
     pub(super) fn cluster(&self, cluster: u16) -> &Cluster {
         &self.clusters[usize::from(cluster) % CLUSTERS]
-    }
-
-    /// A cluster tells cluster 0 why it gives up.
-    pub(super) fn fail(&self, cluster: u16, why: &Chunk) {
-        if self.failed.get() != 0 {
-            // It heard of it from another one.
-            return;
-        }
-        for (word, bytes) in self.text.iter().zip(why.as_bytes().chunks(8)) {
-            let mut value = [0; 8];
-            value[..bytes.len()].copy_from_slice(bytes);
-            word.set(u64::from_le_bytes(value));
-        }
-        self.failed.set(u64::from(cluster) + 1);
-    }
-
-    /// Fails if any cluster has.
-    pub(super) fn check(&self) -> Outcome {
-        let failed_one = self.failed.get();
-        if failed_one == 0 {
-            return Ok(());
-        }
-        let mut bytes = [0; 256];
-        for (to, word) in bytes.chunks_mut(8).zip(&self.text) {
-            to.copy_from_slice(&word.get().to_le_bytes());
-        }
-        let text = core::str::from_utf8(&bytes).unwrap_or("").trim_end_matches('\0');
-        failed(format_args!("cluster {}: {text}", failed_one - 1))
     }
 }

@@ -179,7 +179,7 @@ impl Boss {
 
     /// Looks who makes progress.
     fn look_around(&mut self) -> Outcome {
-        self.areas.board().check()?;
+        self.areas.board().trouble.check()?;
         let mut calls = self.calls;
         for i in 0..HOSTILE.len() {
             let block = self.areas.block(self.cluster, Owner::Hostile(i));
