@@ -145,9 +145,15 @@ impl<'w> Cast<'w> {
         loop {
             let heard = exchange(&answer, ThreadId::NIL);
             let label = heard.tag.label();
-            answer.to = Who::Nobody;
-            if let Some(error) = heard.tag.error() {
-                return failed(format_args!("answering: {error}"));
+            let first = Fpage::new(PROGRAM_BASE, PAGE_BITS, Rights::R).map_or(0, Fpage::word);
+            match heard.tag.error() {
+                // The linker may leave a page between two segments. Any other does there.
+                Some(Error::NothingMapped) if answer.words[0] != first => {
+                    answer.words[0] = first;
+                    continue;
+                }
+                Some(error) => return failed(format_args!("answering: {error}")),
+                None => answer.to = Who::Nobody,
             }
             match self.item(heard.word) {
                 _ if heard.from == thread && label == REPORT => return Ok(()),
