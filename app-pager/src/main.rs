@@ -33,6 +33,7 @@ mod guest {
     mod takeover;
     mod task;
     mod unmapper;
+    mod work;
 
     use core::panic::PanicInfo;
 

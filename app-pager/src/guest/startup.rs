@@ -15,7 +15,7 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::{Context, POOLS};
-use super::{audit, end_run, launch, office, recover, root_server, serve, unmapper};
+use super::{audit, end_run, launch, office, recover, root_server, serve, unmapper, work};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -75,7 +75,7 @@ pub(super) fn main(_: u64) -> ! {
         while ipc::receive(first, &mut message, Timeout::NEVER).is_err() {}
     }
     match context.seats().words() {
-        _ if worker => serve::work(context),
+        _ if worker => work::work(context),
         _ if unmapper => unmapper::work(context),
         _ if undertaker => recover::work(context),
         1 => serve::page::<1>(context),

@@ -22,18 +22,14 @@ use skerry_evaluation::setup::Setup;
 
 use crate::ending::Ending;
 use crate::error::{Error, Result};
+use crate::parallel::{self, PARALLEL};
 use crate::progress::Meter;
 use crate::record::{self, Record};
 use crate::session::Session;
 use crate::table;
 
-/// QEMUs at the same time: deterministic runs use one host CPU each.
-const PARALLEL: usize = 2;
 /// Seconds of one unit of [`Cell::cost`], before anything was measured.
 const UNIT: f64 = 0.9;
-
-/// The records of a cell, or why it did not pass.
-type Ran = std::result::Result<Vec<Record>, String>;
 
 /// Which benchmarks, and how.
 #[derive(Clone, Debug)]
@@ -154,52 +150,29 @@ impl Evaluation {
         let meter = Meter::new(count, verbose);
         let begun = Instant::now();
         let spent = Mutex::new(0.0);
-        let queue = Mutex::new(missing);
-        let worker = || -> Result<Vec<(usize, Ran)>> {
-            let mut finished = Vec::new();
-            while let Some(index) = queue.lock().ok().and_then(|mut queue| queue.pop_front()) {
-                let cell = &cells[index];
-                meter.start(&cell.name());
-                let run = cells::run(cell, session, self.silence, &meter);
-                let result = match run {
-                    Ok(records) => {
-                        store.save(cell, &records)?;
-                        Ok(records)
-                    }
-                    Err(error) => {
-                        let is_over = matches!(
-                            error,
-                            Error::Ended { ending: Ending::Interrupted, .. } | Error::Host(..)
-                        );
-                        if is_over {
-                            if let Ok(mut queue) = queue.lock() {
-                                queue.clear();
-                            }
-                            return Err(error);
-                        }
-                        meter.line(&format!("skerry: {}: {error}", cell.name()));
-                        Err(error.to_string())
-                    }
-                };
-                finished.push((index, result));
-                let part = spent.lock().map_or(1.0, |mut spent| {
-                    *spent += cell.cost();
-                    *spent / total
-                });
-                let left = begun.elapsed().as_secs_f64() * (1.0 - part) / part;
-                meter.done(&format!("{}; about {} left", cell.name(), minutes(left)));
-            }
-            Ok(finished)
-        };
-        let finished = std::thread::scope(|scope| -> Result<Vec<_>> {
-            let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(worker)).collect();
-            let mut all = Vec::new();
-            for worker in workers {
-                let result =
-                    worker.join().map_err(|_| Error::Host("running QEMU".into(), "a worker died".into()))?;
-                all.extend(result?);
-            }
-            Ok(all)
+        let finished = parallel::each(missing, |index| {
+            let cell = &cells[index];
+            meter.start(&cell.name());
+            let result = match cells::run(cell, session, self.silence, &meter) {
+                Ok(records) => {
+                    store.save(cell, &records)?;
+                    Ok(records)
+                }
+                Err(error @ (Error::Ended { ending: Ending::Interrupted, .. } | Error::Host(..))) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    meter.line(&format!("skerry: {}: {error}", cell.name()));
+                    Err(error.to_string())
+                }
+            };
+            let part = spent.lock().map_or(1.0, |mut spent| {
+                *spent += cell.cost();
+                *spent / total
+            });
+            let left = begun.elapsed().as_secs_f64() * (1.0 - part) / part;
+            meter.done(&format!("{}; about {} left", cell.name(), minutes(left)));
+            Ok(result)
         });
         meter.finish();
         let mut failed = Vec::new();

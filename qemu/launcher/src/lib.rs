@@ -45,6 +45,7 @@ pub mod ledger;
 pub mod machine;
 pub mod main_job;
 pub mod masked;
+mod parallel;
 pub mod plugin;
 pub mod process;
 pub mod progress;

@@ -4,8 +4,6 @@
 //! (they follow from the design: a page that *n* nodes share is faulted *n* times in the NUMA system and once in a
 //! single space), and a sentence computed from the numbers.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use comfy_table::Table;
@@ -14,6 +12,7 @@ use crate::app::ArrayWalk;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::machine::Machine;
+use crate::parallel;
 use crate::progress::Meter;
 use crate::session::Session;
 use crate::size;
@@ -21,8 +20,6 @@ use crate::supervisor::Finished;
 use crate::system::SystemName;
 use crate::table::{self, grouped};
 
-/// QEMUs at the same time: deterministic runs use one host CPU each.
-const PARALLEL: usize = 2;
 /// Overlap goes from 0 to 1 in so many steps.
 const STEPS: u32 = 10;
 
@@ -112,38 +109,15 @@ pub fn experiments(machine: &Machine, size: u64, silence: Duration) -> Result<Ve
 /// Of the first run that fails, after its last lines were shown.
 pub fn run_all(experiments: &[Experiment], session: &Session) -> Result<Vec<Finished>> {
     let meter = Meter::new(experiments.len(), false);
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..experiments.len()).collect());
-    let worker = || -> Result<Vec<(usize, Finished)>> {
-        let mut finished = Vec::new();
-        let next = || queue.lock().ok()?.pop_front();
-        while let Some(index) = next() {
-            let experiment = &experiments[index];
-            meter.start(&experiment.describe());
-            let run = experiment.run(session, &meter).and_then(|run| {
-                let tail = run.tail.clone();
-                run.passed().inspect_err(|_| tail.iter().for_each(|line| meter.line(line)))
-            });
-            if run.is_err()
-                && let Ok(mut queue) = queue.lock()
-            {
-                queue.clear();
-            }
-            finished.push((index, run?));
-            meter.done(&experiment.describe());
-        }
-        Ok(finished)
-    };
-    let mut finished = std::thread::scope(|scope| -> Result<Vec<_>> {
-        let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(worker)).collect();
-        let mut all = Vec::new();
-        for worker in workers {
-            let result =
-                worker.join().map_err(|_| Error::Host("running QEMU".into(), "a worker died".into()))?;
-            all.extend(result?);
-        }
-        Ok(all)
+    let finished = parallel::each(0..experiments.len(), |index| {
+        let experiment = &experiments[index];
+        meter.start(&experiment.describe());
+        let run = experiment.run(session, &meter)?;
+        let tail = run.tail.clone();
+        let run = run.passed().inspect_err(|_| tail.iter().for_each(|line| meter.line(line)))?;
+        meter.done(&experiment.describe());
+        Ok(run)
     })?;
-    finished.sort_by_key(|(index, _)| *index);
     Ok(finished.into_iter().map(|(_, run)| run).collect())
 }
 

@@ -16,7 +16,7 @@ use skerry_rt::{info, ipc, sys};
 
 use super::world::{BLOCK_BITS, Outcome, World, call, emit, ensure, fpage, report};
 
-/// What the issue allows.
+/// The longest time with interrupts off that is allowed, in instructions.
 const LIMIT: u64 = 5_000;
 const THREADS: u16 = 200;
 const PAGES: u64 = 1024;
