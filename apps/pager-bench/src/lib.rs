@@ -21,6 +21,7 @@ pub const CASES: [Case; 16] = [
         [350, 3264, 11_790],
         "the same where a fault establishes the sixteen pages of 64 KiB, in any frames, per page",
     )
+    .between("bench_touch", "bench_touched")
     .per(16),
     Case::new(
         "fault.first-touch.ahead16.block",
@@ -51,20 +52,24 @@ pub const CASES: [Case; 16] = [
         "thread.migrate.active",
         [3500, 14_640, 0],
         "a thread has another one, which sleeps, moved to a node where their task has a thread: from the call to its return, on both nodes",
-    ),
+    )
+    .between("bench_move_begins", "bench_move_ends"),
     Case::new(
         "thread.migrate.new",
         [5500, 14_640, 0],
         "the same to a node where their task has nothing: a space is made, and the master table is taken over later, when threads fault there",
-    ),
+    )
+    .between("bench_move_begins", "bench_move_ends"),
     Case::new(
         "unmap.global.n1",
         [600, 10_480, 0],
         "a program has a page of a global region taken away that only its own node maps, from its call to the return",
     )
     .between("bench_unmap", "bench_unmapped"),
-    Case::new("unmap.global.n2", [1700, 10_480, 0], "the same with a page that two nodes map"),
-    Case::new("unmap.global.n4", [0, 0, 0], "the same with four nodes"),
+    Case::new("unmap.global.n2", [1700, 10_480, 0], "the same with a page that two nodes map")
+        .between("bench_unmap", "bench_unmapped"),
+    Case::new("unmap.global.n4", [0, 0, 0], "the same with four nodes")
+        .between("bench_unmap", "bench_unmapped"),
     Case::new("unmap.global.n8", [0, 0, 0], "the same with eight nodes"),
     Case::new(
         "unmap.global.growth",
@@ -75,9 +80,14 @@ pub const CASES: [Case; 16] = [
         "page.migrate",
         [3500, 16_176, 0],
         "a page that two nodes map is moved from one to the other, copy included: from the call to its return; installing it again is not counted",
-    ),
-    Case::new("page.migrate.batch64", [1400, 6819, 0], "the same with 64 pages in one call, per page"),
-    Case::new("unmap.global.batch63", [300, 4080, 0], "63 pages in one call, two nodes, per page"),
+    )
+    .between("bench_batch_begins", "bench_batch_ends"),
+    Case::new("page.migrate.batch64", [1400, 6819, 0], "the same with 64 pages in one call, per page")
+        .between("bench_batch_begins", "bench_batch_ends")
+        .per(64),
+    Case::new("unmap.global.batch63", [300, 4080, 0], "63 pages in one call, two nodes, per page")
+        .between("bench_batch_begins", "bench_batch_ends")
+        .per(63),
 ];
 
 /// The case with this name.

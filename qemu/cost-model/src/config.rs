@@ -21,6 +21,19 @@ pub struct Config {
     pub sanitize: bool,
     /// Measures how long CPUs keep interrupts off, from the first instruction on, and nothing else.
     pub masked: bool,
+    /// Counts what is executed on this path, and nothing else.
+    pub path: Option<Path>,
+}
+
+/// A way through the guest's programs, between two instructions of one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// Address of the instruction that it begins behind.
+    pub first: u64,
+    /// Address of the one that ends it.
+    pub last: u64,
+    /// The kernel's table of exception vectors.
+    pub vectors: u64,
 }
 
 impl Config {

@@ -39,7 +39,7 @@ pub mod topology;
 pub mod walk;
 
 pub use crate::core::{Core, CoreModel};
-pub use config::Config;
+pub use config::{Config, Path};
 pub use counters::Counters;
 pub use machine::{Access, Machine};
 pub use params::Params;

@@ -3,6 +3,7 @@
 //! What is measured and how much it may take is a table in a crate that the guest's program is built from too. This module boots
 //! the program, and puts the bars and others' numbers beside what it found.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use serde_json::{Map, Number, Value, json};
 use skerry_bench::{Case, SAMPLES, WARM_UP, find};
 
 use crate::error::{Error, Result};
-use crate::guest::{APP_PAGER, KERNEL_BENCH, PAGER_BENCH, Program};
+use crate::guest::{APP_PAGER, KERNEL_BENCH, PAGER_BENCH, Program, SYSCALL_SERVER};
 use crate::machine::{Machine, Overrides};
 use crate::provenance::Provenance;
-use crate::qemu::{Boot, Pace};
+use crate::qemu::{Boot, Extras, Pace};
 use crate::record::{self, Record, Series};
 use crate::session::Session;
 use crate::size;
@@ -82,7 +83,7 @@ pub static SUITES: [Suite; 3] = [
         legend: "Linux: 6.1, in the same emulator with the same method; userfaultfd: there, a thread of the program handles the fault. \
                  See docs/performance-method.md.",
         program: PAGER_BENCH,
-        servers: &[APP_PAGER],
+        servers: &[APP_PAGER, SYSCALL_SERVER],
         ledger: "docs/pager-ledger.md",
         machine: Overrides { nodes: Some(8), cpus: Some(8), mem: Some(1 << 30) },
         options: &["clusters=per-node", "space=per-node", "placement=first-touch", "app=pager-bench"],
@@ -161,31 +162,41 @@ impl Bench {
     /// [`Error::Host`] if QEMU cannot be started, [`Error::Ended`] if the guest does not come to its end.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Vec<Finished>> {
         let boot = |(options, cases): (&'static str, Vec<&'static str>)| {
-            let command = self.boot(session, Pace::Deterministic, &self.command_line(options, &cases));
+            let command = self.boot(session, &self.command_line(options, &cases), Extras::default());
             supervise(command, self.silence, observer)?.passed()
         };
         self.boots().into_iter().map(boot).collect()
     }
 
-    /// The command that boots the machine for cases without options of their own.
-    pub fn command(&self, session: &Session, pace: Pace) -> Command {
-        self.boot(session, pace, &self.command_line("", &self.cases))
+    /// The command that measures one case, with the instrument whose files these are.
+    pub(crate) fn command_with(&self, session: &Session, case: &Case, files: [&Path; 3]) -> Command {
+        let line = self.command_line(case.options, &[case.name]);
+        self.boot(session, &line, Extras { plugin: Some(files), ..Extras::default() })
     }
 
-    fn boot(&self, session: &Session, pace: Pace, append: &str) -> Command {
+    fn boot(&self, session: &Session, append: &str, extras: Extras<'_>) -> Command {
         let boot = Boot {
             machine: &self.machine,
-            pace,
+            pace: Pace::Deterministic,
             kernel: &session.boot_image,
             initrd: &session.modules,
             append,
         };
-        session.qemu.command(&boot)
+        session.qemu.command_with(&boot, extras)
     }
 
-    /// How many CPUs the machine has.
-    pub fn cpus(&self) -> u32 {
-        self.machine.cpus() as u32
+    /// The cases: all, if none was named.
+    pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        let all = self.cases.is_empty();
+        self.suite.cases.iter().filter(move |case| all || self.cases.contains(&case.name))
+    }
+    /// The machine.
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+    /// The run is given up after so long without output.
+    pub const fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// The parameters, as fields of a record.

@@ -259,7 +259,6 @@ impl Experiment {
                 self.pace.tick_us()
             ),
             Pace::Fast => "fast: CPUs in parallel, instruction counts are not exact".into(),
-            Pace::Stepped => "instruction by instruction".into(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub const BOOT: Program = program("skerry-boot", "skerry-boot", SOFT_FLOAT);
 pub const KERNEL: Program = program("skerry-kernel", "kernel", SOFT_FLOAT);
 /// The app pager.
 pub const APP_PAGER: Program = program("app-pager", "app-pager", SOFT_FLOAT);
+/// The system-call server.
+pub const SYSCALL_SERVER: Program = program("syscall-server", "syscall-server", SOFT_FLOAT);
 /// The kernel's benchmark.
 pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_FLOAT);
 /// The pagers' benchmark.
@@ -39,7 +41,7 @@ pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOA
 pub const MODULES: [Program; 13] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
-    program("syscall-server", "syscall-server", SOFT_FLOAT),
+    SYSCALL_SERVER,
     APP_PAGER,
     KERNEL_BENCH,
     program("kernel-test", "kernel-test", SOFT_FLOAT),

@@ -36,7 +36,6 @@ pub mod error;
 pub mod evaluation;
 pub mod experiment;
 pub mod fit;
-pub mod gdb;
 pub mod guest;
 pub mod image;
 pub mod install;

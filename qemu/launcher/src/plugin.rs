@@ -76,6 +76,7 @@ pub fn config(machine: &Machine, modelling: Modelling) -> Config {
         virtual_bits: USER_BITS,
         sanitize: modelling.sanitize,
         masked: false,
+        path: None,
     }
 }
 

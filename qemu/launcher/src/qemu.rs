@@ -32,8 +32,6 @@ pub enum Pace {
     Deterministic,
     /// A host thread per vCPU: faster, not reproducible.
     Fast,
-    /// For single-stepping: one vCPU at a time, but without the count of instructions, whose clock would jump at each stop.
-    Stepped,
 }
 
 impl Pace {
@@ -42,7 +40,7 @@ impl Pace {
     pub fn tick_us(self) -> u64 {
         match self {
             Self::Deterministic => 100,
-            Self::Fast | Self::Stepped => 10_000,
+            Self::Fast => 10_000,
         }
     }
 
@@ -128,7 +126,6 @@ impl Boot<'_> {
         match self.pace {
             Pace::Deterministic => add("-accel tcg,thread=single -icount shift=0,sleep=off"),
             Pace::Fast => add("-accel tcg,thread=multi"),
-            Pace::Stepped => add("-accel tcg,thread=single"),
         }
         let cpus = self.machine.cpus();
         // A socket per CPU, so that no socket spans nodes whatever their CPU counts are.

@@ -241,6 +241,9 @@ extern "C" fn translate(_: Id, tb: Handle) {
     if state.instrument.config().masked {
         return translate_masked(state, tb, &instructions);
     }
+    if state.instrument.config().path.is_some() {
+        return translate_steps(state, &instructions);
+    }
     let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
     let (block, plans) = analyse(&words);
     let block = intern(state, block);
@@ -310,6 +313,31 @@ extern "C" fn begin_masked(cpu: u32, piece: *mut c_void) {
     // SAFETY: `translate_masked` passed one that is never freed and never changed.
     let piece: &Piece = unsafe { &*piece.cast() };
     state().with(cpu, |_, cpu, _| cpu.masked.block(piece));
+}
+
+/// An instruction of a path, perhaps.
+struct Step {
+    pc: u64,
+    word: u32,
+}
+
+/// The same for the ledger of a path.
+fn translate_steps(state: &State, instructions: &[Handle]) {
+    let functions = &state.functions;
+    for &instruction in instructions {
+        let word = word(functions, instruction);
+        // SAFETY: the instruction is QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
+        unsafe {
+            let step = kept(Step { pc: (functions.qemu_plugin_insn_vaddr)(instruction), word });
+            (functions.qemu_plugin_register_vcpu_insn_exec_cb)(instruction, step_begins, NO_REGISTERS, step);
+        }
+    }
+}
+
+extern "C" fn step_begins(cpu: u32, step: *mut c_void) {
+    // SAFETY: `translate_steps` passed one that is never freed and never changed.
+    let step: &Step = unsafe { &*step.cast() };
+    state().with(cpu, |instrument, cpu, _| instrument.step(cpu, step.pc, step.word));
 }
 
 /// What callbacks are given for as long as the process lives.

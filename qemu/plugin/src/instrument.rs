@@ -14,6 +14,7 @@ use crate::decode::{Event, Marker, Scope};
 use crate::host::Host;
 use crate::modelled;
 use crate::phases::Log;
+use crate::steps::{Steps, Way};
 use crate::vcpu::{Pending, Vcpu};
 
 /// What should be zero, and what a reader may want to know besides.
@@ -43,6 +44,8 @@ struct Inner {
     health: Health,
     /// Instead of charging accesses, checks them.
     coherence: Option<Coherence>,
+    /// What was executed on a path.
+    steps: Steps,
 }
 
 /// The instrument.
@@ -73,7 +76,7 @@ impl Instrument {
         let health = Health { virtual_bits: config.virtual_bits, ..Health::default() };
         let coherence = config.sanitize.then(|| Coherence::new(&config)).transpose()?;
         let instrument = Self {
-            inner: Mutex::new(Inner { machine, health, coherence }),
+            inner: Mutex::new(Inner { machine, health, coherence, steps: Steps::default() }),
             log: Log::default(),
             // What happens at boot counts, too.
             on: AtomicBool::new(config.sanitize),
@@ -107,6 +110,17 @@ impl Instrument {
     /// What the checker of coherence has found, if it was asked for.
     pub fn coherence(&self) -> Option<serde_json::Value> {
         self.lock().coherence.as_ref().map(Coherence::report)
+    }
+
+    /// An instruction is about to be executed, and only that is watched.
+    pub fn step(&self, cpu: &Vcpu, pc: u64, word: u32) {
+        if let Some(path) = &self.config.path {
+            self.lock().steps.execute(path, cpu.core.cpu(), pc, word);
+        }
+    }
+    /// What was executed on the path, if one was asked for.
+    pub fn ways(&self) -> Option<Vec<Way>> {
+        self.config.path.map(|_| self.lock().steps.ways().to_vec())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -269,7 +283,7 @@ impl Instrument {
             return;
         }
         let mut inner = self.lock();
-        let Inner { machine, health, coherence } = &mut *inner;
+        let Inner { machine, health, coherence, .. } = &mut *inner;
         if let Some(coherence) = coherence {
             match event {
                 Event::Table { half, .. } => coherence.tables(number, half.into(), operand),

@@ -8,6 +8,7 @@
 //! - [`decode`] and [`block`] look at instructions when QEMU translates them, so that running them costs little;
 //! - [`coherence`] is the other thing the instrument can be: a checker of memory that software keeps coherent;
 //! - [`masked`] is a third: how long each CPU keeps interrupts off;
+//! - [`steps`] is a fourth: which instructions a path consists of;
 //! - [`modelled`] is what a running program is told when it asks;
 //! - [`phases`] divides a run by marker instructions; a [`Config`](skerry_cost_model::Config) is what it is told, a [`report`] what it tells.
 //!
@@ -24,4 +25,5 @@ pub mod masked;
 pub mod modelled;
 pub mod phases;
 pub mod report;
+pub mod steps;
 pub mod vcpu;

@@ -7,6 +7,7 @@ use skerry_cost_model::{Counters, Time};
 
 use crate::instrument::{Health, Instrument};
 use crate::phases::Sample;
+use crate::steps::Way;
 use crate::vcpu::Vcpu;
 
 /// Layout of the file.
@@ -39,6 +40,9 @@ pub struct Report {
     /// How long each CPU kept interrupts off.
     #[serde(skip_serializing_if = "Option::is_none")]
     masked: Option<Value>,
+    /// What was executed on a path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ways: Option<Vec<Way>>,
 }
 
 /// Counters with their times in cycles.
@@ -102,6 +106,7 @@ impl Report {
             phases: phases.collect(),
             coherence: instrument.coherence(),
             masked,
+            ways: instrument.ways(),
         }
     }
 }

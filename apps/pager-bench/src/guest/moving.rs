@@ -8,25 +8,25 @@ use skerry_ipc::pager::Changed;
 use skerry_rt::task;
 
 use super::touch::{COUNTS, words};
-use super::unmap::counter;
+use super::unmap::{begin, end};
 
 /// Pages of a batch.
 pub(super) const BATCH: u64 = 64;
 
 /// Thread: writes to the pages of the region that `what` names, `pages` for every sample, moves those of a sample to the node that it
-/// names, and counts that, per page.
+/// names, and counts that.
 fn measure(what: u64, pages: u64) -> ! {
     let (base, node) = (what & !0xfff, (what & 0xfff) as u16);
     for (index, count) in COUNTS.iter().enumerate() {
         let first = base + index as u64 * pages * PAGE_SIZE;
         (0..pages).for_each(|page| words(first + page * PAGE_SIZE, 1)[0].store(1, Ordering::Relaxed));
-        let before = counter();
+        let before = begin();
         let told = task::move_pages(first, pages, node);
-        let after = counter();
+        let after = end();
         if told != Ok(Changed { done: pages, ..Changed::default() }) {
             task::exit(exit::FAIL)
         }
-        count.store((after - before).div_ceil(pages), Ordering::Relaxed);
+        count.store(after - before, Ordering::Relaxed);
     }
     task::exit(exit::PASS)
 }

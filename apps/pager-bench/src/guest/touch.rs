@@ -51,8 +51,12 @@ bench_move:
     mov     x11, #-1
     mov     x12, #-1
     mov     x13, xzr
+    .global bench_move_begins
+bench_move_begins:
     mrs     x19, pmccntr_el0
     svc     #0
+    .global bench_move_ends
+bench_move_ends:
     mrs     x9, pmccntr_el0
     sub     x0, x9, x19
     mov     x1, x2

@@ -71,11 +71,17 @@ unsafe extern "C" {
     fn bench_batch_ends() -> u64;
 }
 
-/// The cycle counter.
+/// The cycle counter before what is counted.
 #[inline(always)]
-pub(super) fn counter() -> u64 {
+pub(super) fn begin() -> u64 {
     // SAFETY: reads a register that the kernel opened for user programs.
     unsafe { bench_batch_begins() }
+}
+/// And after it.
+#[inline(always)]
+pub(super) fn end() -> u64 {
+    // SAFETY: as above.
+    unsafe { bench_batch_ends() }
 }
 
 /// Thread: writes to every page of the region at `base`, takes it away, and counts that.
@@ -94,22 +100,20 @@ pub(super) extern "C" fn measure(base: u64) -> ! {
     task::exit(exit::PASS)
 }
 
-/// Thread: the same in batches, of a region with so many pages for every sample. What is counted is per page.
+/// Thread: the same in batches, of a region with so many pages for every sample.
 pub(super) extern "C" fn measure_batches(base: u64) -> ! {
     for (index, count) in COUNTS.iter().enumerate() {
         let first = base + index as u64 * BATCH * PAGE_SIZE;
         let pages: [u64; MAX_LIST] = core::array::from_fn(|page| first + page as u64 * PAGE_SIZE);
         pages.iter().for_each(|&page| words(page, 1)[0].store(1, Ordering::Relaxed));
         let pages = Pages::of(&pages);
-        // SAFETY: reads a register that the kernel opened for user programs.
-        let before = unsafe { bench_batch_begins() };
+        let before = begin();
         let told = task::revoke(pages);
-        // SAFETY: as above.
-        let after = unsafe { bench_batch_ends() };
+        let after = end();
         if !told.is_ok_and(|told| told.done == (1 << BATCH) - 1) {
             task::exit(exit::FAIL)
         }
-        count.store((after - before).div_ceil(BATCH), Ordering::Relaxed);
+        count.store(after - before, Ordering::Relaxed);
     }
     task::exit(exit::PASS)
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::symbols::{Frame, Symbols, plain};
 
 /// (end of the file's path, function or "" for all, part).
-const FUNCTIONS: [(&str, &str, &str); 68] = [
+const FUNCTIONS: [(&str, &str, &str); 86] = [
     ("arch/aarch64/dispatch.rs", "resume", "switch"),
     ("arch/aarch64/dispatch.rs", "switch", "switch"),
     ("arch/aarch64/dispatch.rs", "load_space", "switch"),
@@ -82,7 +82,25 @@ const FUNCTIONS: [(&str, &str, &str); 68] = [
     ("app-pager/src/space.rs", "", "pager: tables"),
     ("app-pager/src/guest/state.rs", "", "pager: task"),
     ("app-pager/src/guest/place.rs", "", "pager: region"),
+    ("app-pager/src/letter.rs", "", "pager: letter"),
+    ("app-pager/src/batch.rs", "", "pager: leader"),
+    ("app-pager/src/maintain.rs", "", "pager: leader"),
+    ("app-pager/src/roll.rs", "", "pager: threads"),
+    ("app-pager/src/guest/office.rs", "", "pager: letter"),
+    ("app-pager/src/guest/lead.rs", "", "pager: leader"),
+    ("app-pager/src/guest/alone.rs", "", "pager: leader"),
+    ("app-pager/src/guest/jobs.rs", "", "pager: leader"),
+    ("app-pager/src/guest/changes.rs", "", "pager: leader"),
+    ("app-pager/src/guest/stock.rs", "", "pager: leader"),
+    ("app-pager/src/guest/take.rs", "", "pager: leader"),
+    ("app-pager/src/guest/unmapper.rs", "", "pager: worker"),
+    ("app-pager/src/guest/serve.rs", "", "pager: server"),
+    ("app-pager/src/guest/work.rs", "", "pager: server"),
+    ("app-pager/src/guest/moves.rs", "", "pager: threads"),
+    ("app-pager/src/guest/task.rs", "", "pager: threads"),
     ("app-pager/src/guest/", "", "pager: fault"),
+    ("app-pager/src/", "", "pager: other"),
+    ("syscall-server/src/", "", "system-call server"),
 ];
 
 /// (beginning of a label, part).

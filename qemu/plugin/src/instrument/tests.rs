@@ -71,6 +71,7 @@ impl World {
             virtual_bits: 39,
             sanitize: false,
             masked: false,
+            path: None,
         };
         let (instrument, cpus) = Instrument::new(config).unwrap();
         let mut world = Self { instrument, cpus, host: Fake::default() };
