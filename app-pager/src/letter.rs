@@ -9,7 +9,8 @@
 //! So there are two message delays however many sharers there are, and one notification for all answers.
 //!
 //! The leader counts, too, until it waits: so the count cannot be zero before all were asked. If they are asked one after the other
-//! (the paper's first driver), it does not.
+//! (the paper's first driver), it does not. With the third driver the leader puts its letters into the inboxes at the end, and the root pager
+//! notifies the workers.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,6 +110,10 @@ impl<'m> Letter<'m> {
             order.store(pages, Ordering::SeqCst);
         }
     }
+    /// Whether this seat is asked for something, and has not come to it.
+    pub fn is_ordered(&self, seat: u16) -> bool {
+        self.load(ORDERS + usize::from(seat)) != 0
+    }
     /// One has answered, or is dead and will not. Returns whether it was the last.
     #[inline]
     pub fn done(&self, who: u16) -> bool {
@@ -180,9 +185,11 @@ mod tests {
             letter.count(seat);
             letter.order(seat, 0b10);
         }
+        assert!(letter.is_ordered(0) && !letter.is_ordered(1) && letter.is_ordered(2));
         assert_eq!(letter.take_order(1).pages, 0);
         assert_eq!(letter.take_order(2), Order { pages: 2, keep: Some(Rights::R) });
         assert_eq!((letter.take_order(2).pages, letter.task(), letter.page(1)), (0, 7, 0x5000));
+        assert!(!letter.is_ordered(2));
         letter.report(Used { accessed: 2, dirty: 0 }, 2);
         assert!(!letter.done(LEADER) && !letter.done(2) && !letter.is_answered());
         // Who was not asked, or has answered, does not count.

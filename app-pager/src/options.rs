@@ -45,6 +45,8 @@ pub enum Driver {
     Parallel,
     /// One is asked when the one before has answered.
     Sequential,
+    /// The root pager tells all of them; then they are awaited.
+    Root,
 }
 
 /// An error that is made on purpose, so that one sees the audit find it.
@@ -94,7 +96,7 @@ pub struct Options<'a> {
     pub master: MasterChoice,
     /// `takeover=lazy|eager`.
     pub take_over: TakeOver,
-    /// `unmap=parallel|sequential`.
+    /// `unmap=parallel|sequential|root`.
     pub unmap: Driver,
     /// `ahead=1|16|64k`.
     pub ahead: PagesAhead,
@@ -172,6 +174,7 @@ impl<'a> Options<'a> {
         let unmap = match get("unmap") {
             None | Some("parallel") => Driver::Parallel,
             Some("sequential") => Driver::Sequential,
+            Some("root") => Driver::Root,
             Some(other) => return Err(OptionError::Value("unmap", other)),
         };
         let maintain_always = match get("maintenance") {
@@ -238,6 +241,7 @@ mod tests {
         assert_eq!((numa.unmap, numa.maintain_always), (Driver::Parallel, false));
         let slow = decode("app=x unmap=sequential maintenance=always", 2).unwrap();
         assert_eq!((slow.unmap, slow.maintain_always), (Driver::Sequential, true));
+        assert_eq!(decode("app=x unmap=root", 2).unwrap().unmap, Driver::Root);
         assert_eq!(decode("app=x unmap=never", 2), Err(OptionError::Value("unmap", "never")));
         assert_eq!(decode("app=x space=one", 2), Err(OptionError::OneSpaceManyKernels));
         assert_eq!(decode("app=x placement=node0", 2), Err(OptionError::Node0ManyKernels));

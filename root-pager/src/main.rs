@@ -9,6 +9,7 @@ mod guest {
     pub(crate) mod fence;
     pub(crate) mod launch;
     pub(crate) mod memory;
+    pub(crate) mod relay;
     pub(crate) mod serve;
     pub(crate) mod strike;
     pub(crate) mod worker;

@@ -97,8 +97,25 @@ impl Desk<'_> {
     }
 
     /// Asks a seat's worker for these pages.
+    #[inline(always)]
     pub(super) fn ask(&mut self, seat: u16, pages: u64, keep: Option<Rights>, leader_counts: bool) {
-        let Some(letter) = self.letter() else { return };
+        let Some(letter) = self.write(seat, pages, keep, leader_counts) else { return };
+        let cluster = self.context.seats().cluster(seat);
+        if office::send(self.context, cluster, self.number).is_err() {
+            // There is no such pager, so its kernel maps nothing.
+            letter.done(seat);
+        }
+    }
+    /// Writes into the letter what a seat's worker is asked for.
+    #[inline(always)]
+    fn write(
+        &mut self,
+        seat: u16,
+        pages: u64,
+        keep: Option<Rights>,
+        leader_counts: bool,
+    ) -> Option<Letter<'static>> {
+        let letter = self.letter()?;
         if !core::mem::replace(self.begun, true) {
             letter.begin(self.task, keep, utcb::my_id(), 1 << self.number);
             for (index, &address) in self.addresses.iter().enumerate() {
@@ -110,11 +127,7 @@ impl Desk<'_> {
         }
         letter.count(seat);
         letter.order(seat, pages);
-        let cluster = self.context.seats().cluster(seat);
-        if office::send(self.context, cluster, self.number).is_err() {
-            // There is no such pager, so its kernel maps nothing.
-            letter.done(seat);
-        }
+        Some(letter)
     }
 
     /// Runs a leader from where it is: `effect` is what it wants next.
@@ -143,10 +156,16 @@ impl Desk<'_> {
                 }
                 Effect::Ask(seat) => {
                     let order = lead.order(seat);
-                    let parallel = self.context.options.unmap == Driver::Parallel;
-                    self.ask(seat, order.pages, order.keep, parallel);
-                    if !parallel && !self.is_answered() {
-                        return Pause::Answer;
+                    match self.context.options.unmap {
+                        Driver::Parallel => self.ask(seat, order.pages, order.keep, true),
+                        // It is sent when all are known.
+                        Driver::Root => drop(self.write(seat, order.pages, order.keep, true)),
+                        Driver::Sequential => {
+                            self.ask(seat, order.pages, order.keep, false);
+                            if !self.is_answered() {
+                                return Pause::Answer;
+                            }
+                        }
                     }
                     0
                 }
@@ -224,9 +243,16 @@ impl Desk<'_> {
     fn over<const N: usize, const W: usize>(&mut self, lead: &Lead<N, W>) -> Pause {
         give_up(self.context, lead);
         if core::mem::replace(self.begun, false)
-            && self.context.options.unmap == Driver::Parallel
+            && self.context.options.unmap != Driver::Sequential
             && let Some(letter) = self.letter()
         {
+            if self.context.options.unmap == Driver::Root {
+                // Who has not been told is not asked any more.
+                let seats = 0..self.context.seats().count();
+                for seat in seats.filter(|&seat| letter.take_order(seat).pages != 0) {
+                    letter.done(seat);
+                }
+            }
             letter.done(LEADER);
         }
         Pause::Over
@@ -238,6 +264,10 @@ impl Desk<'_> {
         match self.context.options.unmap {
             Driver::Parallel => !letter.done(LEADER),
             Driver::Sequential => !letter.is_answered(),
+            Driver::Root => {
+                office::send_by_root(self.context, self.number, &letter);
+                !letter.done(LEADER)
+            }
         }
     }
     /// Whether all who were asked have answered.

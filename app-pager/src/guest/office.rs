@@ -7,9 +7,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use app_pager::letter::{LETTERS, Letter, inbox_at, letter_at, office_bytes};
 use skerry_abi::boot::{MAX_CLUSTERS, MAX_CPUS};
 use skerry_abi::{Error, ThreadId};
+use skerry_ipc::relay::{self, Clusters};
 use skerry_ipc::{level, peer};
 use skerry_rt::ipc::{Kernel, pause};
-use skerry_rt::sys;
+use skerry_rt::{println, sys};
 
 use super::memory::Physical;
 use super::state::{Context, WAKE};
@@ -120,6 +121,35 @@ pub(super) fn send(context: &Context, cluster: u16, number: usize) -> Result<(),
     Physical.words_at(inbox_at(office, context.cpu), 1)[0].fetch_or(1 << number, Ordering::SeqCst);
     notify(worker, sender_bit(context.cpu));
     Ok(())
+}
+
+/// Puts a letter of this thread into the inbox of a cluster's unmap worker, who is to be told.
+#[cold]
+fn put(context: &Context, cluster: u16, number: usize) -> Result<(), Error> {
+    let (office, _) = of(context, cluster)?;
+    Physical.words_at(inbox_at(office, context.cpu), 1)[0].fetch_or(1 << number, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Sends a letter of this thread to all that it has something for, through the root pager.
+#[cold]
+pub(super) fn send_by_root(context: &Context, number: usize, letter: &Letter<'_>) {
+    let seats = context.seats();
+    let mut clusters = [0; MAX_CLUSTERS.div_ceil(64)];
+    for seat in (0..seats.count()).filter(|&seat| letter.is_ordered(seat)) {
+        let cluster = seats.cluster(seat);
+        match put(context, cluster, number) {
+            Ok(()) => clusters[usize::from(cluster / 64)] |= 1 << (cluster % 64),
+            Err(_) => {
+                // There is no such pager, so its kernel maps nothing.
+                letter.done(seat);
+            }
+        }
+    }
+    let root = relay::Client::new(Kernel::<level::Pager>::new(), context.root);
+    if let Err(error) = root.tell(sender_bit(context.cpu), Clusters::of(&clusters)) {
+        println!("the root pager does not pass letters on: {error}");
+    }
 }
 
 /// The pager of a cluster is dead: it answers no letters, and its own are void.

@@ -44,6 +44,7 @@ pub(super) fn main(_: u64) -> ! {
         cpu,
         node: boot.cpus().get(usize::from(cpu)).map_or(0, |cpu| cpu.node),
         syscall: ThreadId(own.syscall),
+        root: ThreadId(own.root),
         worker: worker || unmapper,
         urgent: worker || unmapper || undertaker,
         rank: match (worker, unmapper) {

@@ -136,6 +136,8 @@ pub(super) struct Context {
     pub(super) node: u16,
     /// The system-call server's thread to use.
     pub(super) syscall: ThreadId,
+    /// The root pager's thread on its CPU.
+    pub(super) root: ThreadId,
     /// Whether this is the worker: it runs above the pager threads.
     pub(super) worker: bool,
     /// Whether it is more urgent than the pager threads.

@@ -9,7 +9,7 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 16] = [
+pub const CASES: [Case; 20] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
@@ -88,6 +88,13 @@ pub const CASES: [Case; 16] = [
     Case::new("unmap.global.batch63", [300, 4080, 0], "63 pages in one call, two nodes, per page")
         .between("bench_batch_begins", "bench_batch_ends")
         .per(63),
+    Case::new("unmap.global.n2.sequential", [0, 10_480, 0], "unmap.global.n2 with the thesis' first protocol")
+        .booted("unmap=sequential"),
+    Case::new("unmap.global.n8.sequential", [0, 0, 0], "the same with eight nodes: one after the other")
+        .booted("unmap=sequential"),
+    Case::new("unmap.global.n2.root", [0, 10_480, 0], "unmap.global.n2 through the root pager").booted("unmap=root"),
+    Case::new("unmap.global.n8.root", [0, 0, 0], "the same with eight nodes: the root pager tells all")
+        .booted("unmap=root"),
 ];
 
 /// The case with this name.

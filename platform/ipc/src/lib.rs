@@ -45,6 +45,7 @@ pub mod console;
 pub mod level;
 pub mod pager;
 pub mod peer;
+pub mod relay;
 pub mod root;
 pub mod syscall;
 

@@ -72,6 +72,8 @@ pub struct ServerCpu {
     pub stack: u64,
     /// The system-call server's thread to use there.
     pub syscall: u64,
+    /// The root pager's thread there.
+    pub root: u64,
 }
 
 /// What the servers of one cluster are told by their root pager.

@@ -244,7 +244,7 @@ struct TuningArgs {
     /// next node with memory) or a node's number. Can be given once per part
     #[arg(long, value_name = "PART=WHERE")]
     kernel_memory: Vec<Place>,
-    /// How a pager reaches the nodes that share a page when it is unmapped: all at once, or one after the other
+    /// How a pager reaches the nodes that share a page when it is unmapped: all at once, one after the other, or all at once through the root pager
     /// [default: parallel]
     #[arg(long, value_enum)]
     unmap: Option<Unmap>,

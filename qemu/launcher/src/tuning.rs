@@ -34,6 +34,8 @@ pub enum Unmap {
     Parallel,
     /// One after the other.
     Sequential,
+    /// The root pager tells all of them.
+    Root,
 }
 
 /// When pagers maintain caches as a frame changes hands.

@@ -225,6 +225,7 @@ pub(crate) fn app_pager(boot: &'static BootInfo, cluster: u16, incarnation: u16)
             pager: thread.0,
             stack: layout.stack_top(Stack::Pager(n as u64)),
             syscall: member(n % SYSCALL_PARTNERS.min(count)).2.0,
+            root: root.0,
         };
     }
     start.cpu_count = count as u64;
@@ -244,6 +245,10 @@ pub(crate) fn app_pager(boot: &'static BootInfo, cluster: u16, incarnation: u16)
     start.stack_bytes = STACK_STRIDE - PAGE_SIZE;
     let [worker, unmapper, _] = threads;
     *THREADS.lock() = Threads { pager: ThreadId(start.cpus[0].pager), worker, unmapper };
+    if boot.option("unmap") == Some("root") {
+        // Partners stay for ever, so there is room for some lives of the pager only.
+        sys::grant_partner(SpaceId::root(cluster), unmapper).map_err(kernel("partner"))?;
+    }
     // The page is complete: from here on it is only read.
     for (thread, (what, _, stack)) in threads.into_iter().zip(others) {
         sys::thread_start(thread, pager.entry, layout.stack_top(stack), 0).map_err(kernel(what))?;

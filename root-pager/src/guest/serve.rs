@@ -7,6 +7,7 @@ use root_pager::line::Lines;
 use root_pager::recovery::{Recoveries, Send};
 use skerry_abi::boot::BootInfo;
 use skerry_abi::id::domain;
+use skerry_abi::message::kernel_label;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, ThreadId};
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, Wire, console, encode_reply, root};
@@ -141,6 +142,12 @@ impl root::Server for Server {
 
 impl Handler for Server {
     fn handle(&mut self, from: Sender, message: &mut Message) -> bool {
+        if let (kernel_label::NOTIFICATION, &[bits, ..]) = (message.tag.label(), message.words())
+            && from.domain == domain::KERNEL
+        {
+            super::relay::pass_on(bits);
+            return false;
+        }
         if from.domain == domain::KERNEL || message.tag.label() >> 16 == 0xffff {
             // A worker of this root pager crashed: its pager is this thread.
             let label = message.tag.label();

@@ -1,16 +1,16 @@
-//! The workers: page faults and exceptions of the servers.
+//! The workers: page faults and exceptions of the servers, and what app pagers have them tell others.
 
 use root_pager::resolve::View;
 use skerry_abi::id::domain;
 use skerry_abi::message::kernel_label;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, Rights};
-use skerry_ipc::{Chunk, Message, Sender, encode_reply};
+use skerry_ipc::{Chunk, Message, Sender, encode_reply, relay};
 use skerry_rt::ipc::{Handler, serve};
 use skerry_rt::{info, start};
 
 use super::launch::SERVERS;
-use super::{fence, strike};
+use super::{fence, relay as relays, strike};
 
 /// Address of the program's entry, where a worker starts too.
 pub(crate) fn entry() -> u64 {
@@ -39,6 +39,10 @@ fn name(domain: u32) -> &'static str {
 /// Answers a fault or an exception of a server's thread; returns whether `message` holds the answer.
 pub(crate) fn answer(from: Sender, message: &mut Message) -> bool {
     match (message.tag.label(), message.words()) {
+        (kernel_label::NOTIFICATION, &[bits, ..]) if from.domain == domain::KERNEL => {
+            relays::pass_on(bits);
+            return false;
+        }
         (kernel_label::PAGE_FAULT, &[address, access, ip, ..]) => {
             page_fault(from, address, access, ip, message)
         }
@@ -53,6 +57,9 @@ pub(crate) fn answer(from: Sender, message: &mut Message) -> bool {
                 from.thread
             );
             super::end_elsewhere(exit::SERVER_FAULT, Chunk::format(reason))
+        }
+        (label, _) if (label >> 16) as u16 == relay::ID => {
+            return relays::answer(from, message);
         }
         _ => encode_reply::<()>(message, Err(Error::BadRequest)),
     }

@@ -105,9 +105,13 @@ impl Bench {
             }
             "thread.migrate.new" => self.migrate(there()?)?,
             "unmap.global.n1" => return self.unmap(1),
-            "unmap.global.n2" => return self.unmap(2),
+            "unmap.global.n2" | "unmap.global.n2.sequential" | "unmap.global.n2.root" => {
+                return self.unmap(2);
+            }
             "unmap.global.n4" => return self.unmap(4),
-            "unmap.global.n8" => return self.unmap(8),
+            "unmap.global.n8" | "unmap.global.n8.sequential" | "unmap.global.n8.root" => {
+                return self.unmap(8);
+            }
             "unmap.global.growth" => return self.growth(),
             "unmap.global.batch63" => {
                 let base = self.region_of(RegionKind::Global, RUN as u64 * BATCH, 0)?;

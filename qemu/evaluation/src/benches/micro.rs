@@ -167,6 +167,7 @@ pub(super) fn unmap(setup: Setup) -> Vec<Figure> {
                     bars("non-numa", NON_NUMA, None, core),
                     bars("numa, all at once", NUMA, Some("unmap=parallel"), core),
                     bars("numa, one by one", NUMA, Some("unmap=sequential"), core),
+                    bars("numa, by the root pager", NUMA, Some("unmap=root"), core),
                 ]
             }),
         },
@@ -183,6 +184,7 @@ pub(super) fn unmap(setup: Setup) -> Vec<Figure> {
                 vec![
                     growth("all at once", "unmap=parallel", core),
                     growth("one by one", "unmap=sequential", core),
+                    growth("by the root pager", "unmap=root", core),
                 ]
             }),
         },

@@ -73,14 +73,31 @@ pub(crate) fn trials() -> Vec<Trial> {
             System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
         run(experiment, Ending::Pass)
     }));
-    for case in ["hammer", "cross", "moving", "stress 4"] {
-        trials.push(trial(format!("pager::{}-sequential", case.replace(' ', "-seed-")), move || {
-            let mut experiment = experiment(case, 4, 4)?;
-            let (unmap, maintenance) = (Some(Unmap::Sequential), Some(Maintenance::Always));
-            experiment.tuning = Tuning { unmap, maintenance, ..Tuning::default() };
+    for (case, unmap, cpus) in [
+        ("hammer", Unmap::Sequential, 4),
+        ("cross", Unmap::Sequential, 4),
+        ("moving", Unmap::Sequential, 4),
+        ("stress 4", Unmap::Sequential, 4),
+        ("hammer", Unmap::Root, 4),
+        ("cross", Unmap::Root, 8),
+        ("partial", Unmap::Root, 4),
+        ("moving", Unmap::Root, 4),
+        ("stress 4", Unmap::Root, 8),
+    ] {
+        trials.push(trial(format!("pager::{}-{unmap}", case.replace(' ', "-seed-")), move || {
+            let mut experiment = experiment(case, 4, cpus)?;
+            experiment.tuning =
+                Tuning { unmap: Some(unmap), maintenance: Some(Maintenance::Always), ..Tuning::default() };
             run(experiment, Ending::Pass)
         }));
     }
+    trials.push(trial("pager::hammer-root-one-kernel-two-nodes", || {
+        let mut experiment = experiment("hammer", 2, 4)?;
+        experiment.system =
+            System { kernel: Kernel::One, space: Space::PerNode, placement: Placement::FirstTouch };
+        experiment.tuning = Tuning { unmap: Some(Unmap::Root), ..Tuning::default() };
+        run(experiment, Ending::Pass)
+    }));
     // (Not `partial`, which counts on a page that nobody has touched.)
     for (case, count, cpus) in [("stress 6", 4, 8), ("protect", 4, 4), ("hammer", 2, 4)] {
         for ahead in [Ahead::Sixteen, Ahead::Block] {

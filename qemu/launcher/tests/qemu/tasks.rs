@@ -78,6 +78,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             expect(&experiment, Ending::Pass).map(drop)
         }));
     }
+    // The same where letters go through the root pager, which has a new unmap worker to tell each time.
+    trials.push(trial("tasks::mourning-unmap-root", || {
+        let mut experiment = case(3, 3, &["mourning", "1"])?;
+        experiment.machine = nodes(3, 3, 192 * MIB)?;
+        experiment.silence = std::time::Duration::from_secs(20);
+        experiment.options = vec!["crash=1@40000,1@60000,1@60000".into(), "unmap=root".into()];
+        expect(&experiment, Ending::Pass).map(drop)
+    }));
     trials
 }
 
