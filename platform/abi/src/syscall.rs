@@ -83,8 +83,8 @@ pub mod thread_op {
     /// x1 thread (not the caller), x2 flags of [`super::exchange`], x3 new instruction pointer, x4 new stack pointer, x5 new x0.
     /// Out: x1 old instruction pointer, x2 old stack pointer, x3 what it did ([`super::thread_state`]). With `CANCEL`, if another
     /// cluster has to let go of the thread first, the call returns when that wait has ended, one way or the other. `WrongState`: x0 or
-    /// the instruction pointer of a thread whose control call, or the send phase of whose IPC, is not complete, and not cancelled. `TableFull`: eight others have cancelled
-    /// that wait and wait for its end.
+    /// the instruction pointer of a thread whose control call or IPC is not complete, and not cancelled. `TableFull`: eight others have
+    /// cancelled that wait and wait for its end.
     pub const EXCHANGE: u64 = 5;
     /// x1 thread (of a space that is not privileged), x2 space in another cluster, x3 CPU there, x4 pager, x5 exception handler (NIL = the
     /// pager). Returns when the thread has arrived with all its state, or was refused and goes on where it was. Its UTCB slot has to
@@ -99,7 +99,7 @@ pub mod exchange {
     pub const PC: u64 = 1;
     /// Set the stack pointer.
     pub const SP: u64 = 2;
-    /// Set x0. (If the thread is in an IPC and that is not cancelled, the message's sender goes there in the end.)
+    /// Set x0.
     pub const X0: u64 = 4;
     /// End the IPC or control call it is in with `Cancelled`. A fault or an exception is dropped: the thread tries again.
     pub const CANCEL: u64 = 8;

@@ -193,13 +193,10 @@ impl<H: Hal> Kernel<'_, H> {
         }
         let state = self.threads[t as usize].state;
         let kept = flags & exchange::CANCEL == 0;
-        let waits = matches!(
-            state,
-            State::Sending | State::AwaitingCredit | State::AwaitingResponse | State::Pulling
-        );
+        let waits = matches!(state, State::Sending | State::Receiving) || self.awaits_cluster(t);
         let calls = state == State::Controlling || waits && self.threads[t as usize].op.kind == Kind::Ipc;
         if calls && kept && flags & (exchange::X0 | exchange::PC) != 0 {
-            // Its registers are the arguments of a call that has not been carried out, and may have to be executed again.
+            // Its registers are the arguments of a call that is not complete, and may have to be executed again.
             return Err(Error::WrongState);
         }
         let told = self.state_code(t);

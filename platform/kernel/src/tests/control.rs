@@ -112,8 +112,11 @@ fn registers_are_exchanged_and_waits_cancelled() {
     }
     assert_eq!(control(k, boss, &set(exchange::SP, a))[3], thread_state::SENDING);
     control(k, boss, &set(exchange::CANCEL, a));
-    // Waiting for one that says nothing.
+    // Waiting for one that says nothing: if that one moves to another cluster, this begins again too.
     ipc(k, a, Ipc::receive(b));
+    for flag in [exchange::PC, exchange::X0] {
+        assert_eq!(control(k, boss, &set(flag, a))[0], Error::WrongState.code());
+    }
     control(k, boss, &set(exchange::CANCEL, a));
     assert_eq!(outcome(k, a).1.error(), Some(Error::Cancelled));
     control(k, boss, &[thread_op::DELETE, b.0]);

@@ -14,7 +14,7 @@ use super::areas::{Areas, CHILDREN, HOSTILE, OWN, Owner, Play, SPACES};
 use super::board::{Cluster, STALE};
 use super::controller::{self, Setup};
 use super::hostile::{self, Block, Wrong};
-use super::pager::{self, Health, Memory};
+use super::pager::{self, Beginning, Health, Memory};
 use super::{domains, millisecond, witness};
 use crate::guest::world::{Outcome, call, ensure, failed, progress};
 
@@ -26,6 +26,12 @@ const WITNESS_PRIORITY: u8 = 150;
 const PATIENCE: u32 = 2_000;
 
 type Entry = extern "C" fn(u64) -> !;
+
+/// Where a hostile thread begins.
+fn beginning(areas: &Areas, cluster: u16, owner: Owner) -> Beginning {
+    let own = areas.own(cluster, owner);
+    [(hostile::hostile as Entry as *const ()).addr() as u64, own.base + OWN, own.base]
+}
 
 /// Somebody whose progress is watched.
 #[derive(Clone, Copy, Default)]
@@ -123,7 +129,15 @@ impl Boss {
             }
             kernel_label::EXCEPTION => {
                 self.must_be_hostile(from)?;
-                pager::answer_exception(from, &mut self.message, &mut self.rng)?
+                let hostile = self.hostile.iter().position(|watched| watched.thread == from);
+                let anew = |rng: &mut Rng| {
+                    let owner = Owner::Hostile(hostile?);
+                    let block = areas.block(self.cluster, owner);
+                    block.seed.store(rng.u64(..), Relaxed);
+                    block.find_back();
+                    Some(beginning(&areas, self.cluster, owner))
+                };
+                pager::answer_exception(from, &mut self.message, anew, &mut self.rng)?
             }
             // Notifications, and whatever hostile threads say to their pager.
             _ => Health::Good,
@@ -276,15 +290,12 @@ impl Boss {
         let thread = self.hostile[i].thread;
         match self.rng.u32(0..8) {
             0..3 if !thread.is_nil() => {
-                let own = self.areas.own(self.cluster, Owner::Hostile(i));
-                let new = Exchange {
-                    ip: Some((hostile::hostile as Entry as *const ()).addr() as u64),
-                    sp: Some(own.base + OWN),
-                    argument: Some(own.base),
-                    cancel: true,
-                };
+                let [ip, sp, argument] = beginning(&self.areas, self.cluster, Owner::Hostile(i));
+                let new = Exchange { ip: Some(ip), sp: Some(sp), argument: Some(argument), cancel: true };
                 block.seed.store(self.rng.u64(..), Relaxed);
-                call("restarting a thread", sys::thread_exchange(thread, new).map(drop))
+                call("restarting a thread", sys::thread_exchange(thread, new).map(drop))?;
+                block.find_back();
+                Ok(())
             }
             7 => self.replace_space(HOSTILE[i]),
             _ => {

@@ -35,10 +35,20 @@ pub(super) struct Block {
     pub(super) clusters: AtomicU64,
     /// It stays in its cluster.
     pub(super) settled: AtomicU64,
-    /// Only a boss answers its faults and exceptions. Any other could have it go on anywhere, so what it finds proves nothing.
-    pub(super) trusted: AtomicU64,
+    /// Whether what the thread finds proves anything: one of [`trust`].
+    pub(super) trust: AtomicU64,
     /// What the thread found wrong: [`Wrong`], and what belongs to it.
     pub(super) wrong: [AtomicU64; 4],
+}
+
+/// What the accusations of a thread are worth.
+pub(super) mod trust {
+    /// Nothing from now on: others than a boss may answer its faults and exceptions, and have it go on anywhere.
+    pub(crate) const LOST: u64 = 0;
+    /// It does what the program says.
+    pub(crate) const WHOLE: u64 = 1;
+    /// Nothing at all: it has jumped into memory that others write to, and whatever lies there may have been executed.
+    pub(crate) const ASTRAY: u64 = 2;
 }
 
 impl Block {
@@ -46,7 +56,7 @@ impl Block {
     pub(super) fn prepare(&self, seed: u64, areas: &areas::Areas, cluster: u16, play: u64, settled: bool) {
         self.seed.store(seed, Relaxed);
         self.calls.store(0, Relaxed);
-        self.trusted.store(1, Relaxed);
+        self.trust.store(trust::WHOLE, Relaxed);
         self.board.store(areas.board_range().base, Relaxed);
         self.play.store(play, Relaxed);
         self.cluster.store(cluster.into(), Relaxed);
@@ -56,18 +66,36 @@ impl Block {
     pub(super) fn address(&self) -> u64 {
         (&raw const *self).addr() as u64
     }
+    /// The thread has begun anew, with registers that its boss has set.
+    pub(super) fn find_back(&self) {
+        if self.trust.load(Relaxed) == trust::ASTRAY {
+            self.wrong.iter().for_each(|word| word.store(0, Relaxed));
+            self.trust.store(trust::WHOLE, Relaxed);
+        }
+    }
     /// What the thread accuses the kernel of.
     pub(super) fn accusation(&self) -> Option<[u64; 4]> {
+        if self.trust.load(Relaxed) == trust::ASTRAY {
+            return None;
+        }
         let words = core::array::from_fn(|i| self.wrong[i].load(Relaxed));
         (words[0] != 0).then_some(words)
     }
     /// What the thread says does not count from now on.
     pub(super) fn distrust(&self) {
-        self.trusted.store(0, Relaxed);
+        self.trust.store(trust::LOST, Relaxed);
+    }
+    /// The thread leaves its program. `false`: it may not, since what it has found would be lost.
+    fn go_astray(&self) -> bool {
+        let free = self.accusation().is_none();
+        if free {
+            self.trust.store(trust::ASTRAY, Relaxed);
+        }
+        free
     }
     /// Writes down that something is wrong.
     pub(super) fn accuse(&self, wrong: Wrong, words: [u64; 3]) {
-        if self.trusted.load(Relaxed) == 0 {
+        if self.trust.load(Relaxed) != trust::WHOLE {
             return;
         }
         self.wrong[1..].iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
@@ -158,14 +186,14 @@ fn step(block: &Block, d: &mut Dictionary) {
                 0..3 => Crime::Read(d.address()),
                 3..6 => {
                     let address = d.address();
-                    // Not over what it reports with.
-                    let own = (d.own..d.own + 4096).contains(&address);
+                    // Not over what it reports with, nor over its own stack: it would be no judge any more.
+                    let own = (d.own..d.own + areas::OWN).contains(&address);
                     Crime::Write(if own { d.play } else { address }, d.word())
                 }
                 // Not into this program: it would begin somewhere in the middle.
                 6 => match d.address() {
-                    address if address < 0x1000_0000 => Crime::Undefined,
-                    address => Crime::Jump(address),
+                    address if address >= 0x1000_0000 && block.go_astray() => Crime::Jump(address),
+                    _ => Crime::Undefined,
                 },
                 _ => Crime::Break,
             };

@@ -80,19 +80,34 @@ pub(super) fn answer_fault(
     }
 }
 
-/// Answers an exception: goes on behind the instruction.
-pub(super) fn answer_exception(from: ThreadId, message: &mut Message, rng: &mut Rng) -> Outcome<Health> {
+/// Where a thread begins: instruction pointer, stack pointer, argument.
+pub(super) type Beginning = [u64; 3];
+
+/// Answers an exception: the thread goes on behind the instruction or, if that was none of the program's, where it once began.
+pub(super) fn answer_exception(
+    from: ThreadId,
+    message: &mut Message,
+    anew: impl FnOnce(&mut Rng) -> Option<Beginning>,
+    rng: &mut Rng,
+) -> Outcome<Health> {
     if message.tag.untyped() != EXCEPTION_WORDS {
         return failed(format_args!("an exception with {} words", message.tag.untyped()));
     }
+    let program = PROGRAM_BASE..UTCB_BASE;
     let words = message.buffer_mut();
+    if !program.contains(&words[2])
+        && let Some([pc, sp, argument]) = anew(rng)
+    {
+        (words[2], words[3], words[5]) = (pc, sp, argument);
+        message.tag = Tag::new(kernel_label::RESUME_WITH, EXCEPTION_WORDS, 0);
+        return settle(from, message);
+    }
     let class = words[0] >> 26;
     let x30 = words[5 + 30];
     if class == SVC && rng.bool() {
         message.set_empty(0);
         return settle(from, message);
     }
-    let program = PROGRAM_BASE..UTCB_BASE;
     if class != SVC {
         let behind = program.contains(&words[2]) && !FETCHES.contains(&class);
         words[2] = if behind { words[2] + 4 } else { x30 };

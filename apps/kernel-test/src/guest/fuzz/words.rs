@@ -10,7 +10,7 @@ use skerry_abi::message::MAX_WORDS;
 use skerry_abi::{Fpage, Rights, Tag, ThreadId, Timeout};
 use skerry_rt::sys;
 
-use super::areas::HOSTILE;
+use super::areas::{BLOCK, HOSTILE};
 use super::board::Board;
 
 /// Words behind the tag.
@@ -246,6 +246,11 @@ impl Dictionary {
             }
             _ => self.address(),
         } & !size.wrapping_sub(1);
+        // Not where a colleague has its stack or its program, should that just be unmapped: nobody could believe it any more.
+        let covers = |base: u64, end: u64| dest < end && base < dest.saturating_add(size);
+        let blocks = self.own & !(BLOCK - 1);
+        let vital = covers(blocks, blocks + BLOCK) || covers(PROGRAM_BASE, UTCB_BASE);
+        let dest = if vital { self.play } else { dest };
         let grant = u64::from(self.percent(25));
         let cacheability = self.pick(&[0, 0, 0, 0, 0, 1, 2, 3]) << 4;
         let guarded = self.percent(25);
