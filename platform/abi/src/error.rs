@@ -70,7 +70,7 @@ errors! {
     Refused = 18, "refused";
     /// Not allowed in the present state of the object.
     WrongState = 19, "wrong state";
-    /// A fixed table of the server is full.
+    /// A fixed table is full, or the caller's domain has its share of it.
     TableFull = 20, "table full";
     /// The task may not use more memory.
     OverQuota = 22, "over the task's memory quota";

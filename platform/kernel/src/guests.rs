@@ -4,9 +4,18 @@
 //! has moved on and waits again before this cluster has heard how its wait ended), found by its id in a hash table whose buckets lie in
 //! the entries themselves. An entry of its own can also hold notification bits that are on their way
 //! *to* such a thread. Entries are elements of the kernel's queues, with links behind those of the threads.
+//!
+//! The table has two parts, so that no domain uses it up. Calls and messages, for which their senders need permission, take entries of
+//! the *front* part, whoever comes first. Whatever anybody may ask for, such as word of a thread's end, takes one of the *reserve*, and so do calls
+//! and messages when the front part is used up; there each domain has a share ([`shares`]). The short ways between clusters know the front
+//! part only, so they keep no accounts.
+
+mod shares;
 
 use crate::queue::NONE;
-use skerry_abi::{Error, SpaceId, ThreadId};
+pub use shares::Share;
+use shares::Shares;
+use skerry_abi::{Domain, Error, SpaceId, ThreadId};
 use skerry_checks::{Check, passes};
 
 /// What an entry stands for.
@@ -85,49 +94,79 @@ impl Guest {
 
 /// The table.
 pub struct Guests<'a> {
-    slots: &'a mut [Guest],
+    /// What is given to whoever comes first; the buckets, too, are here.
+    front: &'a mut [Guest],
+    /// What domains have shares of; its entries are numbered on.
+    reserve: &'a mut [Guest],
+    shares: Shares<'a>,
     free: u32,
+    /// Of the reserve.
+    free_reserve: u32,
     /// Entries in use.
     used: u32,
 }
 
 impl<'a> Guests<'a> {
-    /// An empty table in this memory.
-    pub fn new(slots: &'a mut [Guest]) -> Self {
+    /// An empty table in this memory, of which as many entries as there are shares (half of them at most) are the reserve.
+    pub fn new(slots: &'a mut [Guest], shares: &'a mut [Share]) -> Self {
         let count = slots.len() as u32;
+        let front = slots.len() - shares.len().min(slots.len() / 2);
         for (slot, next) in slots.iter_mut().zip(1..) {
-            *slot = Guest { next: if next == count { NONE } else { next }, ..Guest::UNUSED };
+            let last = next == front as u32 || next == count;
+            *slot = Guest { next: if last { NONE } else { next }, ..Guest::UNUSED };
         }
-        Self { slots, free: if count == 0 { NONE } else { 0 }, used: 0 }
+        let first = |part: &[Guest], number: usize| if part.is_empty() { NONE } else { number as u32 };
+        let (front, reserve) = slots.split_at_mut(front);
+        let (free, free_reserve) = (first(front, 0), first(reserve, front.len()));
+        let shares = Shares::new(&mut shares[..reserve.len()]);
+        Self { front, reserve, shares, free, free_reserve, used: 0 }
     }
 
     /// Entries in use.
     pub fn used(&self) -> u32 {
         self.used
     }
+    fn entry(&self, index: u32) -> Option<&Guest> {
+        let index = index as usize;
+        self.front.get(index).or_else(|| self.reserve.get(index.wrapping_sub(self.front.len())))
+    }
     /// An entry.
     pub fn get(&self, index: u32) -> &Guest {
-        &self.slots[index as usize]
+        match (index as usize).checked_sub(self.front.len()) {
+            None => &self.front[index as usize],
+            Some(index) => &self.reserve[index],
+        }
     }
     /// An entry.
     pub fn get_mut(&mut self, index: u32) -> &mut Guest {
-        &mut self.slots[index as usize]
+        match (index as usize).checked_sub(self.front.len()) {
+            None => &mut self.front[index as usize],
+            Some(index) => &mut self.reserve[index],
+        }
+    }
+    /// Uses up all entries; those who are told here have them.
+    #[cfg(test)]
+    pub(crate) fn fill(&mut self) -> std::vec::Vec<u32> {
+        let name = |n: u32| ThreadId::new(0, n as u16, 9);
+        let front: std::vec::Vec<_> = (0..).map_while(|n| self.insert(name(n), 0, 0, Stay::Free)).collect();
+        let reserve = (1000..).map_while(|n| self.add(name(n), 0, 0, Stay::Free, n).ok());
+        front.into_iter().chain(reserve).collect()
     }
     /// All entries, for tests.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Guest> {
-        self.slots.iter()
+        self.front.iter().chain(&*self.reserve)
     }
 
     /// Multiplication spreads consecutive slots; the high half is scaled to the number of buckets.
     fn bucket_of(&self, thread: ThreadId) -> usize {
         let hash = (thread.0 as u32 ^ thread.generation()).wrapping_mul(0x9e37_79b9);
-        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
+        ((u64::from(hash) * self.front.len() as u64) >> 32) as usize
     }
 
     fn search(&self, thread: ThreadId, wanted: impl Fn(&Guest) -> bool) -> Option<u32> {
-        let mut at = self.slots.get(self.bucket_of(thread))?.bucket;
-        while let Some(guest) = self.slots.get(at as usize) {
+        let mut at = self.front.get(self.bucket_of(thread))?.bucket;
+        while let Some(guest) = self.entry(at) {
             if guest.sender == thread && wanted(guest) {
                 return Some(at);
             }
@@ -156,25 +195,54 @@ impl<'a> Guests<'a> {
         })
     }
 
-    /// A new entry.
+    /// A new entry, on behalf of a thread of this domain.
     ///
     /// # Errors
-    /// [`Error::OutOfKernelMemory`].
-    pub fn add(&mut self, sender: ThreadId, at: u16, seq: u32, stay: Stay) -> Result<u32, Error> {
-        self.insert(sender, at, seq, stay).ok_or(Error::OutOfKernelMemory)
+    /// [`Error::TableFull`]: the domain has its share; [`Error::OutOfKernelMemory`]: no entry is left.
+    pub fn add(
+        &mut self,
+        sender: ThreadId,
+        at: u16,
+        seq: u32,
+        stay: Stay,
+        domain: Domain,
+    ) -> Result<u32, Error> {
+        // Whoever sends a message was permitted to; the rest anybody may do.
+        let permitted = matches!(stay, Stay::Queued(_) | Stay::Owed(_));
+        let first_come = if permitted { self.insert(sender, at, seq, stay) } else { None };
+        first_come.map_or_else(|| self.add_to_reserve(sender, at, seq, stay, domain), Ok)
     }
 
-    /// The same, without a call.
+    fn add_to_reserve(
+        &mut self,
+        sender: ThreadId,
+        at: u16,
+        seq: u32,
+        stay: Stay,
+        domain: Domain,
+    ) -> Result<u32, Error> {
+        let (index, bucket) = (self.free_reserve, self.bucket_of(sender));
+        self.shares.take(domain, index.wrapping_sub(self.front.len() as u32))?;
+        let first = core::mem::replace(&mut self.front[bucket].bucket, index);
+        let guest = self.get_mut(index);
+        let free = core::mem::replace(&mut guest.next, first);
+        *guest = Guest { sender, stay, at, seq, cancelled: false, ..*guest };
+        self.free_reserve = free;
+        self.used += 1;
+        Ok(index)
+    }
+
+    /// A new entry of the front part, for whoever may send, without a call.
     #[inline(always)]
     pub fn insert(&mut self, sender: ThreadId, at: u16, seq: u32, stay: Stay) -> Option<u32> {
         let index = self.free;
         let bucket = self.bucket_of(sender);
-        let first = self.slots.get(bucket)?.bucket;
-        let guest = self.slots.get_mut(index as usize)?;
+        let first = self.front.get(bucket)?.bucket;
+        let guest = self.front.get_mut(index as usize)?;
         self.free = core::mem::replace(&mut guest.next, first);
         (guest.sender, guest.at, guest.seq, guest.stay) = (sender, at, seq, stay);
         guest.cancelled = false;
-        self.slots[bucket].bucket = index;
+        self.front[bucket].bucket = index;
         self.used += 1;
         Some(index)
     }
@@ -183,15 +251,15 @@ impl<'a> Guests<'a> {
     #[inline(always)]
     pub fn answer(&mut self, thread: ThreadId, at: u16, space: SpaceId) -> Option<u32> {
         let bucket = self.bucket_of(thread);
-        let index = self.slots.get(bucket)?.bucket;
-        let guest = self.slots.get_mut(index as usize)?;
+        let index = self.front.get(bucket)?.bucket;
+        let guest = self.front.get_mut(index as usize)?;
         let owed = passes(Check::FastRemoteRight, matches!(guest.stay, Stay::Owed(to) if to == space));
         if guest.sender != thread || guest.at != at || !owed {
             return None;
         }
         let (seq, next) = (guest.seq, guest.next);
         (guest.sender, guest.stay, guest.next) = (ThreadId::NIL, Stay::Free, self.free);
-        self.slots[bucket].bucket = next;
+        self.front[bucket].bucket = next;
         self.free = index;
         self.used -= 1;
         Some(seq)
@@ -199,13 +267,14 @@ impl<'a> Guests<'a> {
 
     /// Frees an entry that is in no queue.
     pub fn remove(&mut self, index: u32) {
-        let bucket = self.bucket_of(self.slots[index as usize].sender);
-        let next = self.slots[index as usize].next;
-        let mut at = self.slots[bucket].bucket;
+        let Guest { sender, next, .. } = *self.get(index);
+        let bucket = self.bucket_of(sender);
+        let mut at = self.front[bucket].bucket;
         if at == index {
-            self.slots[bucket].bucket = next;
+            self.front[bucket].bucket = next;
         } else {
-            while let Some(guest) = self.slots.get_mut(at as usize) {
+            while at != NONE {
+                let guest = self.get_mut(at);
                 at = guest.next;
                 if at == index {
                     guest.next = next;
@@ -213,10 +282,15 @@ impl<'a> Guests<'a> {
                 }
             }
         }
-        let guest = &mut self.slots[index as usize];
-        (guest.sender, guest.stay, guest.next) = (ThreadId::NIL, Stay::Free, self.free);
-        self.free = index;
+        let reserved = (index as usize).checked_sub(self.front.len());
+        let free = if reserved.is_some() { &mut self.free_reserve } else { &mut self.free };
+        let next = core::mem::replace(free, index);
+        let guest = self.get_mut(index);
+        (guest.sender, guest.stay, guest.next) = (ThreadId::NIL, Stay::Free, next);
         self.used -= 1;
+        if let Some(entry) = reserved {
+            self.shares.give_back(entry);
+        }
     }
 }
 
@@ -228,14 +302,16 @@ mod tests {
 
     #[test]
     fn entries_are_found_by_name_until_they_leave() {
-        let mut slots = vec![Guest::UNUSED; 7];
-        let mut guests = Guests::new(&mut slots);
+        let (mut slots, mut shares) = (vec![Guest::UNUSED; 7], vec![Share::UNUSED; 3]);
+        let mut guests = Guests::new(&mut slots, &mut shares);
         let name = |n: u32| ThreadId::new(n as u16 % 3, n as u16, 1 + n);
         for round in 0..50 {
             let indices: Vec<u32> = (0..7)
-                .map(|n| guests.add(name(round + n), 0, n, Stay::Owed(SpaceId::NIL)).expect("there is room"))
+                .map(|n| {
+                    guests.add(name(round + n), 0, n, Stay::Owed(SpaceId::NIL), n).expect("there is room")
+                })
                 .collect();
-            assert_eq!(guests.add(name(99), 0, 0, Stay::Free), Err(Error::OutOfKernelMemory));
+            assert_eq!(guests.add(name(99), 0, 0, Stay::Free, 99), Err(Error::OutOfKernelMemory));
             for n in 0..7 {
                 assert_eq!(guests.find(name(round + n)), Some(indices[n as usize]));
             }
@@ -250,10 +326,10 @@ mod tests {
 
     #[test]
     fn bits_on_their_way_are_not_what_the_thread_waits_for() {
-        let mut slots = vec![Guest::UNUSED; 4];
-        let mut guests = Guests::new(&mut slots);
+        let (mut slots, mut shares) = (vec![Guest::UNUSED; 4], vec![Share::UNUSED; 2]);
+        let mut guests = Guests::new(&mut slots, &mut shares);
         let thread = ThreadId::new(1, 2, 3);
-        let notes = guests.add(thread, 0, 0, Stay::Notes { bits: 1, rights: 20, payer: 0 }).unwrap();
+        let notes = guests.add(thread, 0, 0, Stay::Notes { bits: 1, rights: 20, payer: 0 }, 20).unwrap();
         assert_eq!((guests.find(thread), guests.find_notes(thread, 0, 20)), (None, Some(notes)));
         assert_eq!((guests.find_notes(thread, 0, 21), guests.find_notes(thread, 1, 20)), (None, None));
     }

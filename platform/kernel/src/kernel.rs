@@ -3,7 +3,7 @@
 use crate::chores::Chores;
 use crate::counters::{Counters, InfoPage};
 use crate::deadline::Timer;
-use crate::guests::{Guest, Guests};
+use crate::guests::{Guest, Guests, Share};
 use crate::hal::Hal;
 use crate::interrupt::Interrupts;
 use crate::long::{self, Holder};
@@ -88,6 +88,8 @@ pub struct Arenas<'a> {
     pub spaces: &'a mut [Space],
     /// Threads of other clusters that wait for something here.
     pub guests: &'a mut [Guest],
+    /// Half as many: who has what of the second half of them.
+    pub shares: &'a mut [Share],
     /// One link per thread and per guest.
     pub links: &'a mut [Link],
     /// UTCB pages.
@@ -215,6 +217,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             members,
             spaces,
             guests,
+            shares,
             links,
             utcbs,
             utcbs_pa,
@@ -265,7 +268,7 @@ impl<'a, H: Hal> Kernel<'a, H> {
             hints: Hints::EMPTY,
             immigrants: 0,
             spaces,
-            guests: Guests::new(guests),
+            guests: Guests::new(guests, shares),
             links,
             utcbs,
             utcbs_pa,

@@ -31,6 +31,7 @@ mod remote;
 mod room;
 mod scarcity;
 mod scene;
+mod shares;
 mod shootdown;
 mod store;
 mod upheaval;

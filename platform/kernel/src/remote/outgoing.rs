@@ -289,7 +289,9 @@ impl<H: Hal> Kernel<'_, H> {
                 Head { kind: kind::PULL, seq: guest.seq, sender: guest.sender, receiver: id, argument: 0 }
             }
             Request::Watch | Request::Watching => {
-                Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument: 0 }
+                // Who pays for the entry there.
+                let argument = u64::from(self.domain_of(t));
+                Head { kind: kind::WATCH, seq, sender: id, receiver: op.from, argument }
             }
             Request::Move | Request::Located | Request::Ended | Request::Pass => return,
             Request::Cancel => {
@@ -354,7 +356,8 @@ impl<H: Hal> Kernel<'_, H> {
         if space.notes >= MAX_NOTES {
             return Err(Error::Timeout);
         }
-        let guest = self.guests.add(dest, cluster as u16, 0, Stay::Notes { bits, rights, payer })?;
+        let (notes, domain) = (Stay::Notes { bits, rights, payer }, space.domain);
+        let guest = self.guests.add(dest, cluster as u16, 0, notes, domain).map_err(|_| Error::Timeout)?;
         space.notes += 1;
         self.queue_guest(cluster, guest);
         Ok(())

@@ -16,6 +16,7 @@ use crate::kernel::Kernel;
 use crate::ring::{Lane, Slot};
 use crate::thread::State;
 use core::sync::atomic::Ordering::Relaxed;
+use skerry_abi::id::domain;
 use skerry_abi::{Domain, Error, ThreadId};
 
 impl<H: Hal> Kernel<'_, H> {
@@ -46,7 +47,8 @@ impl<H: Hal> Kernel<'_, H> {
         } else if self.free_way(cluster).is_some() {
             self.send_note(cluster, kind::KILL, id, 0);
         } else {
-            let guest = self.guests.add(id, cluster as u16, 0, Stay::Killed)?;
+            let guest = self.guests.add(id, cluster as u16, 0, Stay::Killed, domain::KERNEL);
+            let guest = guest.map_err(|_| Error::OutOfKernelMemory)?;
             self.queue_guest(cluster, guest);
         }
         Ok(())

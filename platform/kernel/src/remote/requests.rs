@@ -107,7 +107,8 @@ impl<H: Hal> Kernel<'_, H> {
         let t = self.find(head.receiver).ok_or(Error::NoSuchThread)?;
         let thread = &self.threads[t as usize];
         let space = thread.space;
-        let permitted = head.argument as Domain == self.domain_of(t) || head.argument & GRANTED != 0;
+        let from = head.argument as Domain;
+        let permitted = from == self.domain_of(t) || head.argument & GRANTED != 0;
         if !passes(Check::RemotePermission, permitted) {
             return Err(Error::NotPermitted);
         }
@@ -118,7 +119,7 @@ impl<H: Hal> Kernel<'_, H> {
         if watches || thread.accepts(head.sender, SpaceId::NIL) {
             if call {
                 let owed = Stay::Owed(self.spaces[usize::from(space)].id);
-                self.guests.add(head.sender, cluster as u16, head.seq, owed)?;
+                self.guests.add(head.sender, cluster as u16, head.seq, owed, from)?;
             }
             if watches {
                 self.leave_peer(t);
@@ -130,7 +131,8 @@ impl<H: Hal> Kernel<'_, H> {
         if head.argument & POLL != 0 {
             return Err(Error::Timeout);
         }
-        let guest = self.guests.add(head.sender, cluster as u16, head.seq, Stay::Queued(head.receiver))?;
+        let queued = Stay::Queued(head.receiver);
+        let guest = self.guests.add(head.sender, cluster as u16, head.seq, queued, from)?;
         let Self { threads, links, .. } = self;
         let index = threads.len() as u32 + guest;
         threads[t as usize].senders.push_back(links, index);
@@ -138,7 +140,8 @@ impl<H: Hal> Kernel<'_, H> {
     }
 
     fn add_watch(&mut self, cluster: usize, t: u32, head: Head) -> Head {
-        match self.guests.add(head.sender, cluster as u16, head.seq, Stay::Watches(head.receiver)) {
+        let (watches, from) = (Stay::Watches(head.receiver), head.argument as Domain);
+        match self.guests.add(head.sender, cluster as u16, head.seq, watches, from) {
             Ok(guest) => {
                 let Self { threads, cold, links, .. } = self;
                 cold[t as usize].expecting.push_back(links, threads.len() as u32 + guest);

@@ -4,7 +4,7 @@ use super::store::{Store, caching};
 use super::world::{Fake, TestKernel};
 use crate::counters::InfoPage;
 use crate::deadline::Timer;
-use crate::guests::Guest;
+use crate::guests::{Guest, Share};
 use crate::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use crate::queue::{Link, Queue};
 use crate::remote::{Behind, RingMode};
@@ -56,6 +56,7 @@ struct Heap<'a> {
     members: Vec<Link>,
     spaces: Vec<Space>,
     guests: Vec<Guest>,
+    shares: Vec<Share>,
     links: Vec<Link>,
     utcbs: Vec<UtcbPage>,
     utcb_links: Vec<Link>,
@@ -125,6 +126,7 @@ impl<'a> Memory<'a> {
             members: fill(sizes.threads, || Link::UNLINKED),
             spaces: fill(sizes.spaces, || Space::FREE),
             guests: fill(sizes.guests, || Guest::UNUSED),
+            shares: fill(sizes.guests / 2, || Share::UNUSED),
             links: fill(sizes.threads + sizes.guests, || Link::UNLINKED),
             utcbs: fill(sizes.utcb_pages, || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4])),
             utcb_links: fill(sizes.utcb_pages, || Link::UNLINKED),
@@ -173,6 +175,7 @@ impl<'a> Memory<'a> {
                     members: &mut heap.members,
                     spaces: &mut heap.spaces,
                     guests: &mut heap.guests,
+                    shares: &mut heap.shares,
                     links: &mut heap.links,
                     utcbs: &heap.utcbs,
                     utcbs_pa: 0x2000_0000,

@@ -2,7 +2,6 @@
 
 use super::remote::assert_quiet;
 use super::world::*;
-use crate::guests::Stay;
 use crate::kernel::Event;
 use crate::remote::{Ending, MAX_NOTES};
 use crate::ring::{Lane, SLOTS};
@@ -428,8 +427,7 @@ pub(super) fn deleting_a_thread_elsewhere_succeeds_or_says_that_it_does_not() {
         syscall(&mut w[0], boss, THREAD_CONTROL, &[thread_op::DELETE, id.0])[0]
     };
     crowd(&mut w, SLOTS as u16, |_| Ipc::send(ThreadId::root(1), 1, &[]));
-    let filler = ThreadId::new(0, 9, 9);
-    while w[0].guests.add(filler, 0, 0, Stay::Free).is_ok() {}
+    w[0].guests.fill();
     assert_eq!(delete(&mut w, server), Error::OutOfKernelMemory.code());
     settle(&mut w);
     assert_eq!(state(&w[1], server), State::Ready);
@@ -486,8 +484,7 @@ pub(super) fn only_privileged_threads_park_a_cluster() {
 pub(super) fn an_entry_for_the_answer_is_needed_before_a_call_is_taken() {
     let (mut w, client, server) = pair();
     ipc(&mut w[1], server, Ipc::receive(ThreadId::ANY));
-    let filler = ThreadId::new(0, 9, 9);
-    while w[1].guests.add(filler, 0, 0, Stay::Free).is_ok() {}
+    w[1].guests.fill();
     ipc(&mut w[0], client, Ipc::call(server, 1, &[7]));
     settle(&mut w);
     assert_eq!(outcome(&w[0], client).1.error(), Some(Error::OutOfKernelMemory));

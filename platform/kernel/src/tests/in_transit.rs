@@ -2,7 +2,6 @@
 
 use super::scene::{boss, scene};
 use super::world::*;
-use crate::guests::Stay;
 use crate::kernel::Event;
 use crate::ring::SLOTS;
 use crate::thread::State;
@@ -60,7 +59,7 @@ pub(super) fn nothing_that_comes_in_transit_needs_memory() {
             (1..=SLOTS as u16).map(|slot| thread(&mut s.w[0], s.spaces[0], slot, ThreadId::NIL)).collect();
         let friend = thread(&mut s.w[0], s.spaces[0], 30, ThreadId::NIL);
         let killer = boss(&mut s.w[0]);
-        while s.w[0].guests.add(ThreadId::new(0, 9, 9), 0, 0, Stay::Free).is_ok() {}
+        s.w[0].guests.fill();
         s.ask(0, id, 1);
         s.w[1].handle(Event::Kick);
         // It has arrived; before that is heard, the ring is filled again.

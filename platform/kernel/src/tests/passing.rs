@@ -2,7 +2,6 @@
 
 use super::scene::{Scene, boss, scene};
 use super::world::*;
-use crate::guests::Stay;
 use crate::ring::SLOTS;
 use crate::thread::State;
 use skerry_abi::syscall::{NOTIFY, THREAD_CONTROL, thread_op};
@@ -17,11 +16,7 @@ impl Scene {
     }
     /// No cluster has room for another guest. What there were is returned.
     fn fill_guests(&mut self) -> Vec<Vec<u32>> {
-        let fill = |k: &mut TestKernel<'static>| {
-            let add = |n| k.guests.add(ThreadId::new(0, n, 9), 0, 0, Stay::Free).ok();
-            (0..).map_while(add).collect()
-        };
-        self.w.iter_mut().map(fill).collect()
+        self.w.iter_mut().map(|k| k.guests.fill()).collect()
     }
     fn empty_guests(&mut self, guests: Vec<Vec<u32>>) {
         for (k, guests) in self.w.iter_mut().zip(guests) {

@@ -15,7 +15,7 @@ use skerry_abi::info::cycle_clock;
 use skerry_abi::layout::{KERNEL_STACK_STRIDE, KERNEL_STACKS, PHYSMAP};
 use skerry_kernel::counters::InfoPage;
 use skerry_kernel::deadline::Timer;
-use skerry_kernel::guests::Guest;
+use skerry_kernel::guests::{Guest, Share};
 use skerry_kernel::kernel::{Arenas, Kernel, Peer, Settings, UtcbPage};
 use skerry_kernel::queue::{Link, Queue};
 use skerry_kernel::remote::{Behind, RingMode};
@@ -166,6 +166,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
     let members = heap.slice(threads, || Link::UNLINKED).0;
     let space_slots = heap.slice(spaces, || Space::FREE).0;
     let guests = heap.slice(threads, || Guest::UNUSED).0;
+    let shares = heap.slice(threads / 2, || Share::UNUSED).0;
     let links = heap.slice(2 * threads, || Link::UNLINKED).0;
     let zero = || UtcbPage([const { [const { AtomicU64::new(0) }; 128] }; 4]);
     let (utcbs, utcbs_pa) = elsewhere[arena::UTCBS].as_mut().unwrap_or(&mut heap).slice(utcb_pages, zero);
@@ -210,6 +211,7 @@ fn build(boot: &'static BootInfo, cluster: u16) -> TheKernel {
         members,
         spaces: space_slots,
         guests,
+        shares,
         links,
         utcbs,
         utcbs_pa,
