@@ -392,7 +392,7 @@ impl Boss {
     /// Starts a thread with a fresh block.
     fn start(&mut self, thread: ThreadId, owner: Owner, play: u64, entry: Entry) -> Outcome {
         let (own, block) = (self.areas.own(self.cluster, owner), self.areas.block(self.cluster, owner));
-        block.prepare(self.rng.u64(..), &self.areas, self.cluster, play, true);
+        block.prepare(thread, self.rng.u64(..), &self.areas, self.cluster, play, true);
         let pc = (entry as *const ()).addr() as u64;
         call("starting a thread", sys::thread_start(thread, pc, own.base + OWN, own.base))
     }

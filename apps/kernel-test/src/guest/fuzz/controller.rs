@@ -217,7 +217,7 @@ impl Controller {
         let seed = self.d.rng.u64(..);
         let play = self.areas.play(self.d.cluster, Play::Children);
         let block = self.areas.block(self.d.cluster, Owner::Child(child));
-        block.prepare(seed, &self.areas, self.d.cluster, play.base, false);
+        block.prepare(self.children[child].0, seed, &self.areas, self.d.cluster, play.base, false);
     }
 
     /// What a child finds counts only if none but the boss answers for it (0 for the handler: the pager).

@@ -33,6 +33,8 @@ pub(super) struct Block {
     pub(super) play: AtomicU64,
     pub(super) cluster: AtomicU64,
     pub(super) clusters: AtomicU64,
+    /// Who it is. (Its UTCB says so too, but its colleagues can write to that.)
+    pub(super) me: AtomicU64,
     /// It stays in its cluster.
     pub(super) settled: AtomicU64,
     /// Whether what the thread finds proves anything: one of [`trust`].
@@ -53,7 +55,16 @@ pub(super) mod trust {
 
 impl Block {
     /// Prepares it for a new thread.
-    pub(super) fn prepare(&self, seed: u64, areas: &areas::Areas, cluster: u16, play: u64, settled: bool) {
+    pub(super) fn prepare(
+        &self,
+        me: ThreadId,
+        seed: u64,
+        areas: &areas::Areas,
+        cluster: u16,
+        play: u64,
+        settled: bool,
+    ) {
+        self.me.store(me.0, Relaxed);
         self.seed.store(seed, Relaxed);
         self.calls.store(0, Relaxed);
         self.trust.store(trust::WHOLE, Relaxed);
@@ -111,7 +122,7 @@ impl Block {
             board,
             clusters: self.clusters.load(Relaxed) as u16,
             cluster: self.cluster.load(Relaxed) as u16,
-            me: utcb::my_id(),
+            me: ThreadId(self.me.load(Relaxed)),
             last: ThreadId::NIL,
             own: self.address(),
             play: self.play.load(Relaxed),
