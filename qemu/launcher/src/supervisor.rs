@@ -1,6 +1,7 @@
 //! Watches one QEMU process: passes on what the guest says, gives up on silence, and names the ending.
 //!
-//! The host waits for *progress*, not for time: any line resets the clock. A run passes only if the guest said so
+//! The host waits for *progress*, not for time: any line resets the clock, and while QEMU waits for a processor of the host the clock stands
+//! still. A run passes only if the guest said so
 //! *and* QEMU returned the guest's exit code for it; a machine that just switches off has not passed.
 
 use std::io::{BufRead, BufReader, Read};
@@ -107,9 +108,9 @@ pub fn supervise(mut command: Command, silence: Duration, observer: &dyn Observe
     if let Some(stderr) = child.0.stderr.take() {
         read_lines(stderr, sender, Event::Diagnostic, || ());
     }
-    let mut watch =
-        Watch { observer, measurements: Vec::new(), verdict: None, tail: Vec::new(), complaint: None };
-    let stopped = watch.until_closed(&events, silence);
+    let mut watch = Watch::new(observer);
+    let process = child.0.id();
+    let stopped = watch.until_closed(&events, silence, || waited_for_processor(process));
     let outcome = match stopped {
         Some(ending) => Err(ending),
         None => {
@@ -141,6 +142,16 @@ fn read_lines(
     });
 }
 
+/// How long the thread of a process that had to wait longest for a processor of the host has waited so far; nothing where the host does
+/// not tell.
+fn waited_for_processor(process: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+    // Documentation/scheduler/sched-stats.rst of Linux: time on a processor, time in a run queue, slices.
+    let waited = |stat: String| stat.split_whitespace().nth(1)?.parse().ok();
+    stats.filter_map(waited).max().map_or(Duration::ZERO, Duration::from_nanos)
+}
+
 struct Watch<'a> {
     observer: &'a dyn Observer,
     measurements: Vec<Measurement>,
@@ -149,15 +160,36 @@ struct Watch<'a> {
     complaint: Option<String>,
 }
 
-impl Watch<'_> {
-    /// Returns when the console closes, or with the reason to end QEMU.
-    fn until_closed(&mut self, events: &Receiver<Event>, silence: Duration) -> Option<Ending> {
+impl<'a> Watch<'a> {
+    const fn new(observer: &'a dyn Observer) -> Self {
+        Self { observer, measurements: Vec::new(), verdict: None, tail: Vec::new(), complaint: None }
+    }
+
+    /// Returns when the console closes, or with the reason to end QEMU. `waited` tells how long QEMU had no processor in all: such time
+    /// is no silence.
+    fn until_closed(
+        &mut self,
+        events: &Receiver<Event>,
+        silence: Duration,
+        waited: impl Fn() -> Duration,
+    ) -> Option<Ending> {
+        let (mut left, mut starved) = (silence, waited());
         loop {
-            match events.recv_timeout(silence) {
+            match events.recv_timeout(left) {
                 Ok(Event::Closed) => return None,
                 Ok(Event::Interrupt) => return Some(Ending::Interrupted),
-                Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Timeout) => return Some(Ending::Silence),
+                Ok(event) => {
+                    self.take(event);
+                    (left, starved) = (silence, waited());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = waited();
+                    left = now.saturating_sub(starved);
+                    starved = now;
+                    if left < silence / 100 {
+                        return Some(Ending::Silence);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -226,6 +258,8 @@ fn describe(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
     /// A QEMU that is a shell script.
@@ -267,6 +301,40 @@ mod tests {
         let run = supervise(command, Duration::from_millis(300), &Quiet).unwrap();
         assert_eq!((run.ending, run.tail), (Ending::Silence, vec!["alive".to_owned()]));
         assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn waiting_for_a_processor_is_no_silence() {
+        let silence = Duration::from_millis(50);
+        // A host that gives QEMU nothing at all, four times as long as it may be silent.
+        let asked = Cell::new(0);
+        let waited = || {
+            asked.set(asked.get() + 1);
+            silence * asked.get().min(5)
+        };
+        let (_sender, events) = channel();
+        let start = Instant::now();
+        assert_eq!(Watch::new(&Quiet).until_closed(&events, silence, waited), Some(Ending::Silence));
+        assert!(start.elapsed() >= silence * 5, "{:?}", start.elapsed());
+        assert_eq!(asked.get(), 6);
+    }
+
+    #[test]
+    fn a_host_tells_how_long_a_process_waited() {
+        let me = std::process::id();
+        let before = waited_for_processor(me);
+        let seen = AtomicBool::new(!std::path::Path::new("/proc/self/schedstat").exists());
+        std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(2, usize::from) * 4;
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while !seen.load(Ordering::Relaxed) {
+                        seen.fetch_or(waited_for_processor(me) > before, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(waited_for_processor(u32::MAX), Duration::ZERO);
     }
 
     #[test]
