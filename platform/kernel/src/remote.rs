@@ -99,7 +99,8 @@ const GRANTED: u64 = 1 << 32;
 const POLL: u64 = 1 << 33;
 /// The sender waits for an answer.
 const CALL: u64 = 1 << 34;
-/// `Cancel`: the send phase, the receive phase. `Bounce`, `Cancelled`: the phase that failed was the receive phase.
+/// `Cancel`: the send phase, the receive phase. `Bounce`, `Cancelled`: the phase that failed was the receive phase. `Delivered`: the
+/// receiver watched the sender, and does not any more.
 const IN_SEND: u64 = 1 << 35;
 const IN_RECEIVE: u64 = 1 << 36;
 

@@ -35,6 +35,7 @@ mod shares;
 mod shootdown;
 mod store;
 mod upheaval;
+mod watches;
 mod wishes;
 mod world;
 

@@ -21,7 +21,8 @@ impl<H: Hal> Kernel<'_, H> {
         if matches!(head.kind, kind::MISSED_NOTES | kind::MISSED_KILL) {
             return self.take_back(cluster, head, slot);
         }
-        if head.kind == kind::DELIVERED {
+        // (A cancel that finds the message delivered says nothing about what its receiver does now.)
+        if head.kind == kind::DELIVERED && head.argument & IN_RECEIVE != 0 {
             self.end_watch(cluster, head.sender, head.receiver);
         }
         let Some(t) = self.find_waiting(head) else { return };

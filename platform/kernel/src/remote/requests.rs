@@ -126,7 +126,8 @@ impl<H: Hal> Kernel<'_, H> {
             }
             self.deliver_packet(t, head.sender, head, slot);
             // A caller will hear of it by the answer; but its kernel has to forget the watch.
-            return Ok((!call || watches).then(|| head.answer(kind::DELIVERED, 0)));
+            let watch_ends = if watches { IN_RECEIVE } else { 0 };
+            return Ok((!call || watches).then(|| head.answer(kind::DELIVERED, watch_ends)));
         }
         if head.argument & POLL != 0 {
             return Err(Error::Timeout);
@@ -183,6 +184,8 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// The receiver is ready for the message of a thread of ours that is queued there.
     fn hand_over(&mut self, cluster: usize, head: Head) -> Option<Head> {
+        // Whoever asks for a message watches its sender no more; if there is none, it begins anew.
+        self.end_watch(cluster, head.sender, head.receiver);
         let Some(t) = self.find_waiting(head).filter(|&t| !self.ends_in_send(t)) else {
             if let Some(t) = self.find_waiting(head) {
                 // It is out of time, or to be deleted: its own cancel will find nothing any more.
@@ -190,7 +193,6 @@ impl<H: Hal> Kernel<'_, H> {
             }
             return Some(head.answer(kind::GONE, 0));
         };
-        self.end_watch(cluster, head.sender, head.receiver);
         let slot = self.response_slot(cluster)?;
         let call = self.threads[t as usize].op.is_call();
         self.write_message(t, slot);

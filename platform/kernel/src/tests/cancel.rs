@@ -12,7 +12,7 @@ use skerry_abi::{Error, Tag, ThreadId, Timeout};
 use std::vec;
 use std::vec::Vec;
 
-fn time_is(w: &mut [TestKernel], now: u64) {
+pub(super) fn time_is(w: &mut [TestKernel], now: u64) {
     for k in w.iter_mut() {
         k.hal.now = now;
         k.handle(Event::Tick);
@@ -20,19 +20,19 @@ fn time_is(w: &mut [TestKernel], now: u64) {
     settle(w);
 }
 
-fn delete(k: &mut TestKernel, id: ThreadId) {
+pub(super) fn delete(k: &mut TestKernel, id: ThreadId) {
     k.delete_thread(k.find(id).unwrap()).unwrap();
 }
 
 /// A client in cluster 0 and a server in cluster 1, of one domain.
-fn pair() -> (Vec<TestKernel<'static>>, ThreadId, ThreadId) {
+pub(super) fn pair() -> (Vec<TestKernel<'static>>, ThreadId, ThreadId) {
     let mut w = world(2, 1);
     let (_, client) = program(&mut w[0], 20);
     let (_, server) = program(&mut w[1], 20);
     (w, client, server)
 }
 
-fn until(send: u64, receive: Timeout, call: Ipc) -> Ipc {
+pub(super) fn until(send: u64, receive: Timeout, call: Ipc) -> Ipc {
     Ipc { wait: false, send_timeout: Timeout(send), receive_timeout: receive, ..call }
 }
 

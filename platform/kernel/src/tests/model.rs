@@ -66,11 +66,11 @@ impl Exploration {
         let scenario = &self.scenario;
         let rings = Rings::new(usize::from(scenario.clusters));
         let sizes =
-            Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, guests: 4, utcb_pages: 4, trace_pages: 0 };
+            Sizes { tables: 13, nodes: 2, spaces: 4, threads: 5, guests: 6, utcb_pages: 4, trace_pages: 0 };
         // Threads that move have a space in every cluster.
         let sizes = match scenario.moves {
             0 => sizes,
-            _ => Sizes { tables: 16, spaces: 5, guests: 6, ..sizes },
+            _ => Sizes { tables: 16, spaces: 5, threads: 6, guests: 8, ..sizes },
         };
         let mut memory = Memory::new(&rings, Machine::cpus(scenario), sizes);
         let mut machine = Machine::new(scenario, &rings, memory.kernels());

@@ -99,6 +99,12 @@ facts! {
     Passing,
     /// Something did not find it.
     GivenBack,
+    /// A thread took the short way into its wait.
+    WaitedShortly,
+    /// A notification took the short way out.
+    NotifiedShortly,
+    /// Somebody has cancelled a wait for another cluster, and waits for that to end it.
+    CancelAwaited,
 }
 
 /// A set of facts.
@@ -173,6 +179,10 @@ pub(super) fn of(machine: &Machine<'_>) -> Facts {
         |&(fate, count): &(super::ghost::Fate, u8)| fate == super::ghost::Fate::Orphaned && count == 1;
     note(Fact::DeliveredOrphan, machine.ghost.fates.iter().flatten().any(orphan));
     note(Fact::Elsewhere, machine.went_elsewhere);
+    note(Fact::WaitedShortly, machine.waited_shortly);
+    note(Fact::NotifiedShortly, machine.notified_shortly);
+    let asked = |cluster| machine.is_cancelling(cluster);
+    note(Fact::CancelAwaited, (0..machine.kernels.len()).any(asked));
     note(Fact::BothWays, machine.in_flight(0) && machine.in_flight(1));
     facts
 }

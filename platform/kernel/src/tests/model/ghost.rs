@@ -51,6 +51,7 @@ pub(super) struct Ghost {
     /// Environment events so far.
     pub(super) kills: u8,
     pub(super) moves: u8,
+    pub(super) cancels: u8,
     pub(super) expired: [bool; CLUSTERS],
 }
 

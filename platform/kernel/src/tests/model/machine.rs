@@ -7,12 +7,13 @@ use crate::control::Done;
 use crate::kernel::{Event, UTCB_MR0};
 use crate::migrate::Destination;
 use crate::ring::Lane;
+use crate::syscall::{Next, SVC_SIZE};
 use crate::tests::arenas::Rings;
 use crate::tests::world::TestKernel;
 use crate::thread::{State, hold};
 use core::sync::atomic::Ordering;
 use skerry_abi::message::{REGISTER_WORDS, kernel_label};
-use skerry_abi::syscall::{IPC, NOTIFY};
+use skerry_abi::syscall::{IPC, NOTIFY, THREAD_CONTROL, exchange, thread_op};
 use skerry_abi::{CpuId, Error, SpaceId, Tag, ThreadId, Timeout};
 use std::format;
 use std::string::String;
@@ -24,6 +25,8 @@ pub(super) const WORDS: usize = REGISTER_WORDS + 1;
 const LATER: u64 = 100;
 /// Where programs are. A kernel that wants a system call to be executed again sets them back.
 const PC: u64 = 0x1000;
+/// Where those go on whose waits somebody has cancelled.
+const ELSEWHERE: u64 = 0x3000;
 
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,6 +37,8 @@ pub(super) enum Action {
     Again(u8),
     /// A privileged thread of the same cluster moves this thread.
     Move(u8, u8),
+    /// A privileged thread of the same cluster cancels what this thread waits for, and changes its instruction pointer.
+    Cancel(u8),
     /// A cluster handles the oldest packet from another one.
     Deliver { from: u8, to: u8 },
     /// A privileged thread of the same cluster, on its first CPU, deletes this thread.
@@ -51,8 +56,14 @@ pub(super) struct Machine<'m> {
     /// In which space of each cluster a thread can be.
     spaces: [[SpaceId; CLUSTERS]; THREADS],
     pub(super) ghost: Ghost,
+    /// Who cancels waits, by cluster.
+    cancellers: Vec<ThreadId>,
     /// A message took the short way to another CPU.
     pub(super) went_elsewhere: bool,
+    /// A thread took the short way into its wait.
+    pub(super) waited_shortly: bool,
+    /// A notification took the short way out.
+    pub(super) notified_shortly: bool,
     scenario: &'m Scenario,
 }
 
@@ -65,6 +76,14 @@ impl<'m> Machine<'m> {
             k.create_thread(new_thread(root, k.this_cpu, 0)).expect("room");
             k.peers.iter_mut().for_each(|peer| peer.limit = scenario.credit);
         }
+        let canceller = |k: &mut TestKernel<'m>| {
+            let cpu = k.this_cpu;
+            k.create_thread(NewThread { space: 0, ..new_thread(SpaceId::NIL, cpu, 1) }).expect("room")
+        };
+        let cancellers = match scenario.cancels {
+            0 => Vec::new(),
+            _ => kernels.iter_mut().map(canceller).collect(),
+        };
         let (mut ids, mut spaces) = ([ThreadId::NIL; THREADS], [[SpaceId::NIL; CLUSTERS]; THREADS]);
         for (i, thread) in scenario.threads.iter().enumerate() {
             let twin = |j: &usize| {
@@ -96,8 +115,18 @@ impl<'m> Machine<'m> {
                 }
             }
         }
-        let mut machine =
-            Self { kernels, rings, ids, spaces, ghost: Ghost::default(), went_elsewhere: false, scenario };
+        let mut machine = Self {
+            kernels,
+            rings,
+            ids,
+            spaces,
+            ghost: Ghost::default(),
+            cancellers,
+            went_elsewhere: false,
+            waited_shortly: false,
+            notified_shortly: false,
+            scenario,
+        };
         machine.park();
         machine
     }
@@ -140,18 +169,33 @@ impl<'m> Machine<'m> {
     pub(super) fn in_flight(&self, to: u8) -> bool {
         (0..self.scenario.clusters).any(|from| self.is_waiting(from, to))
     }
+    /// Whether waits may be cancelled here.
+    pub(super) fn cancels(&self) -> bool {
+        self.scenario.cancels != 0
+    }
     /// Whether threads may move here.
     pub(super) fn moves(&self) -> bool {
         self.scenario.moves != 0
     }
-    /// What the privileged thread of a cluster does.
-    pub(super) fn root(&self, cluster: usize) -> State {
+    /// Whether a privileged thread of a cluster waits for the end of its call.
+    pub(super) fn is_controlling(&self, cluster: usize) -> bool {
+        self.privileged(cluster).any(|id| !self.is_free(cluster, id))
+    }
+    /// Whether somebody there has cancelled a wait that is not over.
+    pub(super) fn is_cancelling(&self, cluster: usize) -> bool {
+        self.cancellers.get(cluster).is_some_and(|&id| !self.is_free(cluster, id))
+    }
+    /// Who may use the privileged calls in a cluster: one thread for moves, one for cancels.
+    fn privileged(&self, cluster: usize) -> impl Iterator<Item = ThreadId> + use<> {
+        [ThreadId::root(cluster as u16)].into_iter().chain(self.cancellers.get(cluster).copied())
+    }
+    fn is_free(&self, cluster: usize, id: ThreadId) -> bool {
         let k = &self.kernels[cluster];
-        k.thread(k.find(ThreadId::root(cluster as u16)).expect("nobody deletes it")).state
+        k.thread(k.find(id).expect("nobody deletes it")).state == State::Created
     }
     /// Whether a thread is to execute its system call again.
     pub(super) fn is_interrupted(thread: &crate::thread::Tcb) -> bool {
-        thread.context.pc != PC
+        ![PC, ELSEWHERE].contains(&thread.context.pc)
     }
 
     /// Everything that can happen next.
@@ -173,10 +217,17 @@ impl<'m> Machine<'m> {
             if self.scenario.movers.contains(&n)
                 && settled
                 && self.ghost.moves < self.scenario.moves
-                && self.root(at) == State::Created
+                && self.is_free(at, ThreadId::root(at as u16))
             {
                 let others = (0..self.scenario.clusters).filter(|&to| usize::from(to) != at);
                 actions.extend(others.map(|to| Action::Move(n, to)));
+            }
+            if self.ghost.cancels < self.scenario.cancels
+                && settled
+                && tcb.state != State::Ready
+                && self.is_free(at, self.cancellers[at])
+            {
+                actions.push(Action::Cancel(n));
             }
             if tcb.state == State::Ready && Self::is_interrupted(tcb) {
                 actions.push(Action::Again(n));
@@ -235,6 +286,24 @@ impl<'m> Machine<'m> {
                 }
                 k.pick();
             }
+            Action::Cancel(i) => {
+                self.ghost.cancels += 1;
+                let (at, _) = self.slot(usize::from(i)).expect("it lives");
+                let cpu = self.first_cpu(at as u8);
+                let k = &mut self.kernels[at];
+                k.enter(cpu);
+                let canceller = k.find(self.cancellers[at]).expect("nobody deletes it");
+                let flags = exchange::PC | exchange::CANCEL;
+                let arguments = [thread_op::EXCHANGE, self.ids[usize::from(i)].0, flags, ELSEWHERE];
+                k.thread_mut(canceller).context.x[..arguments.len()].copy_from_slice(&arguments);
+                match k.control_call(canceller, THREAD_CONTROL) {
+                    // (It executes no instruction that could look at the answer.)
+                    Ok(Done::With(_)) => k.thread_mut(canceller).context.x.fill(0),
+                    Ok(Done::Waits) => {}
+                    other => return Err(format!("a cancel was refused: {other:?}")),
+                }
+                k.pick();
+            }
             Action::Deliver { from, to } => {
                 let cpu = self.first_cpu(to);
                 let k = &mut self.kernels[usize::from(to)];
@@ -286,19 +355,24 @@ impl<'m> Machine<'m> {
         self.release_roots()
     }
 
-    /// A privileged thread whose move is over is ready for the next one.
+    /// A privileged thread whose call is over is ready for the next one.
     fn release_roots(&mut self) -> Result<(), String> {
-        for (cluster, k) in self.kernels.iter_mut().enumerate() {
-            let root = k.find(ThreadId::root(cluster as u16)).expect("nobody deletes it");
-            if k.thread(root).state == State::Ready {
-                k.make_unready(root);
-                let thread = k.thread_mut(root);
+        for cluster in 0..self.kernels.len() {
+            for id in self.privileged(cluster) {
+                let k = &mut self.kernels[cluster];
+                let t = k.find(id).expect("nobody deletes it");
+                if k.thread(t).state != State::Ready {
+                    continue;
+                }
+                k.make_unready(t);
+                let thread = k.thread_mut(t);
                 thread.state = State::Created;
-                let code = core::mem::take(&mut thread.context.x[0]);
+                let code = thread.context.x[0];
+                thread.context.x.fill(0);
                 // Deleted meanwhile; or it was there a moment ago, and not all who waited for it have been told.
                 let expected = [Error::NoSuchThread, Error::WrongState].map(Error::code);
                 if code != 0 && !expected.contains(&code) {
-                    return Err(format!("a move ended with {:?}", Error::from_code(code)));
+                    return Err(format!("a privileged call ended with {:?}", Error::from_code(code)));
                 }
             }
         }
@@ -357,10 +431,18 @@ impl<'m> Machine<'m> {
         let alone = !self.scenario.own_cpus;
         let here = call == IPC && (k.fast_ipc(usize::from(cpu)).is_some() || alone && k.fast_remote(cpu));
         let elsewhere = call == IPC && !here && k.fast_elsewhere(usize::from(cpu));
-        if !(here || elsewhere) {
+        let only_waits = call == IPC && k.thread(t).context.x[0] == ThreadId::NIL.0;
+        let waits = alone && only_waits && k.fast_wait(cpu);
+        let mut notified = false;
+        if call == NOTIFY {
+            // (The general way ends with a look at the timer.)
+            notified = matches!(k.call(call), Next::Caller(u64::MAX));
+        } else if !(here || elsewhere || waits) {
             k.handle(Event::Syscall(call));
         }
         self.went_elsewhere |= elsewhere;
+        self.waited_shortly |= waits;
+        self.notified_shortly |= notified;
         k.pick();
     }
 
@@ -372,6 +454,9 @@ impl<'m> Machine<'m> {
                 |k: &&TestKernel<'_>| k.find(self.ids[i]).is_some_and(|t| k.thread(t).state != State::Moving);
             if self.kernels.iter().filter(live).count() > 1 {
                 return Err(format!("thread {i} is in two clusters"));
+            }
+            if self.tcb(i).is_some_and(|thread| thread.context.pc == ELSEWHERE - SVC_SIZE) {
+                return Err(format!("thread {i} was sent elsewhere, and is to execute what is before that"));
             }
             let Some((at, t)) = self.slot(i) else {
                 self.ghost.died(i);
@@ -417,7 +502,8 @@ impl<'m> Machine<'m> {
                 self.ghost.ended(i, tag, &living)?;
                 let (at, t) = self.slot(i).expect("it ran");
                 // What was looked at is no longer part of the state.
-                self.kernels[at].thread_mut(t).context.x.fill(0);
+                let context = &mut self.kernels[at].thread_mut(t).context;
+                (context.x, context.pc) = ([0; 31], PC);
                 self.kernels[at].utcb(t)[UTCB_MR0 + WORDS].store(0, Ordering::Relaxed);
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn of(machine: &Machine<'_>, sound: bool) -> u64 {
         }
         for cold in k.cold.iter() {
             queue(k.links, &cold.expecting, &mut hasher);
-            if machine.moves() {
+            if machine.moves() || machine.cancels() {
                 cold.hash(&mut hasher);
             }
         }

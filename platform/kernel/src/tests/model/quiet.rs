@@ -56,8 +56,8 @@ pub(super) fn check(machine: &Machine<'_>) -> Result<(), String> {
 /// Every birth cluster knows where its threads are, and nobody has what belongs to a thread that is not there.
 fn places(machine: &Machine<'_>) -> Result<(), String> {
     for (cluster, k) in machine.kernels.iter().enumerate() {
-        if machine.root(cluster) == State::Controlling {
-            return Err(format!("the caller of a move in cluster {cluster} waits for ever"));
+        if machine.is_controlling(cluster) {
+            return Err(format!("the caller of a move or a cancel in cluster {cluster} waits for ever"));
         }
         let here = (0..THREADS).filter(|&i| machine.at(i) == Some(cluster));
         let foreign = here.filter(|&i| usize::from(machine.ids[i].cluster()) != cluster).count();

@@ -84,6 +84,8 @@ pub(super) struct Scenario {
     pub(super) credit: u64,
     /// Threads that may be deleted.
     pub(super) kills: u8,
+    /// How often somebody may cancel what a thread waits for, and send it elsewhere in its program.
+    pub(super) cancels: u8,
     /// Whether finite time-outs can pass.
     pub(super) time: bool,
 }

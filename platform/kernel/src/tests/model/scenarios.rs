@@ -32,6 +32,7 @@ const BASE: Scenario = Scenario {
     own_cpus: false,
     credit: 1,
     kills: 0,
+    cancels: 0,
     time: false,
 };
 
@@ -73,7 +74,11 @@ fn notifications_between_clusters() {
     let sender = Thread { budget: 2, menu: &[Do::Notify(2), Do::Send(2)], ..CLIENT };
     let menu = &[Do::Receive, Do::ReceiveFrom(2), Do::ReceiveFrom(0)];
     let threads = [sender, Thread { space: 1, domain: 21, ..sender }, Thread { menu, budget: 2, ..SERVER }];
-    explore("remote notifications", Scenario { threads, ..BASE }, &[Notified, Notes, Queued]);
+    explore(
+        "remote notifications",
+        Scenario { threads, ..BASE },
+        &[Notified, Notes, Queued, WaitedShortly, NotifiedShortly],
+    );
 }
 
 #[test]
@@ -220,4 +225,45 @@ fn moves_with_deadlines() {
     let timed = Scenario { threads: [client, nobody, server], moves: 1, time: true, ..PAIR };
     explore("a client in a hurry", Scenario { movers: &[0], ..timed }, &[AskedToLetGo, Late, Cancelled]);
     explore("a server in a hurry", Scenario { movers: &[2], ..timed }, &[Moved, ReceivingAway]);
+}
+
+/// Somebody cancels what a thread waits for, wherever that is by then, and sends it elsewhere in its program.
+#[test]
+fn waits_that_are_cancelled() {
+    use Fact::*;
+    let cancelled = |kills| Scenario { cancels: 2, kills, ..PAIR };
+    explore("cancels", cancelled(0), &[CancelAwaited, Cancelled, Late, Gone]);
+    explore("cancels and a death", cancelled(1), &[CancelAwaited, Cancelled, DoomedAwaitingResponse]);
+    let [client, nobody, server] = PAIR.threads;
+    let client = Thread { menu: &[Do::CallTimed(2), Do::SendTimed(2)], ..client };
+    let timed = Scenario { threads: [client, nobody, server], time: true, ..cancelled(0) };
+    explore("cancels and deadlines", timed, &[CancelAwaited, Cancelled, Late]);
+    let one = Thread { cluster: 1, ..PAIR.threads[0] };
+    let here = Scenario { threads: [one, nobody, server], ..cancelled(1) };
+    explore("cancels in one cluster", here, &[Sending, AwaitingReply]);
+}
+
+/// The same while threads move.
+#[test]
+fn waits_that_are_cancelled_while_threads_move() {
+    use Fact::*;
+    let moving = |movers| Scenario { movers, moves: 2, cancels: 1, ..PAIR };
+    explore("a cancelled client that moves", moving(&[0]), &[CancelAwaited, AskedToLetGo, Interrupted]);
+    explore("a cancelled server that moves", moving(&[2]), &[CancelAwaited, Moved, ReceivingAway]);
+    let dies = Scenario { moves: 1, kills: 1, ..moving(&[0, 2]) };
+    explore("cancels, moves and a death", dies, &[CancelAwaited, DoomedMoving, Ended]);
+}
+
+/// Whoever is to move or to end may also run out of time.
+#[test]
+fn deaths_with_moves_and_deadlines() {
+    use Fact::*;
+    let [client, nobody, server] = PAIR.threads;
+    let client = Thread { menu: &[Do::CallTimed(2), Do::SendTimed(2)], ..client };
+    let server = Thread { menu: &[Do::Receive, Do::ReceiveTimed, Do::Reply], ..server };
+    let all = Scenario { threads: [client, nobody, server], moves: 1, kills: 1, time: true, ..PAIR };
+    let expected = &[Moving, DoomedMoving, Late, Cancelled, AskedToLetGo];
+    explore("a client in a hurry, and a death", Scenario { movers: &[0], ..all }, expected);
+    let expected = &[Moving, DoomedMoving, Moved, ReceivingAway];
+    explore("a server in a hurry, and a death", Scenario { movers: &[2], ..all }, expected);
 }
