@@ -29,10 +29,12 @@ mod guest {
     mod startup;
     mod state;
     mod stock;
+    mod table;
     mod take;
     mod takeover;
     mod task;
     mod unmapper;
+    mod watch;
     mod work;
 
     use core::panic::PanicInfo;

@@ -37,6 +37,16 @@ pub enum TakeOver {
     Eager,
 }
 
+/// How the words of a page in the master table are reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MasterTable {
+    /// In shared memory, by whoever wants something of them.
+    #[default]
+    Shared,
+    /// By messages to the pager in whose memory they are.
+    Ipc,
+}
+
 /// How the nodes that share a page are reached when it is unmapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Driver {
@@ -96,6 +106,8 @@ pub struct Options<'a> {
     pub master: MasterChoice,
     /// `takeover=lazy|eager`.
     pub take_over: TakeOver,
+    /// `table=shared|ipc`.
+    pub table: MasterTable,
     /// `unmap=parallel|sequential|root`.
     pub unmap: Driver,
     /// `ahead=1|16|64k`.
@@ -121,6 +133,8 @@ pub enum OptionError<'a> {
     OneSpaceManyKernels,
     /// `placement=node0` needs `clusters=one`: a pager allocates from its own pool only.
     Node0ManyKernels,
+    /// `takeover=eager` needs `table=shared`: it reads all of the table in one go.
+    EagerByIpc,
     /// `plant=` needs `audit=on`: nobody else would find the error.
     PlantWithoutAudit,
 }
@@ -136,6 +150,7 @@ impl fmt::Display for OptionError<'_> {
             Self::Node0ManyKernels => {
                 f.write_str("placement=node0 needs clusters=one: a pager allocates from its own pool only")
             }
+            Self::EagerByIpc => f.write_str("takeover=eager needs table=shared: it reads the whole table"),
             Self::PlantWithoutAudit => f.write_str("plant= needs audit=on, which finds the error"),
         }
     }
@@ -170,6 +185,12 @@ impl<'a> Options<'a> {
             None | Some("lazy") => TakeOver::Lazy,
             Some("eager") => TakeOver::Eager,
             Some(other) => return Err(OptionError::Value("takeover", other)),
+        };
+        let table = match get("table") {
+            None | Some("shared") => MasterTable::Shared,
+            Some("ipc") if take_over == TakeOver::Eager => return Err(OptionError::EagerByIpc),
+            Some("ipc") => MasterTable::Ipc,
+            Some(other) => return Err(OptionError::Value("table", other)),
         };
         let unmap = match get("unmap") {
             None | Some("parallel") => Driver::Parallel,
@@ -212,6 +233,7 @@ impl<'a> Options<'a> {
                 placement,
                 master,
                 take_over,
+                table,
                 unmap,
                 ahead,
                 maintain_always,
@@ -241,6 +263,10 @@ mod tests {
         assert_eq!((numa.unmap, numa.maintain_always), (Driver::Parallel, false));
         let slow = decode("app=x unmap=sequential maintenance=always", 2).unwrap();
         assert_eq!((slow.unmap, slow.maintain_always), (Driver::Sequential, true));
+        assert_eq!(decode("app=x table=ipc", 2).unwrap().table, MasterTable::Ipc);
+        assert_eq!(decode("app=x table=far", 2), Err(OptionError::Value("table", "far")));
+        assert_eq!(decode("app=x takeover=eager table=ipc", 2), Err(OptionError::EagerByIpc));
+        assert_eq!((numa.table, decode("app=x takeover=eager", 2).is_ok()), (MasterTable::Shared, true));
         assert_eq!(decode("app=x unmap=root", 2).unwrap().unmap, Driver::Root);
         assert_eq!(decode("app=x unmap=never", 2), Err(OptionError::Value("unmap", "never")));
         assert_eq!(decode("app=x space=one", 2), Err(OptionError::OneSpaceManyKernels));

@@ -5,9 +5,8 @@
 //! check can try them all. All accesses are sequentially consistent: a faulter that sets its bit and then looks at the
 //! master entry, and a leader that makes the entry busy and then looks at the bits, must not both miss the other.
 //!
-//! Where there is no shared memory, the master's worker performs the same actions for others. An interpreter may send
-//! neighbours that a machine always asks for one after the other in one message (set a bit and load the entry; swap the
-//! entry and load the bits; clear bits and swap the entry): the worker performs them in this order.
+//! Where the master table is not reached by shared memory, the worker of the pager that has it performs the same actions for others
+//! ([`crate::remote`]).
 
 /// A word of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -197,6 +197,11 @@ impl Fault {
         Self { ahead: true, ..Self::in_company(me, scope, Rights::NONE, rights, group) }
     }
 
+    /// What the thread wants to do with the page.
+    pub const fn wanted(&self) -> Rights {
+        self.access
+    }
+
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
     ///
     /// This and all it consists of is inlined: where the interpreter knows which effect it performed, the compiler knows

@@ -15,6 +15,8 @@
 //! | [`recovery::Reclaim`] | worker | finds the frames that a dead pager had in hand |
 //! | [`task::Move`] | pager thread | a thread that comes, moves or ends, and the task with its last one |
 //!
+//! Where the master table is not reached by shared memory, [`remote`] puts into messages what a machine wants of it.
+//!
 //! The words are [`entry::Entry`] (master), a sharer mask ([`nodes`]) beside it, [`local::Local`] per node, and
 //! [`record::Record`] per frame. docs/pager-protocols.md has
 //! the diagrams and says which rule of the design each step keeps.
@@ -29,6 +31,7 @@ pub mod local;
 pub mod nodes;
 pub mod record;
 pub mod recovery;
+pub mod remote;
 pub mod revoke;
 mod rules;
 pub mod task;

@@ -127,11 +127,7 @@ impl<const W: usize> Faults<W> {
             return Decision::Kept;
         }
         let Self { context, me, recent: place, cursor, .. } = self;
-        let scope = match (place.is_global(), place.region.kind) {
-            (false, _) => Scope::Local,
-            (true, RegionKind::ReadOnly) => Scope::Copied,
-            (true, _) => Scope::Global,
-        };
+        let scope = scope_of(place);
         let mut run = Run::<W> { context, me: *me, cursor, place, address, scope, access };
         let common = match scope {
             Scope::Global => run.global(),
@@ -154,7 +150,16 @@ impl<const W: usize> Faults<W> {
     #[inline(never)]
     fn elsewhere(&mut self, task: u32, address: u64, access: Rights) -> bool {
         if !self.company.place.covers(task, address) {
+            if self.company.place.covers_watched(task, address) {
+                self.company.decision = self.watched(address, access);
+                return false;
+            }
             match find(&self.context, task, self.context.node, address) {
+                Ok(found) if found.is_watched() => {
+                    self.company.place = found;
+                    self.company.decision = self.watched(address, access);
+                    return false;
+                }
                 Ok(found) if found.ahead == PagesAhead::One => {
                     self.recent = found;
                     if self.recent.roll.is_some() {
@@ -185,6 +190,16 @@ impl<const W: usize> Faults<W> {
     ) -> Run<'a, W> {
         let scope = if place.is_global() { Scope::Global } else { Scope::Local };
         Run { context, me, cursor, place, address, scope, access }
+    }
+}
+
+/// Who decides about the pages of a place.
+#[inline(always)]
+pub(super) const fn scope_of(place: &Place) -> Scope {
+    match (place.is_global(), place.region.kind) {
+        (false, _) => Scope::Local,
+        (true, RegionKind::ReadOnly) => Scope::Copied,
+        (true, _) => Scope::Global,
     }
 }
 
@@ -300,13 +315,29 @@ impl<'a, const W: usize> Run<'a, W> {
     /// Every case, from this effect on.
     #[cold]
     #[inline(never)]
-    pub(super) fn general(mut self, mut machine: Fault, mut effect: Effect, mut stats: Stats) -> Decision {
+    pub(super) fn general(self, machine: Fault, effect: Effect, stats: Stats) -> Decision {
         let page = self.place.page::<W>(self.address);
+        self.by((machine, effect, stats), |_, word, access| Ok(page.access(word, access)))
+    }
+
+    /// The same where somebody else performs the accesses, or cannot.
+    pub(super) fn by(
+        mut self,
+        (mut machine, mut effect, mut stats): Unfinished,
+        mut perform: impl FnMut(&Fault, Word, Access) -> Result<u64, Error>,
+    ) -> Decision {
+        let mut joined = false;
         loop {
             let answer = match effect {
                 Effect::Access(word, access) => {
-                    stats.lookups += u64::from((word, access) == (Word::Master, Access::Load));
-                    page.access(word, access)
+                    // Who looks, joins and looks again has asked once.
+                    stats.lookups += u64::from((word, access) == (Word::Master, Access::Load) && !joined);
+                    joined = matches!((word, access), (Word::Sharers(_), Access::Set(_)));
+                    match perform(&machine, word, access) {
+                        Ok(found) => found,
+                        // Its pager is dead, and the task ends with it.
+                        Err(_) => return Decision::Park,
+                    }
                 }
                 Effect::Allocate => {
                     stats.allocations += 1;
@@ -337,7 +368,7 @@ impl<'a, const W: usize> Run<'a, W> {
                     if self.place.region.measured {
                         count(self.context, self.place, stats);
                     }
-                    return Decision::Map(page.local, word);
+                    return Decision::Map(self.place.local(self.address), word);
                 }
                 Effect::Park => return Decision::Park,
                 Effect::Collapse => return Decision::Collapse,

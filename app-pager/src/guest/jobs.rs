@@ -329,9 +329,15 @@ impl<const W: usize> Jobs<W> {
         let mut rights = None;
         let kind = |address: u64| {
             if !place.covers(task, address) {
-                match find(context, task, context.node, address) {
-                    Ok(found) => *place = found,
-                    Err(_) => return Kind::Bad,
+                if !place.covers_watched(task, address) {
+                    match find(context, task, context.node, address) {
+                        Ok(found) => *place = found,
+                        Err(_) => return Kind::Bad,
+                    }
+                }
+                if let (Some(_), Wish::Move(_)) = (place.master_of, wish) {
+                    // To find out whether it lies there already would take a message: then it moves inside the node.
+                    return if place.is_global() { Kind::Global } else { Kind::Bad };
                 }
             }
             match (place.region.most.contains(wish.rights()) && wish.is_sound(), place.is_global()) {

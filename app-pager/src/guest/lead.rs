@@ -135,9 +135,29 @@ impl Desk<'_> {
     pub(super) fn run<const N: usize, const W: usize>(
         &mut self,
         lead: &mut Lead<N, W>,
-        mut effect: Effect,
+        effect: Effect,
     ) -> Pause {
-        let mut taken = take::Batch::new(self.context);
+        let taken = take::Batch::new(self.context);
+        self.run_by::<N, W, false>(lead, effect, taken)
+    }
+    /// The same for places that are watched.
+    #[cold]
+    #[inline(never)]
+    fn run_watched<const N: usize, const W: usize>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        effect: Effect,
+        taken: take::Batch,
+    ) -> Pause {
+        self.run_by::<N, W, true>(lead, effect, taken)
+    }
+    #[inline(always)]
+    fn run_by<const N: usize, const W: usize, const WATCHED: bool>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        mut effect: Effect,
+        mut taken: take::Batch,
+    ) -> Pause {
         loop {
             if !matches!(effect, Effect::Unmap { .. } | Effect::Access(..)) {
                 taken.flush();
@@ -145,9 +165,16 @@ impl Desk<'_> {
             let answer = match effect {
                 Effect::Access(page, word, access) => {
                     taken.flush();
+                    if WATCHED {
+                        match self.watched(lead, (page, word, access)) {
+                            Some(next) => effect = next,
+                            None => return self.over(lead),
+                        }
+                        continue;
+                    }
                     match self.page::<W>(page) {
                         Some(page) => page.access(word, access),
-                        None => return self.over(lead),
+                        None => return self.run_watched(lead, effect, taken),
                     }
                 }
                 Effect::Unmap { page, frame, keep } => {
@@ -210,7 +237,7 @@ impl Desk<'_> {
                     self.stock.take(self.context, (self.task, self.addresses), (page, held), node)
                 }
                 Effect::Copy { page, from, to } => {
-                    self.copy::<W>(page, from, to);
+                    self.copy(page, from, to);
                     0
                 }
                 Effect::Wake => {
@@ -288,20 +315,34 @@ impl Desk<'_> {
         self.letter().map_or_else(Default::default, |letter| (letter.found(), letter.used()))
     }
 
-    /// The words of a page. Between two waits of this thread what it has found stays, whoever ends (see `grace`).
+    /// The words of a page, unless it is watched. Between two waits of this thread what it has found stays, whoever ends (see `grace`).
     #[inline(always)]
     pub(super) fn page<const W: usize>(&mut self, index: u8) -> Option<app_pager::page::Page<'static>> {
         let address = *self.addresses.get(usize::from(index))?;
-        if !self.place.holds(self.task, address) {
-            *self.place = find(self.context, self.task, self.context.node, address).ok()?;
+        if !self.place.holds(self.task, address) && !self.find_plain(address) {
+            return None;
         }
         Some(self.place.page::<W>(address))
     }
+    /// Finds the place of a page. Returns whether the short ways are for it.
+    #[cold]
+    fn find_plain(&mut self, address: u64) -> bool {
+        self.locate(address) && !self.place.is_watched()
+    }
+    /// Finds the place of a page, if there is one.
+    pub(super) fn locate(&mut self, address: u64) -> bool {
+        if self.place.holds(self.task, address) || self.place.covers_watched(self.task, address) {
+            return true;
+        }
+        let found = find(self.context, self.task, self.context.node, address);
+        found.map(|found| *self.place = found).is_ok()
+    }
     /// Copies a page that nobody maps.
     #[inline(never)]
-    fn copy<const W: usize>(&mut self, page: u8, from: u64, to: u64) {
+    fn copy(&mut self, page: u8, from: u64, to: u64) {
         Physical.copy_page(to, from);
-        if self.page::<W>(page).is_some() && self.place.region.most.contains(Rights::X) {
+        let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
+        if self.locate(address) && self.place.region.most.contains(Rights::X) {
             sys::sync_code(to, PAGE_SIZE);
         }
         maintain::hand_over(self.context, Site::Copy, to, PAGE_SIZE);

@@ -12,15 +12,20 @@ use skerry_abi::fpage::PAGE_BITS;
 use skerry_abi::{Error, Rights};
 use skerry_ipc::pager::RegionKind;
 
-use super::grace;
 use super::memory::Physical;
 use super::state::{Context, board_at, book_at};
+use super::{grace, table as far};
 
 /// A region as one seat sees it. A thread remembers the last one: mostly the next page is in it, too. Regions and tables stay where they
 /// are until their task ends.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) task: u32,
+    /// The task, if the short ways through the machines are for this place; 0, and they do not see that it is the one they look for,
+    /// if [`super::watch`] is.
+    key: u32,
+    /// The cluster whose pager has the master table, if that is reached by messages.
+    pub(super) master_of: Option<u16>,
     /// For whose threads.
     pub(super) node: u16,
     epoch: u64,
@@ -38,6 +43,8 @@ impl Place {
     /// Nowhere.
     pub(super) const NONE: Self = Self {
         task: 0,
+        key: 0,
+        master_of: None,
         node: 0,
         epoch: 0,
         region: Region::NONE,
@@ -50,14 +57,25 @@ impl Place {
     /// Whether it is the one for this page.
     #[inline(always)]
     pub(super) fn covers(&self, task: u32, address: u64) -> bool {
-        self.task == task
+        self.key == task
             && address.wrapping_sub(self.region.base) < self.region.size
             && self.epoch == grace::epoch()
+    }
+    /// Whether it is the one for this page, and the short ways are not for it.
+    pub(super) fn covers_watched(&self, task: u32, address: u64) -> bool {
+        self.is_watched()
+            && self.task == task
+            && address.wrapping_sub(self.region.base) < self.region.size
+            && self.epoch == grace::epoch()
+    }
+    /// Whether the short ways are not for it.
+    pub(super) const fn is_watched(&self) -> bool {
+        self.key == 0
     }
     /// The same for who has made sure since the thread last waited that it is of this life.
     #[inline(always)]
     pub(super) fn holds(&self, task: u32, address: u64) -> bool {
-        self.task == task && address.wrapping_sub(self.region.base) < self.region.size
+        self.key == task && address.wrapping_sub(self.region.base) < self.region.size
     }
     /// Forgets what may be gone since the thread last waited.
     pub(super) fn refresh(&mut self) {
@@ -80,8 +98,12 @@ impl Place {
     /// Entry and sharers of a page, of which there are `W` words, where there are any.
     #[inline(always)]
     pub(super) fn master<const W: usize>(&self, address: u64) -> &'static [AtomicU64] {
-        let words = page::words(W);
-        Physical.words_at(self.region.table + self.index(address) * 8 * words as u64, words)
+        Physical.words_at(self.entry_at::<W>(address), page::words(W))
+    }
+    /// Where they are.
+    #[inline(always)]
+    pub(super) fn entry_at<const W: usize>(&self, address: u64) -> u64 {
+        self.region.table + self.index(address) * 8 * page::words(W) as u64
     }
     /// The word of a page's group.
     #[inline(always)]
@@ -121,8 +143,11 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
         && region.bytes == 0
         && region.kind != RegionKind::ReadOnly
         && !region.most.contains(Rights::X);
+    let master_of = far::remote_owner(context, region.table);
     Ok(Place {
         task,
+        key: if master_of.is_some() { 0 } else { task },
+        master_of,
         node,
         epoch,
         region,

@@ -182,6 +182,9 @@ impl Unmapper {
         if self.is_at(task, node, address) {
             return true;
         }
+        if self.place.node == node && self.place.covers_watched(task, address) {
+            return true;
+        }
         let found = find(&self.context, task, node, address);
         found.map(|found| self.place = found).is_ok()
     }

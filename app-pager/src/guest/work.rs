@@ -6,7 +6,7 @@ use skerry_abi::id::domain;
 use skerry_abi::message::kernel_label;
 use skerry_abi::{Error, SpaceId, ThreadId};
 use skerry_ipc::pager::{Birth, Free, Maintained, Stats, TaskEnd, ThreadEnd};
-use skerry_ipc::peer::{self, Claimed, Frames, MAX_FRAMES, Taker};
+use skerry_ipc::peer::{self, Claimed, Found, Frames, MAX_FRAMES, Script, Taker};
 use skerry_ipc::syscall::Holder;
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, encode_reply};
 use skerry_rt::ipc::{Handler, serve};
@@ -16,7 +16,7 @@ use super::maintain::COUNTS;
 use super::moves::{self, Begin};
 use super::office;
 use super::state::{Context, WHOLE_TASK};
-use super::{grace, launch, stock, task};
+use super::{grace, launch, stock, table, task};
 
 static COUNTERS: peer::Counters = peer::Counters::new();
 
@@ -137,6 +137,9 @@ impl peer::Server for Worker {
     }
     fn orphan(&mut self, _: Sender, id: u32, board: u64) -> Answer<()> {
         Ok(self.0.state().lives.adopt(id, board)?)
+    }
+    fn table(&mut self, _: Sender, entry: u64, script: Script) -> Answer<Found> {
+        Ok(table::serve(&self.0, entry, &script)?)
     }
     fn audit(&mut self, _: Sender, frame: u64) -> Answer<Option<Holder>> {
         Ok(self.0.syscalls().audit(frame)?)

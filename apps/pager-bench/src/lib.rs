@@ -9,7 +9,7 @@ use skerry_bench::Case;
 pub use skerry_bench::{SAMPLES, WARM_UP};
 
 /// All cases, in the order in which they are run.
-pub const CASES: [Case; 20] = [
+pub const CASES: [Case; 24] = [
     Case::new(
         "fault.first-touch",
         [850, 3264, 11_790],
@@ -92,6 +92,21 @@ pub const CASES: [Case; 20] = [
         .booted("unmap=sequential"),
     Case::new("unmap.global.n8.sequential", [0, 0, 0], "the same with eight nodes: one after the other")
         .booted("unmap=sequential"),
+    Case::new(
+        "fault.first-touch.remote-master.ipc",
+        [0, 3264, 11_790],
+        "fault.first-touch.remote-master with the master table by messages",
+    )
+    .booted("table=ipc"),
+    Case::new("fault.install.ipc", [0, 1962, 0], "fault.install on another node than the master's, by messages")
+        .booted("table=ipc"),
+    Case::new("fault.install.remote-master", [600, 1962, 0], "the same with shared memory"),
+    Case::new(
+        "unmap.global.n2.ipc",
+        [0, 10_480, 0],
+        "unmap.global.n2 by a thread on another node than the master's, by messages",
+    )
+    .booted("table=ipc"),
     Case::new("unmap.global.n2.root", [0, 10_480, 0], "unmap.global.n2 through the root pager").booted("unmap=root"),
     Case::new("unmap.global.n8.root", [0, 0, 0], "the same with eight nodes: the root pager tells all")
         .booted("unmap=root"),

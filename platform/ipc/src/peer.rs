@@ -59,6 +59,9 @@ interface! {
     22 = Orphan orphan(task: u32, board: u64) -> ();
     /// The cache lines that this pager has maintained.
     23 = Maintenance maintenance() -> Maintained;
+    /// Performs accesses to the words of a page in a master table of this pager's memory, from its entry at this address on: a script of
+    /// the pagers' protocols (`remote.rs` there). Returns what was found, as far as the script went.
+    24 = Table table(entry: u64, script: Script) -> Found;
 }
 
 /// Pages of one [`Op::FramesTake`] at most.
@@ -67,6 +70,11 @@ pub const MAX_FRAMES: usize = 61;
 pub type Claimed = List<MAX_FRAMES>;
 /// Their frames, and then zeros.
 pub type Frames = List<MAX_FRAMES>;
+
+/// The words of a script.
+pub type Script = List<20>;
+/// What its accesses found.
+pub type Found = List<4>;
 
 /// Who takes frames, as their records name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

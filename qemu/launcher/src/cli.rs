@@ -14,7 +14,7 @@ use crate::replay::ReplayArgs;
 use crate::size;
 use crate::skeleton::New;
 use crate::system::{Kernel, Placement, Space, System, SystemName};
-use crate::tuning::{Ahead, Maintenance, Place, Rings, Tlb, Tuning, Unmap};
+use crate::tuning::{Ahead, Maintenance, Place, Rings, Table, Tlb, Tuning, Unmap};
 
 /// Skerry, a multi-server operating system for NUMA machines: build it, boot it in QEMU, measure it.
 ///
@@ -248,6 +248,9 @@ struct TuningArgs {
     /// [default: parallel]
     #[arg(long, value_enum)]
     unmap: Option<Unmap>,
+    /// How pagers reach the master table of a task: in shared memory, or by messages to the pager that has it [default: shared]
+    #[arg(long, value_enum)]
+    table: Option<Table>,
     /// How many pages a fault establishes, in regions that do not say so themselves: the one that was touched, the sixteen of the same
     /// 64 KiB, or these in one 64 KiB of frames if the node has one to give [default: 1]
     #[arg(long, value_enum)]
@@ -334,12 +337,13 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        let TuningArgs { tlb, rings, kernel_memory, unmap, ahead, maintenance } = &self.tuning;
+        let TuningArgs { tlb, rings, kernel_memory, unmap, table, ahead, maintenance } = &self.tuning;
         Tuning {
             tlb: *tlb,
             rings: *rings,
             places: kernel_memory.clone(),
             unmap: *unmap,
+            table: *table,
             ahead: *ahead,
             maintenance: *maintenance,
         }

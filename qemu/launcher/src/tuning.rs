@@ -38,6 +38,15 @@ pub enum Unmap {
     Root,
 }
 
+/// How pagers reach the master table of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Table {
+    /// In shared memory.
+    Shared,
+    /// By messages to the pager that has it.
+    Ipc,
+}
+
 /// When pagers maintain caches as a frame changes hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Maintenance {
@@ -137,6 +146,8 @@ pub struct Tuning {
     pub places: Vec<Place>,
     /// How pagers unmap pages that nodes share.
     pub unmap: Option<Unmap>,
+    /// How they reach the master table.
+    pub table: Option<Table>,
     /// How many pages a fault establishes.
     pub ahead: Option<Ahead>,
     /// When they maintain caches.
@@ -173,14 +184,22 @@ impl Tuning {
         let tlb = self.tlb.map(|tlb| format!("tlb={tlb}"));
         let rings = self.rings.map(|rings| format!("rings={rings}"));
         let unmap = self.unmap.map(|unmap| format!("unmap={unmap}"));
+        let table = self.table.map(|table| format!("table={table}"));
         let ahead = self.ahead.map(|ahead| format!("ahead={ahead}"));
         let maintenance = self.maintenance.map(|when| format!("maintenance={when}"));
         let places = self.places.iter().map(ToString::to_string);
-        tlb.into_iter().chain(rings).chain(places).chain(unmap).chain(ahead).chain(maintenance).collect()
+        tlb.into_iter()
+            .chain(rings)
+            .chain(places)
+            .chain(unmap)
+            .chain(table)
+            .chain(ahead)
+            .chain(maintenance)
+            .collect()
     }
 }
 
-crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Ahead, Maintenance);
+crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Table, Ahead, Maintenance);
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +226,7 @@ mod tests {
             rings: Some(Rings::Maintained),
             places: places.iter().map(|place| place.parse().unwrap()).collect(),
             unmap: Some(Unmap::Sequential),
+            table: Some(Table::Ipc),
             ahead: Some(Ahead::Block),
             maintenance: Some(Maintenance::Always),
         };
@@ -217,6 +237,7 @@ mod tests {
             "tcbs=1",
             "image=next",
             "unmap=sequential",
+            "table=ipc",
             "ahead=64k",
             "maintenance=always",
         ];

@@ -4,12 +4,13 @@ use super::death::Death;
 use super::facts::Fact;
 use super::scenario::{Do, PAGES, Scenario};
 use super::world::{Request, World, frame, home};
-use crate::effect::Me;
+use crate::effect::{Me, Word};
 use crate::fault::{self, Fault, Group, Scope};
 use crate::lead::{self, Goal, Lead, Outcome};
 use crate::local::Local;
 use crate::record::Record;
 use crate::recovery::{self, Recovery};
+use crate::remote::{Answers, MAX_STEPS, Script};
 use crate::revoke::Used;
 use crate::rules::{Rule, kept};
 use skerry_abi::Rights;
@@ -254,7 +255,21 @@ impl World {
             }
             fault::Effect::OutOfMemory => return self.clients[c].finish(),
         };
-        let next = machine.step(answer);
+        let next = match effect {
+            fault::Effect::Access(word @ (Word::Master | Word::Sharers(_)), access) if scenario.remote => {
+                // Its answer is the script's first.
+                let script = Script::new(&machine, word, access);
+                let mut answers = self.by_message(thread.node, page, (script, answer), seen);
+                let mut next = effect;
+                while let fault::Effect::Access(word, access) = next
+                    && let Some(answer) = answers.next(word, access)
+                {
+                    next = machine.step(answer);
+                }
+                next
+            }
+            _ => machine.step(answer),
+        };
         self.clients[c].phase = Phase::Fault(machine, next);
     }
 
@@ -355,7 +370,24 @@ impl World {
             return self.clients[c].finish();
         }
         let answer = self.lead_effect(scenario, c, pages, &machine, effect, seen);
-        let next = machine.step(answer);
+        let next = match effect {
+            lead::Effect::Access(page, word @ (Word::Master | Word::Sharers(_)), access)
+                if scenario.remote =>
+            {
+                let script = Script::of_lead(&machine, (page, word, access));
+                let index = usize::from(pages[usize::from(page)]);
+                let mut answers = self.by_message(scenario.node(c), index, (script, answer), seen);
+                let mut next = effect;
+                while let lead::Effect::Access(of, word, access) = next
+                    && of == page
+                    && let Some(answer) = answers.next(word, access)
+                {
+                    next = machine.step(answer);
+                }
+                next
+            }
+            _ => machine.step(answer),
+        };
         self.clients[c].phase = Phase::Lead(machine, next);
     }
 
@@ -400,6 +432,25 @@ impl World {
             lead::Effect::Await | lead::Effect::Done => {}
         }
         0
+    }
+
+    /// Performs a script of which the first access has been performed.
+    fn by_message(
+        &mut self,
+        node: u16,
+        page: usize,
+        (script, first): (Script, u64),
+        seen: &mut u64,
+    ) -> Answers {
+        let (mut answers, mut first) = ([0; MAX_STEPS], Some(first));
+        let found = script.perform(
+            |word, access| first.take().unwrap_or_else(|| self.access(node, page, word, access, seen)),
+            &mut answers,
+        );
+        if found > 1 {
+            Fact::WentOn.note(seen);
+        }
+        Answers::new(script, answers, found)
     }
 
     /// Puts a request into a worker's mailbox. Who is fenced is not waited for.

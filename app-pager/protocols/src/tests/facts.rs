@@ -51,6 +51,8 @@ facts! {
     MappedTogether,
     /// It came too late.
     GroupDropped,
+    /// Several accesses went in one message.
+    WentOn,
     /// A thread did what it may not.
     Rejected,
 }

@@ -79,6 +79,8 @@ pub(super) struct Scenario {
     pub(super) home: [Option<u16>; PAGES],
     /// Whether what is only read is replicated from the first touch on.
     pub(super) copied: bool,
+    /// Whether nodes reach the master's words by messages.
+    pub(super) remote: bool,
     /// The pager of this node may crash, at any moment, once.
     pub(super) crash: Option<u16>,
 }
@@ -103,5 +105,5 @@ pub(super) const fn thread(node: u16, script: &'static [Do]) -> Thread {
 }
 
 pub(super) const fn scenario(a: Thread, b: Thread, c: Thread) -> Scenario {
-    Scenario { threads: [a, b, c], home: [None; PAGES], copied: false, crash: None }
+    Scenario { threads: [a, b, c], home: [None; PAGES], copied: false, remote: false, crash: None }
 }

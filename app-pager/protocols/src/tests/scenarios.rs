@@ -239,3 +239,21 @@ fn rights_to_untouched_pages() {
 fn death_with_pages_of_each_nodes_own() {
     explore("death apart", DEATH_APART, &[Parted, Recovered]);
 }
+
+/// The same with messages: what a machine wants in a row is performed in one go.
+#[test]
+fn the_master_by_messages() {
+    for (name, scenario, expected) in [
+        ("unmap", UNMAP, [GuardDropped, WentOn]),
+        ("several threads of a node", ONE_NODE, [NodeWoken, WentOn]),
+        ("crossed", CROSSED, [LeaderParked, WentOn]),
+        ("remote", REMOTE, [RaceLost, WentOn]),
+        ("protect", PROTECT, [Rejected, WentOn]),
+        ("move", MOVE, [TwoAsked, WentOn]),
+        ("replicas", REPLICAS, [Copied, WentOn]),
+        ("apart", APART, [Parted, WentOn]),
+        ("death", DEATH, [Recovered, WentOn]),
+    ] {
+        explore(&format!("{name}, by messages"), Scenario { remote: true, ..scenario }, &expected);
+    }
+}

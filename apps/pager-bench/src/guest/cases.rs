@@ -86,13 +86,25 @@ impl Bench {
             }
             "fault.first-touch.ahead16" => self.ahead(Ahead::Sixteen)?,
             "fault.first-touch.ahead16.block" => self.ahead(Ahead::Block)?,
-            "fault.first-touch.remote-master" => {
+            "fault.first-touch.remote-master" | "fault.first-touch.remote-master.ipc" => {
                 self.thread(there()?, touch::measure, self.region(RegionKind::Global)?)?;
             }
             "fault.install" => {
                 let base = self.region(RegionKind::Global)?;
                 self.thread(there()?, touch::prepare, base)?;
                 self.thread(self.here, touch::measure, base)?;
+            }
+            "fault.install.remote-master" | "fault.install.ipc" => {
+                let base = self.region(RegionKind::Global)?;
+                self.thread(self.here, touch::prepare, base)?;
+                self.thread(there()?, touch::measure, base)?;
+            }
+            "unmap.global.n2.ipc" => {
+                let base = self.region(RegionKind::Global)?;
+                let companion = self.spawn(there()?, touch::stay, 0)?;
+                self.thread(self.here, touch::prepare, base)?;
+                self.thread(there()?, unmap::measure, base)?;
+                self.end(companion)?;
             }
             "fault.local" => {
                 self.thread(self.here, touch::measure, self.region(RegionKind::Local)?)?;

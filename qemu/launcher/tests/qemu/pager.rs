@@ -7,7 +7,7 @@ use skerry::experiment::Experiment;
 use skerry::qemu::Pace;
 use skerry::size::MIB;
 use skerry::system::{Kernel, Placement, Space, System, SystemName};
-use skerry::tuning::{Ahead, Maintenance, Tuning, Unmap};
+use skerry::tuning::{Ahead, Maintenance, Table, Tuning, Unmap};
 
 use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial, value};
 
@@ -98,6 +98,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         experiment.tuning = Tuning { unmap: Some(Unmap::Root), ..Tuning::default() };
         run(experiment, Ending::Pass)
     }));
+    // The master table by messages: the same programs.
+    for (case, count, cpus) in [
+        ("hammer", 2, 4),
+        ("hammer", 4, 8),
+        ("partial", 4, 4),
+        ("cross", 4, 8),
+        ("protect", 4, 4),
+        ("refuse", 2, 2),
+        ("replicas", 4, 8),
+        ("apart", 3, 3),
+        ("code", 4, 4),
+        ("moving", 4, 8),
+        ("stress 2", 4, 4),
+        ("stress 4", 4, 8),
+    ] {
+        let name = format!("pager::{}-by-ipc-nodes-{count}-cpus-{cpus}", case.replace(' ', "-seed-"));
+        trials.push(trial(name, move || {
+            let mut experiment = experiment(case, count, cpus)?;
+            experiment.tuning = Tuning { table: Some(Table::Ipc), ..Tuning::default() };
+            run(experiment, Ending::Pass)
+        }));
+    }
     // (Not `partial`, which counts on a page that nobody has touched.)
     for (case, count, cpus) in [("stress 6", 4, 8), ("protect", 4, 4), ("hammer", 2, 4)] {
         for ahead in [Ahead::Sixteen, Ahead::Block] {

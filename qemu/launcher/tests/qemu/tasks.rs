@@ -78,6 +78,23 @@ pub(crate) fn trials() -> Vec<Trial> {
             expect(&experiment, Ending::Pass).map(drop)
         }));
     }
+    trials.push(trial("tasks::mourning-by-ipc", || {
+        let mut experiment = case(3, 3, &["mourning", "1"])?;
+        experiment.machine = nodes(3, 3, 192 * MIB)?;
+        experiment.silence = std::time::Duration::from_secs(20);
+        experiment.options = vec!["crash=1@40000,1@60000,1@60000".into(), "table=ipc".into()];
+        expect(&experiment, Ending::Pass).map(drop)
+    }));
+    trials.push(trial("tasks::storm-by-ipc", || {
+        let mut experiment = case(3, 3, &["storm", "100"])?;
+        experiment.options = vec!["table=ipc".into()];
+        storm(&experiment)
+    }));
+    trials.push(trial("tasks::moves-by-ipc", || {
+        let mut experiment = case(4, 8, &["moves", "lazy"])?;
+        experiment.options = vec!["table=ipc".into()];
+        expect(&experiment, Ending::Pass).map(drop)
+    }));
     // The same where letters go through the root pager, which has a new unmap worker to tell each time.
     trials.push(trial("tasks::mourning-unmap-root", || {
         let mut experiment = case(3, 3, &["mourning", "1"])?;

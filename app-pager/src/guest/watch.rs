@@ -1,0 +1,67 @@
+//! The long ways through the machines, for places where the short ones do not do.
+//!
+//! Most faults, and most unmaps of single pages, go through a machine where the interpreter is written out effect by effect ([`super::fault`],
+//! [`super::alone`]). What a boot option wants at every step costs nothing there: a place that is *watched* does not look like the one
+//! that the short ways look for ([`Place::covers`]), so what is about it comes here.
+
+use app_pager::protocols::effect::{Access, Word};
+use app_pager::protocols::fault::Fault;
+use app_pager::protocols::lead::{Effect, Lead};
+use app_pager::protocols::remote::Script;
+use skerry_abi::Rights;
+
+use super::fault::{Decision, Faults, NOTHING, Run, scope_of};
+use super::lead::Desk;
+use super::table::Remote;
+
+impl<const W: usize> Faults<W> {
+    /// A fault at the place that is in company's.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn watched(&mut self, address: u64, access: Rights) -> Decision {
+        let Self { context, me, cursor, company, .. } = self;
+        let place = company.place;
+        let run =
+            Run::<W> { context, me: *me, cursor, place: &place, address, scope: scope_of(&place), access };
+        let mut machine = Fault::new(*me, run.scope, access, place.region.rights);
+        let effect = machine.step(0);
+        let (page, mut remote) = (place.page::<W>(address), Remote::new());
+        run.by((machine, effect, NOTHING), |machine, word, access| match (word, place.master_of) {
+            (Word::Master | Word::Sharers(_), Some(_)) => {
+                let script = || Script::new(machine, word, access);
+                remote.access::<W>(context, (&place, address), (word, access), script)
+            }
+            _ => Ok(page.access(word, access)),
+        })
+    }
+}
+
+impl Desk<'_> {
+    /// Performs an access of a leader to a word of a page at such a place. Returns what the leader wants then. `None`: the task is over, or
+    /// ends with the pager that has its table.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn watched<const N: usize, const W: usize>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        (page, word, access): (u8, Word, Access),
+    ) -> Option<Effect> {
+        let address = *self.addresses.get(usize::from(page))?;
+        if !self.locate(address) {
+            return None;
+        }
+        if self.place.master_of.is_none() || matches!(word, Word::Local | Word::Group) {
+            return Some(lead.step(self.place.page::<W>(address).access(word, access)));
+        }
+        let (mut remote, script) = (Remote::new(), Script::of_lead(lead, (page, word, access)));
+        let place = (&*self.place, address);
+        let found = remote.access::<W>(self.context, place, (word, access), || script).ok()?;
+        let mut effect = lead.step(found);
+        while let Effect::Access(_, word, access) = effect
+            && let Some(found) = remote.next(word, access)
+        {
+            effect = lead.step(found);
+        }
+        Some(effect)
+    }
+}
