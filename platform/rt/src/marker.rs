@@ -19,6 +19,54 @@ pub(crate) fn query() {
     }
 }
 
+/// Tells the instrument something that concerns nobody without it.
+#[inline(always)]
+fn tell<const REQUEST: u16>() {
+    // SAFETY: as above.
+    unsafe {
+        asm!("movz xzr, #{request}, lsl #48", request = const REQUEST, options(nostack, preserves_flags))
+    }
+}
+
+/// The same with a number.
+#[inline(always)]
+fn tell_of<const REQUEST: u16>(number: u64) {
+    // SAFETY: as above; x0 is only read.
+    unsafe {
+        asm!("movz xzr, #{request}, lsl #48", request = const REQUEST, in("x0") number, options(nostack, preserves_flags))
+    }
+}
+
+/// A thread of an application begins: from here on its misses can be recorded (`run --record`).
+#[inline(always)]
+pub fn thread() {
+    tell::<{ skerry_abi::marker::THREAD }>();
+}
+
+/// The thread begins to wait for others: until [`met`] or [`locked`], what it does is not its own work.
+#[inline(always)]
+pub fn waits() {
+    tell::<{ skerry_abi::marker::WAITS }>();
+}
+
+/// All threads have met.
+#[inline(always)]
+pub fn met() {
+    tell::<{ skerry_abi::marker::BARRIER }>();
+}
+
+/// The thread has a lock; its number is any that is the lock's own, such as its address.
+#[inline(always)]
+pub fn locked(lock: u64) {
+    tell_of::<{ skerry_abi::marker::LOCK }>(lock);
+}
+
+/// It is about to give it back.
+#[inline(always)]
+pub fn unlocks(lock: u64) {
+    tell_of::<{ skerry_abi::marker::UNLOCK }>(lock);
+}
+
 /// A phase ends.
 #[inline(always)]
 pub fn end<const PHASE: u16>() {

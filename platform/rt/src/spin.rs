@@ -117,7 +117,7 @@ impl<T> SetUp<T> {
     }
 }
 
-/// A barrier that is used once.
+/// A barrier that is used once. Recordings of misses know of it ([`skerry_abi::marker`]).
 #[derive(Debug, Default)]
 pub struct Barrier {
     arrived: AtomicU64,
@@ -131,6 +131,8 @@ impl Barrier {
     }
     /// Waits until `parties` threads have arrived. The last one runs `before_opening` before it lets all go.
     pub fn wait(&self, parties: u64, before_opening: impl FnOnce()) {
+        #[cfg(target_os = "none")]
+        crate::marker::waits();
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == parties {
             before_opening();
             self.open.store(1, Ordering::Release);
@@ -138,6 +140,8 @@ impl Barrier {
         } else {
             until(|| self.open.load(Ordering::Acquire) == 1);
         }
+        #[cfg(target_os = "none")]
+        crate::marker::met();
     }
 }
 

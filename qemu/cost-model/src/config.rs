@@ -21,6 +21,12 @@ pub struct Config {
     pub sanitize: bool,
     /// Measures how long CPUs keep interrupts off, from the first instruction on, and nothing else.
     pub masked: bool,
+    /// Records the misses of applications' threads, besides.
+    #[serde(default)]
+    pub trace: bool,
+    /// Counts lines from memory by page, besides.
+    #[serde(default)]
+    pub pages: bool,
     /// Counts what is executed on this path, and nothing else.
     pub path: Option<Path>,
 }

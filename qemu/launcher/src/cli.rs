@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -281,6 +281,12 @@ struct InstrumentArgs {
     /// machine needs coherent by design is reported, too (docs/performance-method.md)
     #[arg(long, requires = "model")]
     sanitize: bool,
+    /// Write the misses of the application's threads to this file, for `replay`: from the first marker to the end of the measured phase
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["sanitize", "quanta"])]
+    record: Option<PathBuf>,
+    /// Write the lines from memory by phase, page and node to this file, as CSV, and print the pages with most remote ones
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["sanitize", "quanta"])]
+    pages: Option<PathBuf>,
 }
 
 /// What a core does during a miss.
@@ -352,6 +358,11 @@ impl RunArgs {
     /// Whether modelled numbers are compared over several quanta.
     pub fn compares_quanta(&self) -> bool {
         self.instrument.quanta
+    }
+
+    /// The files that recordings go to: misses, and lines by page.
+    pub fn recordings(&self) -> [Option<&Path>; 2] {
+        [self.instrument.record.as_deref(), self.instrument.pages.as_deref()]
     }
 
     /// How the run is modelled, if it is.

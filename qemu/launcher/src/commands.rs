@@ -17,6 +17,7 @@ use crate::machine::{self, Machine, Overrides};
 use crate::progress::Meter;
 use crate::qemu::Pace;
 use crate::record::{self, Record};
+use crate::recording::{self, Recording};
 use crate::report;
 use crate::session::{self, Session};
 use crate::system::SystemName;
@@ -103,6 +104,8 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
     experiment.tuning = args.tuning().check(&experiment.machine)?;
     experiment.app_args.clone_from(&args.app_args);
     experiment.modelling = args.modelling();
+    let [trace, pages] = args.recordings();
+    experiment.recording = Recording { trace: trace.is_some(), pages: pages.is_some() };
     // Refuse a bad line before anything is built.
     experiment.command_line()?;
     Ok(experiment)
@@ -110,6 +113,7 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
 
 fn run(args: &RunArgs, installer: Installer) -> Result<()> {
     let experiment = experiment(args)?;
+    let files = recording::create(args.recordings())?;
     let session = Session::prepare(installer)?;
     eprintln!("skerry: {}", experiment.describe());
     let repeat = args.repeat as usize;
@@ -145,6 +149,12 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
             for (what, spread) in quanta::sensitive(&compared) {
                 print_line(&format!("{what}: {spread:.1} % between quanta"))?;
             }
+        }
+    }
+    if let Some(run) = runs.last() {
+        let shown = run.recorded.keep(files, &experiment)?;
+        if args.format == Format::Table {
+            shown.iter().try_for_each(|table| print_line(table))?;
         }
     }
     coherence.iter().try_for_each(|report| report.clean())?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use skerry_cost_model::Config;
 
 use crate::app::{App, ArrayWalk};
 use crate::coherence;
@@ -15,6 +16,7 @@ use crate::fit;
 use crate::machine::Machine;
 use crate::plugin::{self, Files, Modelling};
 use crate::qemu::{Boot, Extras, Pace};
+use crate::recording::{Recorded, Recording};
 use crate::session::Session;
 use crate::size;
 use crate::supervisor::{Finished, Observer, supervise};
@@ -49,6 +51,8 @@ pub struct Experiment {
     pub modules: Option<PathBuf>,
     /// Measured with the cost model, if it is.
     pub modelling: Option<Modelling>,
+    /// What is recorded besides; needs the cost model.
+    pub recording: Recording,
     /// Creates the memory of the nodes in reverse order: for tests.
     pub reverse_memory: bool,
 }
@@ -92,6 +96,7 @@ impl Experiment {
             options: Vec::new(),
             modules: None,
             modelling: None,
+            recording: Recording::default(),
             reverse_memory: false,
         })
     }
@@ -132,7 +137,11 @@ impl Experiment {
     /// [`Error::Host`] if QEMU cannot be started. How the run *ended* is in the result.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Finished> {
         let append = self.command_line()?;
-        let instrument = self.modelling.map(|modelling| plugin::config(&self.machine, modelling));
+        let instrument = self.modelling.map(|modelling| Config {
+            trace: self.recording.trace,
+            pages: self.recording.pages,
+            ..plugin::config(&self.machine, modelling)
+        });
         let instrument = instrument.map(|config| Files::new(session, &config)).transpose()?;
         let boot = Boot {
             machine: &self.machine,
@@ -153,6 +162,7 @@ impl Experiment {
             && finished.ending == Ending::Pass
         {
             let report = files.report()?;
+            finished.recorded = Recorded::read(self.recording, &files, &report)?;
             let measurements = plugin::measurements(self.app.name, &report)?;
             if self.modelling.is_some_and(|modelling| modelling.sanitize) {
                 let root = self.options.iter().find_map(|option| option.strip_prefix("root="));

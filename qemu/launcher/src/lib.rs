@@ -52,6 +52,7 @@ pub mod provenance;
 pub mod qemu;
 pub mod quanta;
 pub mod record;
+pub mod recording;
 pub mod replay;
 pub mod report;
 pub mod session;

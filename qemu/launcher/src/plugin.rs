@@ -76,6 +76,8 @@ pub fn config(machine: &Machine, modelling: Modelling) -> Config {
         virtual_bits: USER_BITS,
         sanitize: modelling.sanitize,
         masked: false,
+        trace: false,
+        pages: false,
         path: None,
     }
 }
@@ -106,6 +108,16 @@ impl Files {
     /// The library, what it is told, and where its report will be.
     pub(crate) fn paths(&self) -> [&Path; 3] {
         [&self.library, &self.config, &self.out]
+    }
+
+    /// A file beside its report.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if there is none.
+    pub(crate) fn beside(&self, ending: &str) -> Result<Vec<u8>> {
+        let mut path = self.out.clone().into_os_string();
+        path.push(ending);
+        std::fs::read(path).map_err(Error::host("reading what the measuring instrument recorded"))
     }
 
     /// What it found.

@@ -98,6 +98,7 @@ mod tests {
             measurements: values.iter().map(measurement).collect(),
             tail: vec![],
             coherence: None,
+            recorded: crate::recording::Recorded::default(),
         }
     }
 

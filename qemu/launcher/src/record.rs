@@ -123,6 +123,7 @@ mod tests {
             measurements: measurements.collect(),
             tail: vec![],
             coherence: None,
+            recorded: crate::recording::Recorded::default(),
         }
     }
 

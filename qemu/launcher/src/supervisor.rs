@@ -17,6 +17,7 @@ use crate::console::{Line, Measurement, Progress, Verdict};
 use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::recording::Recorded;
 
 /// A line longer than this is cut: a guest that writes garbage must not fill the host's memory.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -49,6 +50,8 @@ pub struct Finished {
     pub tail: Vec<String>,
     /// What the checker of software coherence found, if it watched.
     pub coherence: Option<Report>,
+    /// What was recorded besides.
+    pub recorded: Recorded,
 }
 
 impl Finished {
@@ -243,7 +246,7 @@ impl<'a> Watch<'a> {
                 (None, _) => (Ending::QemuError, complaint.unwrap_or_else(|| describe(status))),
             },
         };
-        Finished { ending, reason, measurements, tail, coherence: None }
+        Finished { ending, reason, measurements, tail, coherence: None, recorded: Recorded::default() }
     }
 }
 

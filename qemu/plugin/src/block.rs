@@ -13,6 +13,8 @@ pub struct Block {
     pub instructions: u32,
     /// Those that access memory.
     pub accesses: u32,
+    /// It is a program's, not a kernel's.
+    pub user: bool,
     /// Registers that it computes anew, and the registers from which: those at its beginning, or its loads.
     computed: Vec<(u8, u32)>,
     /// All registers in `computed`.
@@ -25,7 +27,7 @@ impl Block {
 
     /// Instructions that neither access memory nor compute anything.
     pub const fn of(instructions: u32) -> Self {
-        Self { instructions, accesses: 0, computed: Vec::new(), touched: 0 }
+        Self { instructions, accesses: 0, user: false, computed: Vec::new(), touched: 0 }
     }
 
     /// The registers whose value comes from a miss, after the block.

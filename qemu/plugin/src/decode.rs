@@ -4,6 +4,7 @@
 //! address come from ([`Effect`])? What is not decoded is taken for an instruction that changes no general register, which can only make a
 //! load look more or less dependent, never change what is counted.
 
+use skerry_abi::marker::{LOCK, UNLOCK};
 use skerry_cost_model::maintenance::Maintenance;
 
 /// A cache maintenance instruction by address.
@@ -91,6 +92,11 @@ pub enum Event {
         /// The operand.
         register: u8,
     },
+    /// MSR TPIDRRO_EL0: another thread runs; the operand is where its UTCB is.
+    Thread {
+        /// The operand.
+        register: u8,
+    },
     /// MSR SCTLR_EL1: the MMU and the caches.
     Control {
         /// The operand.
@@ -118,9 +124,11 @@ impl Event {
             Self::Table { register, .. }
             | Self::Invalidate { register, .. }
             | Self::Maintain { register, .. }
+            | Self::Thread { register }
             | Self::Control { register }
             | Self::Attributes { register }
             | Self::Interrupt { register } => Some(register),
+            Self::Marker(Marker::Request(LOCK | UNLOCK)) => Some(0),
             Self::DropFetched | Self::Acknowledge | Self::Sleep | Self::Marker(_) => None,
         }
     }
@@ -133,6 +141,7 @@ pub fn event(word: u32) -> Option<Event> {
     match word & !31 {
         0xd518_2000 => return Some(Event::Table { half: 0, register }),
         0xd518_2020 => return Some(Event::Table { half: 1, register }),
+        0xd51b_d060 => return Some(Event::Thread { register }),
         0xd518_cba0 => return Some(Event::Interrupt { register }),
         0xd538_cc00 => return Some(Event::Acknowledge),
         0xd518_1000 => return Some(Event::Control { register }),
@@ -391,6 +400,10 @@ mod tests {
         assert_eq!(event(0xd518a204), Some(Event::Attributes { register: 4 }), "msr mair_el1, x4");
         assert_eq!(event(0xd508751f), Some(Event::DropFetched), "ic iallu");
         assert_eq!(event(0xd518cba2), Some(Event::Interrupt { register: 2 }));
+        assert_eq!(event(0xd51bd070), Some(Event::Thread { register: 16 }), "msr tpidrro_el0, x16");
+        let lock = event(0xd2e0_009f);
+        assert_eq!(lock, Some(Event::Marker(Marker::Request(LOCK))));
+        assert_eq!(lock.and_then(Event::operand), Some(0));
         assert_eq!(event(0xd538cc00), Some(Event::Acknowledge));
         assert_eq!(event(0xd503207f), Some(Event::Sleep), "wfi");
         assert_eq!(event(0xd503203f), None, "yield");

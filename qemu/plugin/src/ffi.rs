@@ -17,6 +17,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use skerry_abi::layout::USER_END;
 use skerry_cost_model::Config;
 
 use crate::block::{Block, Use, analyse};
@@ -27,6 +28,8 @@ use crate::instrument::Instrument;
 use crate::masked::Piece;
 use crate::report::Report;
 use crate::vcpu::Vcpu;
+use skerry_replay::format;
+
 use functions::{
     ByteArray, ExecuteCallback, Functions, Handle, Id, NO_REGISTERS, READ_AND_WRITE, READS_REGISTERS, find,
 };
@@ -245,7 +248,9 @@ extern "C" fn translate(_: Id, tb: Handle) {
         return translate_steps(state, &instructions);
     }
     let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
-    let (block, plans) = analyse(&words);
+    let (mut block, plans) = analyse(&words);
+    // SAFETY: as above.
+    block.user = unsafe { (functions.qemu_plugin_tb_vaddr)(tb) } < USER_END;
     let block = intern(state, block);
     let execute = |handle, callback, flags, data| {
         // SAFETY: as above; `data` is a number, or points to a block that is never freed.
@@ -259,8 +264,13 @@ extern "C" fn translate(_: Id, tb: Handle) {
         (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, callback, NO_REGISTERS, data);
     }
     let mut resolves = false;
+    let records = state.instrument.config().trace || state.instrument.config().pages;
     for ((&handle, plan), &word) in instructions.iter().zip(&plans).zip(&words) {
-        let wanted = |event: &Event| on || matches!(event, Event::Table { .. } | Event::Marker(_));
+        let wanted = |event: &Event| match event {
+            Event::Table { .. } | Event::Marker(_) => true,
+            Event::Thread { .. } => records,
+            _ => on,
+        };
         let watched = plan.event.filter(wanted);
         match watched {
             Some(_) => execute(handle, event, READS_REGISTERS, number(word.into())),
@@ -463,12 +473,28 @@ extern "C" fn at_exit(_: Id, _: *mut c_void) {
     let state = state();
     // SAFETY: see `Cell`: nobody executes the guest any more.
     let cpus = state.cpus.iter().map(|cell| unsafe { &mut *cell.0.get() });
-    let report = Report::new(&state.instrument, cpus, state.version as u32);
-    let written = serde_json::to_vec(&report)
-        .map_err(|error| error.to_string())
-        .and_then(|text| std::fs::write(&state.out, text).map_err(|error| error.to_string()));
-    if let Err(why) = written {
-        eprintln!("skerry-plugin: writing {}: {why}", state.out);
+    let mut report = Report::new(&state.instrument, cpus, state.version as u32);
+    let (trace, pages) = state.instrument.recorded();
+    let write = |ending: &str, bytes: &[u8]| {
+        let path = format!("{}{ending}", state.out);
+        if let Err(why) = std::fs::write(&path, bytes) {
+            eprintln!("skerry-plugin: writing {path}: {why}");
+        }
+    };
+    if let Some(trace) = trace {
+        let mut bytes = Vec::new();
+        let came = trace.and_then(|(trace, lines)| {
+            format::write(&trace, &mut bytes).map_err(|error| error.to_string()).map(|()| lines)
+        });
+        report.note_recording(came);
+        write(".trace", &bytes);
+    }
+    if let Some(pages) = pages {
+        write(".pages", pages.as_bytes());
+    }
+    match serde_json::to_vec(&report) {
+        Ok(text) => write("", &text),
+        Err(why) => eprintln!("skerry-plugin: the report: {why}"),
     }
 }
 

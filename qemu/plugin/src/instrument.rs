@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use serde::Serialize;
-use skerry_abi::marker::QUERY;
+use skerry_abi::marker::{LOCK, MEASURED, QUERY, THREAD, UNLOCK};
 use skerry_cost_model::tlb::Invalidation;
 use skerry_cost_model::{CYCLE, Config, Core, Machine};
 
@@ -14,8 +14,10 @@ use crate::decode::{Event, Marker, Scope};
 use crate::host::Host;
 use crate::modelled;
 use crate::phases::Log;
+use crate::recorder::Made;
 use crate::steps::{Steps, Way};
 use crate::vcpu::{Pending, Vcpu};
+use crate::watch::{Meter, Watch, changes};
 
 /// What should be zero, and what a reader may want to know besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,6 +48,8 @@ struct Inner {
     coherence: Option<Coherence>,
     /// What was executed on a path.
     steps: Steps,
+    /// Records misses, if that was asked for.
+    watch: Option<Watch>,
 }
 
 /// The instrument.
@@ -76,7 +80,13 @@ impl Instrument {
         let health = Health { virtual_bits: config.virtual_bits, ..Health::default() };
         let coherence = config.sanitize.then(|| Coherence::new(&config)).transpose()?;
         let instrument = Self {
-            inner: Mutex::new(Inner { machine, health, coherence, steps: Steps::default() }),
+            inner: Mutex::new(Inner {
+                machine,
+                health,
+                coherence,
+                steps: Steps::default(),
+                watch: Watch::new(&config),
+            }),
             log: Log::default(),
             // What happens at boot counts, too.
             on: AtomicBool::new(config.sanitize),
@@ -85,7 +95,8 @@ impl Instrument {
             forced: AtomicU64::new(0),
             config,
         };
-        Ok((instrument, cores.into_iter().map(Vcpu::new).collect()))
+        let cpus = cores.into_iter().map(|core| Vcpu::new(core, Meter::new(&instrument.config))).collect();
+        Ok((instrument, cpus))
     }
 
     /// Whether accesses are watched.
@@ -110,6 +121,17 @@ impl Instrument {
     /// What the checker of coherence has found, if it was asked for.
     pub fn coherence(&self) -> Option<serde_json::Value> {
         self.lock().coherence.as_ref().map(Coherence::report)
+    }
+
+    /// What was recorded, at the end: the trace of misses with its local and remote lines, and lines by page.
+    pub fn recorded(&self) -> (Option<Made>, Option<String>) {
+        let watch = &mut self.lock().watch;
+        let trace = watch.as_mut().and_then(Watch::trace);
+        (trace, watch.as_ref().and_then(Watch::places))
+    }
+    /// Events of a recording that there was no room for.
+    pub fn lost(&self) -> u64 {
+        self.lock().watch.as_ref().map_or(0, Watch::lost)
     }
 
     /// An instruction is about to be executed, and only that is watched.
@@ -151,10 +173,21 @@ impl Instrument {
         if cpu.phases.is_behind(&self.log) {
             cpu.phases.catch_up(&self.log, cpu.sample());
         }
+        if changes(cpu, block.user) {
+            self.change(cpu, block.user);
+        }
         cpu.begin(block);
         if cpu.core.clock() > cpu.limit {
             self.forced.fetch_add(1, Ordering::Relaxed);
             host.yield_turn(cpu.core.cpu());
+        }
+    }
+
+    /// Another thread runs, or the kernel.
+    #[cold]
+    fn change(&self, cpu: &mut Vcpu, user: bool) {
+        if let Some(watch) = &mut self.lock().watch {
+            watch.change(cpu, user);
         }
     }
 
@@ -190,9 +223,17 @@ impl Instrument {
     #[cold]
     fn slow_access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
         let mut inner = self.lock();
-        let Inner { machine, health, .. } = &mut *inner;
+        let Inner { machine, health, watch, .. } = &mut *inner;
         let before = machine.contended();
-        cpu.access(machine, host, health, place, how);
+        match watch {
+            None => drop(cpu.access(machine, host, health, place, how)),
+            Some(watch) => {
+                watch.settle(cpu);
+                let before = cpu.core.counters;
+                let done = cpu.access(machine, host, health, place, how);
+                watch.access(cpu, machine, (place.0, how.store), done, &before);
+            }
+        }
         let changed_hands = machine.contended() != before;
         drop(inner);
         // Where CPUs meet, those behind come first.
@@ -243,6 +284,12 @@ impl Instrument {
                     coherence.drop_fetched(cpu.core.cpu());
                 }
             }
+            Event::Marker(Marker::Request(request)) if (THREAD..=UNLOCK).contains(&request) => {
+                match event.operand() {
+                    Some(register) => cpu.pending = Some(Pending { event, register, pc }),
+                    None => self.told(cpu, request, 0),
+                }
+            }
             Event::Marker(marker) => {
                 if !self.on.swap(true, Ordering::Relaxed) {
                     host.start();
@@ -260,12 +307,24 @@ impl Instrument {
             Marker::Begin(_) | Marker::End(_) => {
                 self.log.push(marker, cpu.core.clock());
                 cpu.phases.catch_up(&self.log, cpu.sample());
+                if let (Marker::End(MEASURED), Some(watch)) = (marker, &mut self.lock().watch) {
+                    watch.measured(cpu);
+                }
             }
             Marker::Request(request) => {
                 if request != QUERY || !modelled::tell(cpu, host) {
                     self.lock().health.unknown_requests += 1;
                 }
             }
+        }
+    }
+
+    /// A thread says what it does, for a recording.
+    #[cold]
+    fn told(&self, cpu: &mut Vcpu, request: u16, number: u64) {
+        let on = self.is_on();
+        if let Some(watch) = &mut self.lock().watch {
+            watch.told(cpu, request, number, on);
         }
     }
 
@@ -279,11 +338,16 @@ impl Instrument {
             cpu.tables[usize::from(half)] = Some(operand);
             cpu.core.switch_space();
         }
+        match event {
+            Event::Thread { .. } => cpu.meter.utcb = operand,
+            Event::Marker(Marker::Request(request @ (LOCK | UNLOCK))) => self.told(cpu, request, operand),
+            _ => {}
+        }
         if !self.is_on() {
             return;
         }
         let mut inner = self.lock();
-        let Inner { machine, health, coherence, .. } = &mut *inner;
+        let Inner { machine, health, coherence, watch, .. } = &mut *inner;
         if let Some(coherence) = coherence {
             match event {
                 Event::Table { half, .. } => coherence.tables(number, half.into(), operand),
@@ -299,12 +363,14 @@ impl Instrument {
                         coherence.send(number, target);
                     }
                 }
+                Event::Thread { .. } => {}
                 Event::DropFetched | Event::Acknowledge | Event::Sleep | Event::Marker(_) => {}
             }
             if !matches!(event, Event::Interrupt { .. }) {
                 return;
             }
         }
+        let before = cpu.core.counters;
         match event {
             Event::Invalidate { scope, broadcast, .. } => {
                 let asid = (operand >> 48) as u16;
@@ -336,12 +402,16 @@ impl Instrument {
                 self.set_limit(cpu);
             }
             Event::Table { .. }
+            | Event::Thread { .. }
             | Event::Control { .. }
             | Event::Attributes { .. }
             | Event::DropFetched
             | Event::Acknowledge
             | Event::Sleep
             | Event::Marker(_) => {}
+        }
+        if let Some(watch) = watch {
+            watch.other(cpu, machine, &before);
         }
     }
 

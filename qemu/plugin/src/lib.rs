@@ -9,6 +9,7 @@
 //! - [`coherence`] is the other thing the instrument can be: a checker of memory that software keeps coherent;
 //! - [`masked`] is a third: how long each CPU keeps interrupts off;
 //! - [`steps`] is a fourth: which instructions a path consists of;
+//! - [`watch`] follows who runs, for recordings: [`recorder`] keeps misses of applications' threads, [`places`] lines by page;
 //! - [`modelled`] is what a running program is told when it asks;
 //! - [`phases`] divides a run by marker instructions; a [`Config`](skerry_cost_model::Config) is what it is told, a [`report`] what it tells.
 //!
@@ -24,6 +25,9 @@ pub mod instrument;
 pub mod masked;
 pub mod modelled;
 pub mod phases;
+pub mod places;
+pub mod recorder;
 pub mod report;
 pub mod steps;
 pub mod vcpu;
+pub mod watch;

@@ -98,6 +98,11 @@ impl Phases {
         self.seen != log.len()
     }
 
+    /// The phases that it is in.
+    pub fn running(&self) -> impl Iterator<Item = u16> + '_ {
+        self.open.keys().copied()
+    }
+
     /// Looks at them.
     pub fn catch_up(&mut self, log: &Log, now: Sample) {
         for marker in log.since(self.seen) {

@@ -40,6 +40,9 @@ pub struct Report {
     /// How long each CPU kept interrupts off.
     #[serde(skip_serializing_if = "Option::is_none")]
     masked: Option<Value>,
+    /// What was recorded besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<Value>,
     /// What was executed on a path.
     #[serde(skip_serializing_if = "Option::is_none")]
     ways: Option<Vec<Way>>,
@@ -102,12 +105,23 @@ impl Report {
             turns,
             forced,
             contended,
-            health: health_fields(&health, unpaired),
+            health: health_fields(&health, unpaired, instrument.lost()),
             phases: phases.collect(),
             coherence: instrument.coherence(),
             masked,
+            recorded: None,
             ways: instrument.ways(),
         }
+    }
+}
+
+impl Report {
+    /// Says what came of the recording: local and remote lines in it, or why there is none.
+    pub fn note_recording(&mut self, came: Result<[u64; 2], String>) {
+        self.recorded = Some(match came {
+            Ok([local, remote]) => json!({"local": local, "remote": remote}),
+            Err(why) => json!({"failed": why}),
+        });
     }
 }
 
@@ -116,13 +130,14 @@ fn busy(clock: Time, counters: &Counters) -> u64 {
     to_cycles(clock.saturating_sub(counters.idle))
 }
 
-fn health_fields(health: &Health, unpaired: u64) -> Value {
+fn health_fields(health: &Health, unpaired: u64, lost: u64) -> Value {
     let errors = json!({
         "translation_failures": health.translation_failures,
         "translation_differs": health.translation_differs,
         "unknown_tables": health.unknown_tables,
         "unknown_requests": health.unknown_requests,
         "unpaired_markers": unpaired,
+        "lost_events": lost,
     });
     json!({
         "errors": errors,

@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::instrument::Health;
 use crate::masked::Masked;
 use crate::phases::{Phases, Sample};
+use crate::watch::Meter;
 
 /// An instruction whose operand can be read at the next callback only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +43,26 @@ pub struct Vcpu {
     pub slowest: Option<u64>,
     /// How long it keeps interrupts off.
     pub masked: Masked,
+    /// Who runs, for recordings.
+    pub meter: Meter,
     /// Registers whose value came from a load that missed.
     missed: u32,
+}
+
+/// What became of an access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accessed {
+    /// The first level lacked a line of it.
+    pub missed: bool,
+    /// Its address came from a load that missed.
+    pub dependent: bool,
 }
 
 static NOTHING: Block = Block::NOTHING;
 
 impl Vcpu {
     /// A CPU that has not executed anything.
-    pub fn new(mut core: Core) -> Self {
+    pub fn new(mut core: Core, meter: Meter) -> Self {
         core.sleep();
         Self {
             core,
@@ -62,6 +74,7 @@ impl Vcpu {
             limit: u64::MAX,
             slowest: None,
             masked: Masked::default(),
+            meter,
             missed: 0,
         }
     }
@@ -98,7 +111,7 @@ impl Vcpu {
         health: &mut Health,
         (address, size): (u64, u64),
         how: Use,
-    ) {
+    ) -> Accessed {
         let access = Access { store: how.store, dependent: self.missed & how.address != 0 };
         let mut missed = false;
         let mut at = address;
@@ -111,8 +124,9 @@ impl Vcpu {
             }
             at = (at | (LINE - 1)).saturating_add(1);
         }
-        self.missed =
-            if missed && self.core.overlaps() { self.missed | how.loaded } else { self.missed & !how.loaded };
+        let matters = self.core.overlaps() || self.meter.on;
+        self.missed = if missed && matters { self.missed | how.loaded } else { self.missed & !how.loaded };
+        Accessed { missed, dependent: access.dependent }
     }
 
     fn half(address: u64) -> usize {
@@ -121,6 +135,11 @@ impl Vcpu {
 
     fn asid(&self) -> u16 {
         self.tables[0].map_or(0, |register| (register >> 48) as u16)
+    }
+
+    /// The physical address of what was accessed just now.
+    pub fn physical(&mut self, address: u64) -> Option<u64> {
+        self.core.translate(self.asid(), address)
     }
 
     /// The physical address; walks the tables if the modelled TLB does not have it.

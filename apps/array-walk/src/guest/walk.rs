@@ -108,6 +108,7 @@ fn write_pass(words: &[AtomicU32], start: u64, up: bool, verify: bool) -> u64 {
 
 /// The timed walk.
 pub(super) extern "C" fn timed(thread: u64) -> ! {
+    marker::thread();
     let options = options();
     let (words, start) = (array(&options, thread), options.start(thread));
     let mut wrong = 0;

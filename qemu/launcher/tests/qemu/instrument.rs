@@ -5,13 +5,16 @@ use skerry::app::ArrayWalk;
 use skerry::ending::Ending;
 use skerry::experiment::Experiment;
 use skerry::machine::Machine;
-use skerry::plugin::{Modelling, QUANTUM};
+use skerry::plugin::{self, Modelling, QUANTUM};
 use skerry::progress::Meter;
+use skerry::recording::{self, Recording, Row};
 use skerry::size::MIB;
 use skerry::supervisor::Finished;
 use skerry::system::SystemName;
 use skerry::trust;
+use skerry_abi::marker::MEASURED;
 use skerry_cost_model::CoreModel;
+use skerry_replay::{Settings, compare};
 
 use crate::harness::{Outcome, SILENCE, ensure, expect, machine, nodes, session, trial, walk};
 
@@ -24,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("instrument::the-order-of-memory-does-not-matter", reversed_memory),
         trial("instrument::instructions-are-the-exact-ones", instructions),
         trial("instrument::placement-shows", placement),
+        trial("instrument::a-recorded-walk-replays-like-itself", recorded_walk),
     ];
     for name in ["uneven", "cpuless", "memless", "eight-node"] {
         trials.push(trial(format!("instrument::private-memory-is-local-on-{name}"), move || {
@@ -114,6 +118,50 @@ fn placement() -> Outcome {
     })?;
     let (numa, baseline) = (sum(&numa, "elapsed")?, sum(&baseline, "elapsed")?);
     ensure(baseline > numa, || format!("{baseline} cycles with remote memory, {numa} without"))
+}
+
+/// How far the share of local lines in a replay may be off, in points.
+const LOCAL_SHARE: f64 = 0.02;
+/// How far its time may be off, as a share.
+const TIME: f64 = 0.05;
+
+/// Recording changes nothing, is the same twice, adds up, and replays with first touch as the pagers did it.
+fn recorded_walk() -> Outcome {
+    let mut experiment = modelled(two_nodes()?, SystemName::Numa, 0.5, CoreModel::Blocking)?;
+    // So large that most misses are lines which memory has, not another CPU's cache: docs/replay.md has the same.
+    experiment.walk = Some(ArrayWalk { overlap: 0.5, iterations: 3, size: 12 * MIB, ..ArrayWalk::default() });
+    let plain = expect(&experiment, Ending::Pass)?;
+    experiment.recording = Recording { trace: true, pages: true };
+    let (first, second) = (expect(&experiment, Ending::Pass)?, expect(&experiment, Ending::Pass)?);
+    ensure(plain.measurements == first.measurements, || "recording changes what is counted".into())?;
+    ensure(first.recorded == second.recorded, || "two equal runs are recorded differently".into())?;
+
+    let pages = recording::rows(first.recorded.pages.as_deref().unwrap_or_default());
+    let measured = || pages.iter().filter(|row| row.phase == MEASURED);
+    let lines = measured().map(Row::split).fold([0, 0], |sum, row| [sum[0] + row[0], sum[1] + row[1]]);
+    let counted = [sum(&first, "dram_local")?, sum(&first, "dram_remote")?];
+    ensure(lines == counted, || format!("{lines:?} lines by page, {counted:?} counted"))?;
+
+    let trace = first.recorded.trace()?;
+    let config = plugin::config(
+        &experiment.machine,
+        Modelling { core: CoreModel::Blocking, quantum: QUANTUM, sanitize: false },
+    );
+    let machine = skerry_replay::Machine::new(config.topology, config.params, config.core)?;
+    let replayed =
+        compare::by_name(&machine, &trace, "first-touch", Settings::default()).map_err(|e| e.to_string())?;
+    let (share, elapsed) = (first.recorded.local_share(), sum(&first, "elapsed")?);
+    let said = format!(
+        "local: {:.1} % recorded, {:.1} % replayed; cycles: {elapsed} recorded, {} replayed",
+        share * 100.0,
+        replayed.local_share() * 100.0,
+        replayed.time
+    );
+    eprintln!("{said}");
+    ensure(trace.threads.len() >= 2 && (replayed.local_share() - share).abs() < LOCAL_SHARE, || {
+        said.clone()
+    })?;
+    ensure((replayed.time as f64 / elapsed as f64 - 1.0).abs() < TIME, || said.clone())
 }
 
 fn latency(core: CoreModel) -> Outcome {

@@ -57,13 +57,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+    fn with(change: fn(&mut Config)) -> Self {
         let memory = |node: u64| Range { base: 0x4000_0000 + node * 64 * MIB, size: 64 * MIB };
         let topology = Topology {
             cpus: vec![0, 1],
             memory: (0..2).map(memory).collect(),
             distances: vec![vec![10, 20], vec![20, 10]],
         };
-        let config = Config {
+        let mut config = Config {
             topology,
             params: Params::default(),
             core: CoreModel::Prefetching,
@@ -71,8 +74,11 @@ impl World {
             virtual_bits: 39,
             sanitize: false,
             masked: false,
+            trace: false,
+            pages: false,
             path: None,
         };
+        change(&mut config);
         let (instrument, cpus) = Instrument::new(config).unwrap();
         let mut world = Self { instrument, cpus, host: Fake::default() };
         for cpu in 0..2 {
@@ -286,3 +292,5 @@ fn who_asks_is_told_its_own_cycles_in_its_own_block() {
     world.mark(0, Marker::Request(9));
     assert_eq!(world.instrument.state().0.unknown_requests, 2);
 }
+
+mod recording;
