@@ -7,6 +7,7 @@ mod guest {
     mod ahead;
     mod alone;
     mod audit;
+    mod balance;
     mod changes;
     mod crash;
     mod dead;

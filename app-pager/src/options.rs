@@ -114,6 +114,8 @@ pub struct Options<'a> {
     pub ahead: PagesAhead,
     /// `maintenance=model|always`: whether caches are maintained though the memory model does not want it.
     pub maintain_always: bool,
+    /// `balance=on`: whether the load balancer runs.
+    pub balance: bool,
     /// `audit=on`: whether frames that are given back are audited and poisoned (`guest/audit.rs`).
     pub audit: bool,
     /// `plant=…`: an error of this pager that the audit has to find.
@@ -203,6 +205,11 @@ impl<'a> Options<'a> {
             Some("always") => true,
             Some(other) => return Err(OptionError::Value("maintenance", other)),
         };
+        let balance = match get("balance") {
+            None | Some("off") => false,
+            Some("on") => true,
+            Some(other) => return Err(OptionError::Value("balance", other)),
+        };
         let audit = match get("audit") {
             None | Some("off") => false,
             Some("on") => true,
@@ -237,6 +244,7 @@ impl<'a> Options<'a> {
                 unmap,
                 ahead,
                 maintain_always,
+                balance,
                 audit,
                 plant,
                 app,
@@ -263,6 +271,8 @@ mod tests {
         assert_eq!((numa.unmap, numa.maintain_always), (Driver::Parallel, false));
         let slow = decode("app=x unmap=sequential maintenance=always", 2).unwrap();
         assert_eq!((slow.unmap, slow.maintain_always), (Driver::Sequential, true));
+        assert_eq!((numa.balance, decode("app=x balance=on", 2).unwrap().balance), (false, true));
+        assert_eq!(decode("app=x balance=1", 2), Err(OptionError::Value("balance", "1")));
         assert_eq!(decode("app=x table=ipc", 2).unwrap().table, MasterTable::Ipc);
         assert_eq!(decode("app=x table=far", 2), Err(OptionError::Value("table", "far")));
         assert_eq!(decode("app=x takeover=eager table=ipc", 2), Err(OptionError::EagerByIpc));

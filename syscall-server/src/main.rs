@@ -121,6 +121,11 @@ mod guest {
             check(thread)?;
             Ok(sys::schedule(thread, None, None, Some(cpu))?)
         }
+        fn thread_state(&mut self, from: Sender, thread: ThreadId) -> Answer<u64> {
+            permit(Op::ThreadState, from)?;
+            check(thread)?;
+            Ok(sys::thread_exchange(thread, sys::Exchange::default())?.state)
+        }
         fn reset(&mut self, from: Sender) -> Answer<()> {
             permit(Op::Reset, from)?;
             let cluster = info::header().cluster as u16;

@@ -17,6 +17,7 @@ pub const TABLE: &[(Op, Domain)] = &[
     (Op::ThreadDelete, domain::APP_PAGER),
     (Op::ThreadMigrate, domain::APP_PAGER),
     (Op::ThreadPlace, domain::APP_PAGER),
+    (Op::ThreadState, domain::APP_PAGER),
     (Op::Audit, domain::APP_PAGER),
     (Op::Reset, domain::ROOT),
 ];

@@ -8,7 +8,7 @@ use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::syscall::exit;
 use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::Chunk;
-use skerry_ipc::pager::{ANY_CPU, Birth, MAY_START, RegionKind};
+use skerry_ipc::pager::{ANY_CPU, Birth, MAY_BALANCE, MAY_START, RegionKind};
 use skerry_rt::image::Image;
 use skerry_rt::start::{APP_MAGIC, AppCpu, AppStart, MAX_ARGUMENTS, START_BASE};
 
@@ -34,11 +34,23 @@ pub(super) fn first(context: &Context) {
     }
     let birth = Birth { parent: 0, cpu: context.cpu, flags: MAY_START };
     match start(context, birth, 0, name, context.boot.app_arguments().as_bytes()) {
+        Ok(_) if context.options.balance => balancer(context),
         Ok(_) => {}
         Err(Error::OutOfMemory) => {
             end_run(exit::OUT_OF_MEMORY, format_args!("node {}: no memory to start {name}", context.node))
         }
         Err(error) => end_run(exit::SERVER_FAULT, format_args!("app {name} cannot be started: {error}")),
+    }
+}
+
+/// Name of the load balancer in the archive.
+const BALANCER: &str = "load-balancer";
+
+/// Starts the load balancer: behind the first task, whose number says that it is the first.
+fn balancer(context: &Context) {
+    let birth = Birth { parent: 0, cpu: context.cpu, flags: MAY_BALANCE };
+    if let Err(error) = start(context, birth, 0, BALANCER, &[]) {
+        end_run(exit::BAD_BOOT, format_args!("{BALANCER} cannot be started: {error}"))
     }
 }
 

@@ -179,11 +179,11 @@ pub(super) fn move_own(
     pager: ThreadId,
 ) -> Result<(), Error> {
     let syscalls = context.syscalls();
-    // What it waits for here it will not get: its call is cancelled.
-    task::unpark(context, thread);
     if space == SpaceId::NIL {
         return patiently(|| syscalls.thread_place(thread, cpu));
     }
+    // What it waits for here it will not get: its call is cancelled.
+    task::unpark(context, thread);
     patiently(|| syscalls.thread_migrate(thread, space, cpu, pager))
 }
 

@@ -11,8 +11,8 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{
-    self, Birth, Changed, ChangedPages, Free, MAY_START, Maintained, Pages, Revoked, RevokedPages, Stats,
-    TaskEnd, ThreadEnd,
+    self, Birth, Changed, ChangedPages, Free, Listed, MAY_START, Maintained, Pages, Revoked, RevokedPages,
+    Stats, TaskEnd, ThreadEnd,
 };
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level};
 use skerry_rt::ipc::{Kernel, reply};
@@ -28,7 +28,7 @@ use super::moves::{self, Begin, Known};
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
 use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
-use super::{changes, crash, grace, launch, task};
+use super::{balance, changes, crash, grace, launch, task};
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 
@@ -518,6 +518,14 @@ impl<const W: usize> pager::Server for Pager<W> {
     }
     fn make_global(&mut self, from: Sender, base: u64, pages: u64) -> Answer<Changed> {
         self.change_range(from, Request::range(Wish::Join, base, pages))
+    }
+    fn thread_list(&mut self, from: Sender, node: u16, cursor: u64) -> Answer<(u64, Option<Listed>)> {
+        balance::permit(&self.task(from)?.view.roll())?;
+        Ok(balance::list(&self.context, node, cursor)?)
+    }
+    fn thread_push(&mut self, from: Sender, id: u32, number: u32, cpu: u16) -> Answer<()> {
+        balance::permit(&self.task(from)?.view.roll())?;
+        Ok(balance::push(&self.context, id, number, cpu)?)
     }
     fn maintenance(&mut self, from: Sender, node: u16) -> Answer<Maintained> {
         self.task(from)?;

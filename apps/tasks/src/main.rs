@@ -10,6 +10,7 @@ mod guest {
     mod hostile;
     mod mourning;
     mod moves;
+    mod spread;
     mod storm;
     mod team;
 
@@ -61,6 +62,7 @@ mod guest {
             Some("ends") => ends::run(),
             Some("hostile") => hostile::run(),
             Some("moves") => moves::run(words),
+            Some("spread") => spread::run(words),
             Some("mourning") => mourning::run(words),
             _ => Err(Trouble::Unknown),
         };

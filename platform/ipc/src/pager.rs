@@ -63,12 +63,53 @@ interface! {
     23 = MakeGlobal make_global(base: u64, pages: u64) -> Changed;
     /// The cache lines that the pager of a node has maintained so far.
     24 = Maintenance maintenance(node: u16) -> Maintained;
+    /// From the load balancer: the next thread of any task on the called pager's node behind this cursor, 0 in the beginning, and the cursor
+    /// behind it. None: there are no more.
+    25 = ThreadList thread_list(node: u16, cursor: u64) -> (u64, Option<Listed>);
+    /// From the load balancer: moves a thread of another task, which runs or wants to, to another CPU.
+    26 = ThreadPush thread_push(task: u32, number: u32, cpu: u16) -> ();
 }
 
 /// Any CPU, in [`Birth::cpu`].
 pub const ANY_CPU: u16 = u16::MAX;
 /// In [`Birth::flags`]: the task may start others.
 pub const MAY_START: u16 = 1;
+/// In [`Birth::flags`]: the task is the load balancer. No task can start one.
+pub const MAY_BALANCE: u16 = 2;
+
+/// A thread, as the load balancer is told of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Its task.
+    pub task: u32,
+    /// Its number there.
+    pub number: u32,
+    /// Its CPU.
+    pub cpu: u16,
+    /// It runs or wants to.
+    pub ready: bool,
+}
+
+impl Wire for Option<Listed> {
+    const WORDS: usize = 2;
+    fn put(&self, out: &mut Writer<'_>) {
+        let there = 1 << 17;
+        let words = self.map_or([0; 2], |Listed { task, number, cpu, ready }| {
+            [u64::from(task) << 32 | u64::from(number), there | u64::from(ready) << 16 | u64::from(cpu)]
+        });
+        words.iter().for_each(|&word| out.put(word));
+    }
+    fn take(input: &mut Reader<'_>) -> Option<Self> {
+        let (who, rest) = (input.take()?, input.take()?);
+        let listed = Listed {
+            task: (who >> 32) as u32,
+            number: who as u32,
+            cpu: rest as u16,
+            ready: rest >> 16 & 1 != 0,
+        };
+        Some((rest >> 17 == 1).then_some(listed))
+    }
+}
 
 /// How a task is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

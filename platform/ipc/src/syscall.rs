@@ -28,6 +28,8 @@ interface! {
     9 = Audit audit(frame: u64) -> Option<Holder>;
     /// From the root pager of the cluster, when its app pager is gone: ends all spaces of tasks.
     10 = Reset reset() -> ();
+    /// What a thread does just now: one of [`thread_state`](skerry_abi::syscall::thread_state).
+    11 = ThreadState thread_state(thread: ThreadId) -> u64;
 }
 
 /// A task that has a frame.

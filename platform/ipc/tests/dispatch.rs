@@ -34,6 +34,13 @@ impl pager::Server for Fake {
     fn make_global(&mut self, from: Sender, base: u64, pages: u64) -> Answer<pager::Changed> {
         self.replicate(from, base, pages)
     }
+    fn thread_list(&mut self, _: Sender, _: u16, cursor: u64) -> Answer<(u64, Option<pager::Listed>)> {
+        let listed = pager::Listed { task: 16, number: 1 << 20 | 3, cpu: 7, ready: true };
+        Ok((cursor + 1, (cursor == 0).then_some(listed)))
+    }
+    fn thread_push(&mut self, _: Sender, _: u32, _: u32, _: u16) -> Answer<()> {
+        Err(skerry_abi::Error::Refused.into())
+    }
     fn maintenance(&mut self, _: Sender, node: u16) -> Answer<pager::Maintained> {
         Ok(pager::Maintained([[node.into(); 8]; 2]))
     }

@@ -255,6 +255,9 @@ struct TuningArgs {
     /// 64 KiB, or these in one 64 KiB of frames if the node has one to give [default: 1]
     #[arg(long, value_enum)]
     ahead: Option<Ahead>,
+    /// Run the load balancer, which moves threads between CPUs, inside of nodes first
+    #[arg(long)]
+    balance: bool,
     /// When pagers maintain caches as a frame changes hands: as the memory model wants it, or always, for what it costs
     /// [default: model]
     #[arg(long, value_enum)]
@@ -343,7 +346,8 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        let TuningArgs { tlb, rings, kernel_memory, unmap, table, ahead, maintenance } = &self.tuning;
+        let TuningArgs { tlb, rings, kernel_memory, unmap, table, ahead, balance, maintenance } =
+            &self.tuning;
         Tuning {
             tlb: *tlb,
             rings: *rings,
@@ -351,6 +355,7 @@ impl RunArgs {
             unmap: *unmap,
             table: *table,
             ahead: *ahead,
+            balance: *balance,
             maintenance: *maintenance,
         }
     }

@@ -38,7 +38,7 @@ pub const KERNEL_BENCH: Program = program("kernel-bench", "kernel-bench", SOFT_F
 /// The pagers' benchmark.
 pub const PAGER_BENCH: Program = program("pager-bench", "pager-bench", HARD_FLOAT);
 /// The programs in the archive.
-pub const MODULES: [Program; 13] = [
+pub const MODULES: [Program; 14] = [
     KERNEL,
     program("root-pager", "root-pager", SOFT_FLOAT),
     SYSCALL_SERVER,
@@ -47,6 +47,7 @@ pub const MODULES: [Program; 13] = [
     program("kernel-test", "kernel-test", SOFT_FLOAT),
     program("array-walk", "array-walk", HARD_FLOAT),
     program("latency", "latency", HARD_FLOAT),
+    program("load-balancer", "load-balancer", HARD_FLOAT),
     PAGER_BENCH,
     program("pager-test", "pager-test", HARD_FLOAT),
     program("selftest", "selftest", HARD_FLOAT),

@@ -150,6 +150,8 @@ pub struct Tuning {
     pub table: Option<Table>,
     /// How many pages a fault establishes.
     pub ahead: Option<Ahead>,
+    /// Whether the load balancer runs.
+    pub balance: bool,
     /// When they maintain caches.
     pub maintenance: Option<Maintenance>,
 }
@@ -187,6 +189,7 @@ impl Tuning {
         let table = self.table.map(|table| format!("table={table}"));
         let ahead = self.ahead.map(|ahead| format!("ahead={ahead}"));
         let maintenance = self.maintenance.map(|when| format!("maintenance={when}"));
+        let balance = self.balance.then(|| "balance=on".to_owned());
         let places = self.places.iter().map(ToString::to_string);
         tlb.into_iter()
             .chain(rings)
@@ -194,6 +197,7 @@ impl Tuning {
             .chain(unmap)
             .chain(table)
             .chain(ahead)
+            .chain(balance)
             .chain(maintenance)
             .collect()
     }
@@ -228,6 +232,7 @@ mod tests {
             unmap: Some(Unmap::Sequential),
             table: Some(Table::Ipc),
             ahead: Some(Ahead::Block),
+            balance: true,
             maintenance: Some(Maintenance::Always),
         };
         let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
@@ -239,6 +244,7 @@ mod tests {
             "unmap=sequential",
             "table=ipc",
             "ahead=64k",
+            "balance=on",
             "maintenance=always",
         ];
         assert_eq!(good.words(), words);

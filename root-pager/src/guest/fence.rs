@@ -54,9 +54,15 @@ pub(super) fn app_pager(from: Sender, words: &[u64]) {
     }
     let root = root::Client::new(Kernel::<level::SyscallServer>::new(), ThreadId::root(0));
     if let Err(error) = root.died(cluster, incarnation as u16) {
-        let reason =
-            format_args!("the app pager of cluster {cluster} crashed, and the others cannot go on: {error}");
-        end_elsewhere(exit::SERVER_FAULT, Chunk::format(reason))
+        let reason = match cluster {
+            0 => Chunk::format(format_args!(
+                "the app pager of cluster 0 crashed; the first task is at home there, so the run ends"
+            )),
+            _ => Chunk::format(format_args!(
+                "the app pager of cluster {cluster} crashed, and the others cannot go on: {error}"
+            )),
+        };
+        end_elsewhere(exit::SERVER_FAULT, reason)
     }
     INCARNATION.store(incarnation + 1, Ordering::Relaxed);
     match launch::app_pager(start::boot_info(), cluster, incarnation as u16 + 1) {

@@ -205,6 +205,14 @@ fn operation(op: Op, parent: u32, sibling: u32) -> Result<(), Trouble> {
             refused("a change of pages", Error::BadArgument, bad.map(|(base, pages)| change(base, pages)))?;
             expect("another's page", change(PINNED_BASE, 1).map_or(0, |told| told.bad), 1)
         }
+        // The load balancer's business.
+        Op::ThreadList => {
+            refused("a list of threads", Error::Refused, [0, 1, 999].map(|node| pager.thread_list(node, 0)))
+        }
+        Op::ThreadPush => {
+            let others = [parent, sibling, 0, u32::MAX].map(|id| pager.thread_push(id, 0, 0));
+            refused("a push of another's thread", Error::Refused, others)
+        }
         Op::Maintenance => refused("upkeep of nowhere", Error::BadArgument, [pager.maintenance(999)]),
         Op::MoveList => {
             let lists = [&[0x20_0fff][..], &[0x20_0000, 0x20_1001][..]];

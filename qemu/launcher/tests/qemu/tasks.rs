@@ -8,7 +8,7 @@ use skerry::qemu::Pace;
 use skerry::size::MIB;
 use skerry::system::SystemName;
 
-use crate::harness::{Outcome, SILENCE, expect, nodes, trial, value};
+use crate::harness::{Outcome, SILENCE, ensure, expect, nodes, trial, value};
 
 /// All trials of this file.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -93,6 +93,31 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("tasks::moves-by-ipc", || {
         let mut experiment = case(4, 8, &["moves", "lazy"])?;
         experiment.options = vec!["table=ipc".into()];
+        expect(&experiment, Ending::Pass).map(drop)
+    }));
+    // The first task is at home in cluster 0: the run ends, and says why.
+    trials.push(trial("tasks::mourning-cluster-0", || {
+        let mut experiment = case(3, 3, &["mourning", "1"])?;
+        experiment.options = vec!["crash=0@40000".into()];
+        let reason = expect(&experiment, Ending::ServerFault)?.reason;
+        let said = "the app pager of cluster 0 crashed; the first task is at home there, so the run ends";
+        ensure(reason == said, || format!("the run ended because of: {reason}"))
+    }));
+    // As many threads as CPUs, all begun on one of them.
+    for (count, cpus) in [(1, 4), (2, 2), (2, 4), (4, 8)] {
+        trials.push(trial(format!("tasks::spread-nodes-{count}-cpus-{cpus}"), move || {
+            let mut experiment = case(count, cpus, &["spread", "on"])?;
+            experiment.tuning.balance = true;
+            expect(&experiment, Ending::Pass).map(drop)
+        }));
+    }
+    trials.push(trial("tasks::spread-by-nobody", || {
+        expect(&case(2, 4, &["spread", "off"])?, Ending::Pass).map(drop)
+    }));
+    // The balancer moves what the program starts, ends and moves itself.
+    trials.push(trial("tasks::storm-balanced", || {
+        let mut experiment = case(2, 4, &["ends"])?;
+        experiment.tuning.balance = true;
         expect(&experiment, Ending::Pass).map(drop)
     }));
     // The same where letters go through the root pager, which has a new unmap worker to tell each time.
