@@ -66,6 +66,8 @@ pub type Made = Result<(Trace, [u64; 2]), String>;
 /// All tapes.
 #[derive(Debug, Default)]
 pub struct Recorder {
+    /// Whether there is to be a trace; else it only knows who runs.
+    traces: bool,
     spaces: HashSet<u64>,
     threads: HashMap<Whom, usize>,
     tapes: Vec<Tape>,
@@ -81,6 +83,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// For a trace, or only to know who runs.
+    pub fn new(traces: bool) -> Self {
+        Self { traces, ..Self::default() }
+    }
+
     /// Events that there was no room for.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -130,7 +137,7 @@ impl Recorder {
     /// It accesses memory.
     pub fn touch(&mut self, thread: usize, touch: Touch) {
         let address = touch.page << 12;
-        if self.tapes[thread].waits || (PINNED_BASE..PINNED_END).contains(&address) {
+        if !self.traces || self.tapes[thread].waits || (PINNED_BASE..PINNED_END).contains(&address) {
             return;
         }
         self.lines[0] += touch.local;
@@ -248,6 +255,9 @@ impl Recorder {
     }
 
     fn keep(&mut self, thread: usize, item: Item) {
+        if !self.traces {
+            return;
+        }
         if self.events == MOST {
             self.lost += 1;
             return;

@@ -64,7 +64,7 @@ impl Watch {
     pub fn new(config: &Config) -> Option<Self> {
         let places = config.pages.then(|| Places::new(config.topology.nodes()));
         (config.trace || config.pages).then(|| Self {
-            recorder: Recorder::default(),
+            recorder: Recorder::new(config.trace),
             places,
             trace: config.trace,
         })

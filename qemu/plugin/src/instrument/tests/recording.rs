@@ -188,3 +188,22 @@ fn lines_by_page_add_up_to_the_counters() {
     assert!(csv.contains("\n1,0x40002000,0,"), "{csv}");
     assert!(csv.contains("\n1,system,own,"), "{csv}");
 }
+
+#[test]
+fn lines_by_page_alone_keep_no_events() {
+    let mut recorder = crate::recorder::Recorder::new(false);
+    let thread = recorder.announce((TABLE, UTCB), 0);
+    recorder.spend(thread, 100 * CYCLE);
+    recorder.sync(thread, Item::Barrier);
+    let touch = crate::recorder::Touch {
+        page: 7,
+        lines: 1,
+        local: 1,
+        missed: true,
+        write: false,
+        overlap: Overlap::None,
+    };
+    recorder.touch(thread, touch);
+    assert_eq!(recorder.find((TABLE, UTCB), 0), Some(thread), "it knows who runs all the same");
+    assert!(recorder.finish().unwrap_err().contains("no thread"));
+}
