@@ -53,6 +53,8 @@ pub struct Batch {
     pub addresses: [u64; MAX_PAGES],
     /// How many.
     pub count: usize,
+    /// Those that are pages are all of one region.
+    pub one_region: bool,
     /// Those that all nodes share, a bit each.
     pub global: u64,
     /// Those that are a node's own.
@@ -73,6 +75,7 @@ impl Batch {
         Self {
             addresses: [0; MAX_PAGES],
             count: 0,
+            one_region: false,
             global: 0,
             local: 0,
             bad: 0,
@@ -85,19 +88,24 @@ impl Batch {
     pub fn alone(&mut self, address: u64) {
         self.addresses[0] = address;
         (self.count, self.global, self.local, self.bad) = (1, 1, 0, 0);
-        (self.done, self.used) = (0, Used::default());
+        (self.done, self.used, self.one_region) = (0, Used::default(), true);
     }
-    /// One more page.
-    pub fn add(&mut self, address: u64, kind: Kind) {
-        let bit = 1 << self.count;
-        self.addresses[self.count] = address;
-        self.count += 1;
-        match kind {
-            Kind::Global => self.global |= bit,
-            Kind::Local => self.local |= bit,
-            Kind::Bad => self.bad |= bit,
-            Kind::Done => self.done |= bit,
+    /// These pages, as many as there is room for, and nothing else.
+    fn set(&mut self, pages: impl Iterator<Item = u64>, mut kind: impl FnMut(u64) -> Kind) {
+        let (mut global, mut local, mut bad, mut done, mut count) = (0, 0, 0, 0, 0);
+        for (place, address) in self.addresses.iter_mut().zip(pages) {
+            *place = address;
+            let bit = 1 << count;
+            match kind(address) {
+                Kind::Global => global |= bit,
+                Kind::Local => local |= bit,
+                Kind::Bad => bad |= bit,
+                Kind::Done => done |= bit,
+            }
+            count += 1;
         }
+        (self.count, self.global, self.local, self.bad, self.done) = (count, global, local, bad, done);
+        (self.full, self.used) = (0, Used::default());
     }
     fn outcome(&self) -> Revoked {
         let all = self.global | self.local;
@@ -175,19 +183,12 @@ impl Request {
         Self { next: self.end, ..self }
     }
     /// What the next round is about; `kind` says what a page is. Of a list, everything is in its first round, which is in `words`.
-    pub fn round(&mut self, words: &[u64], mut kind: impl FnMut(u64) -> Kind) -> Batch {
-        let mut batch = Batch::new();
+    pub fn round(&mut self, batch: &mut Batch, words: &[u64], kind: impl FnMut(u64) -> Kind) {
         if self.list {
-            for word in words.iter().take(MAX_PAGES) {
-                let address = word & !(PAGE_SIZE - 1);
-                batch.add(address, kind(address));
-            }
+            return batch.set(words.iter().map(|word| word & !(PAGE_SIZE - 1)), kind);
         }
-        while self.next < self.end && batch.count < MAX_PAGES {
-            batch.add(self.next, kind(self.next));
-            self.next += PAGE_SIZE;
-        }
-        batch
+        batch.set((self.next..self.end).step_by(PAGE_SIZE as usize), kind);
+        self.next += batch.count as u64 * PAGE_SIZE;
     }
     /// Takes what became of a round. Returns whether there is another one.
     pub fn finish_round(&mut self, batch: &Batch) -> bool {
@@ -241,7 +242,8 @@ mod tests {
         let kind = |address: u64| if address == 0x10_1000 { Kind::Bad } else { Kind::Global };
         let mut rounds = Vec::new();
         loop {
-            let mut batch = request.round(&[], kind);
+            let mut batch = Batch::new();
+            request.round(&mut batch, &[], kind);
             batch.done = batch.global & !4;
             batch.used = Used { accessed: u64::MAX, dirty: 1 };
             rounds.push((batch.count, batch.addresses[0]));
@@ -267,7 +269,8 @@ mod tests {
             7 => Kind::Local,
             _ => Kind::Global,
         };
-        let mut batch = request.round(&words, kind);
+        let mut batch = Batch::new();
+        request.round(&mut batch, &words, kind);
         assert_eq!((batch.count, batch.bad, batch.local), (63, 1 << 40, 1 << 7));
         batch.done = batch.global | batch.local;
         assert!(!request.finish_round(&batch));

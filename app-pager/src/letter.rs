@@ -40,6 +40,8 @@ const PAGES: usize = 8;
 const ORDERS: usize = PAGES + MAX_PAGES;
 /// In the word at `KEEP`: something stays.
 const SOMETHING: u64 = 8;
+/// There, too: all pages are of one region.
+const ONE_REGION: u64 = 16;
 
 /// Words of a letter, on a machine with so many seats.
 pub const fn words(seats: usize) -> usize {
@@ -78,11 +80,13 @@ impl<'m> Letter<'m> {
     }
 
     /// Begins a letter: nobody is asked yet. `leader` gets `bits` when all have answered.
-    pub fn begin(&self, task: u32, keep: Option<Rights>, leader: ThreadId, bits: u64) {
+    /// `one_region`: that is what all pages are of.
+    pub fn begin(&self, task: u32, keep: Option<Rights>, one_region: bool, leader: ThreadId, bits: u64) {
         for (word, value) in [(ACCESSED, 0), (DIRTY, 0), (FOUND, 0), (TASK, task.into()), (BITS, bits)] {
             self.store(word, value);
         }
-        self.store(KEEP, keep.map_or(0, |keep| keep.bits() | SOMETHING));
+        let keep = keep.map_or(0, |keep| keep.bits() | SOMETHING);
+        self.store(KEEP, keep | if one_region { ONE_REGION } else { 0 });
         self.store(LEADER_ID, leader.0);
     }
     /// The address of a page of the batch.
@@ -142,6 +146,10 @@ impl<'m> Letter<'m> {
     pub fn task(&self) -> u32 {
         self.load(TASK) as u32
     }
+    /// Whether all pages are of one region.
+    pub fn is_of_one_region(&self) -> bool {
+        self.load(KEEP) & ONE_REGION != 0
+    }
     /// The address of a page.
     pub fn page(&self, index: u8) -> u64 {
         self.load(PAGES + usize::from(index) % MAX_PAGES)
@@ -178,7 +186,7 @@ mod tests {
     fn the_last_one_tells_the_leader() {
         let memory: Vec<_> = (0..words(3)).map(|_| AtomicU64::new(0)).collect();
         let letter = Letter::new(&memory);
-        letter.begin(7, Some(Rights::R), ThreadId(9), 4);
+        letter.begin(7, Some(Rights::R), true, ThreadId(9), 4);
         letter.set_page(1, 0x5000);
         letter.count(LEADER);
         for seat in [0, 2] {
@@ -186,6 +194,7 @@ mod tests {
             letter.order(seat, 0b10);
         }
         assert!(letter.is_ordered(0) && !letter.is_ordered(1) && letter.is_ordered(2));
+        assert!(letter.is_of_one_region());
         assert_eq!(letter.take_order(1).pages, 0);
         assert_eq!(letter.take_order(2), Order { pages: 2, keep: Some(Rights::R) });
         assert_eq!((letter.take_order(2).pages, letter.task(), letter.page(1)), (0, 7, 0x5000));
@@ -200,8 +209,9 @@ mod tests {
         assert_eq!((letter.used(), letter.found()), (Used { accessed: 2, dirty: 2 }, 2));
         assert_eq!(letter.leader(), (ThreadId(9), 4));
         // The next request does not see the answers to this one.
-        letter.begin(7, None, ThreadId(9), 4);
+        letter.begin(7, None, false, ThreadId(9), 4);
         assert_eq!((letter.used(), letter.take_order(0).keep), (Used::default(), None));
+        assert!(!letter.is_of_one_region());
     }
 
     #[test]

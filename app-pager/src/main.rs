@@ -30,6 +30,7 @@ mod guest {
     mod startup;
     mod state;
     mod stock;
+    mod straight;
     mod table;
     mod take;
     mod takeover;

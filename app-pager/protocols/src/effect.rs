@@ -52,3 +52,9 @@ pub struct Me {
     /// Which life of that node's pager this is.
     pub incarnation: u16,
 }
+
+/// Who performs accesses to the words of pages at once. Pages are numbered as in a batch.
+pub trait Memory {
+    /// Performs it; returns the value before.
+    fn access(&mut self, page: u8, word: Word, access: Access) -> u64;
+}

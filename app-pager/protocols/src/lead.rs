@@ -18,8 +18,11 @@
 
 mod begin;
 mod complete;
+mod straight;
 #[cfg(test)]
 mod tests;
+
+pub use straight::Hands;
 
 use skerry_abi::Rights;
 

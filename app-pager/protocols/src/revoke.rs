@@ -158,6 +158,15 @@ impl<const N: usize> Revoked<N> {
         self.found | self.ruled
     }
 
+    /// The pages that the kernel is still asked for if nothing else comes in between, and the frames of all: the effect was that of the first
+    /// of them.
+    #[inline(always)]
+    pub fn frames_from(&self, at: &Cursor) -> Option<(u64, &[u64; N])> {
+        let pages = self.found & u64::MAX << (at.page % 64);
+        (at.at == At::Unmap && self.copies == 0 && kept(Rule::WordBeforeUnmap))
+            .then_some((pages, &self.frames))
+    }
+
     /// Takes the answer to the last effect (the first is not looked at) and says what to do next.
     #[inline(always)]
     pub fn step(&mut self, at: &mut Cursor, answer: u64) -> Effect {
@@ -187,7 +196,7 @@ impl<const N: usize> Revoked<N> {
     }
 
     #[inline(always)]
-    fn meet(&mut self, at: &mut Cursor, page: u8, word: Local) -> Effect {
+    pub(crate) fn meet(&mut self, at: &mut Cursor, page: u8, word: Local) -> Effect {
         let next = after(self.order.pages, page);
         let new = match self.order.keep {
             Some(keep) if self.rules => return self.rule(at, page, word, keep),
@@ -227,7 +236,7 @@ impl<const N: usize> Revoked<N> {
     }
 
     #[inline(always)]
-    fn changed(&mut self, at: &mut Cursor, page: u8, old: Local) -> Effect {
+    pub(crate) fn changed(&mut self, at: &mut Cursor, page: u8, old: Local) -> Effect {
         self.find(page, old.frame());
         self.ruled |= u64::from(self.rules && self.order.keep.is_some()) << page;
         if old.is_copy() && self.order.keep.is_none() && kept(Rule::FreeCopies) {

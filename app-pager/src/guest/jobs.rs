@@ -180,8 +180,8 @@ impl<const W: usize> Jobs<W> {
         let (addresses, mut begun) = ([address], false);
         let Self { context, jobs, place, owner, stock, me, .. } = self;
         let lead = &mut jobs[number].one;
-        let (addresses, begun) = (&addresses[..], &mut begun);
-        let mut desk = Desk { context, place, owner, stock, task, addresses, number, begun };
+        let (addresses, begun, one_region) = (&addresses[..], &mut begun, true);
+        let mut desk = Desk { context, place, owner, stock, task, addresses, number, begun, one_region };
         match alone::go_on(&mut desk, lead, *me, effect) {
             Pause::Done => Some(alone::told(&lead.book)),
             Pause::Over => {
@@ -227,8 +227,9 @@ impl<const W: usize> Jobs<W> {
         if !waits || (batch.count, batch.global) != (1, 1) || !place.covers(*task, address) {
             return None;
         }
-        let addresses = &batch.addresses[..1];
-        let mut desk = Desk { context, place, owner, stock, task: *task, addresses, number, begun };
+        let (addresses, one_region) = (&batch.addresses[..1], true);
+        let mut desk =
+            Desk { context, place, owner, stock, task: *task, addresses, number, begun, one_region };
         if !desk.is_answered() {
             return None;
         }
@@ -280,8 +281,8 @@ impl<const W: usize> Jobs<W> {
     fn desk(&mut self, number: usize) -> Desk<'_> {
         let Self { context, jobs, place, owner, stock, .. } = self;
         let Job { task, batch, begun, .. } = &mut jobs[number];
-        let addresses = &batch.addresses[..batch.count];
-        Desk { context, place, owner, stock, task: *task, addresses, number, begun }
+        let (addresses, one_region) = (&batch.addresses[..batch.count], batch.one_region);
+        Desk { context, place, owner, stock, task: *task, addresses, number, begun, one_region }
     }
 
     /// Leads on, until it waits or is finished.
@@ -325,21 +326,25 @@ impl<const W: usize> Jobs<W> {
         let Self { context, jobs, place, .. } = self;
         let job = &mut jobs[number];
         let (wish, task) = (job.request.wish, job.task);
+        let (mut first, mut one_region) = (true, true);
         // What threads may do with pages that nobody has touched: a round is about one region's.
         let mut rights = None;
         let kind = |address: u64| {
-            if !place.covers(task, address) {
+            if !place.holds(task, address) {
                 if !place.covers_watched(task, address) {
                     match find(context, task, context.node, address) {
                         Ok(found) => *place = found,
                         Err(_) => return Kind::Bad,
                     }
+                    one_region &= first;
                 }
+                first = false;
                 if let (Some(_), Wish::Move(_)) = (place.master_of, wish) {
                     // To find out whether it lies there already would take a message: then it moves inside the node.
                     return if place.is_global() { Kind::Global } else { Kind::Bad };
                 }
             }
+            first = false;
             match (place.region.most.contains(wish.rights()) && wish.is_sound(), place.is_global()) {
                 (false, _) => Kind::Bad,
                 (true, true) => match wish {
@@ -353,7 +358,8 @@ impl<const W: usize> Jobs<W> {
                 (true, false) => Kind::Bad,
             }
         };
-        job.batch = job.request.round(&job.list[..job.listed], kind);
+        job.request.round(&mut job.batch, &job.list[..job.listed], kind);
+        job.batch.one_region = one_region;
         let goal = match job.request.wish {
             Wish::Unmap => Goal::Unmap,
             Wish::Protect(rights) => Goal::Restrict(rights),
@@ -372,8 +378,9 @@ impl<const W: usize> Jobs<W> {
         let Self { context, jobs, place, owner, stock, me, .. } = self;
         let Job { task, batch, begun, one, many, pause, .. } = &mut jobs[number];
         let answered = *pause == Pause::Answers;
-        let addresses = &batch.addresses[..batch.count];
-        let mut desk = Desk { context, place, owner, stock, task: *task, addresses, number, begun };
+        let (addresses, one_region) = (&batch.addresses[..batch.count], batch.one_region);
+        let mut desk =
+            Desk { context, place, owner, stock, task: *task, addresses, number, begun, one_region };
         let alone = addresses.len() == 1;
         if answered
             && alone

@@ -6,13 +6,14 @@ use app_pager::letter::{LEADER, Letter};
 use app_pager::maintain::Site;
 use app_pager::options::Driver;
 use app_pager::pool::Owner;
+use app_pager::protocols::effect::{Access, Word};
 use app_pager::protocols::lead::{Book, Effect, Goal, Lead};
 use app_pager::protocols::record::Record;
 use app_pager::roll::Roll;
 use core::sync::atomic::Ordering;
 use skerry_abi::Rights;
 use skerry_abi::fpage::PAGE_SIZE;
-use skerry_rt::{sys, utcb};
+use skerry_rt::utcb;
 
 use super::dead;
 use super::maintain;
@@ -21,6 +22,7 @@ use super::office;
 use super::place::{Place, find};
 use super::state::{Context, board_at};
 use super::stock::Stock;
+use super::straight::{Pages, copy, site};
 use super::take;
 
 /// Why a leader does not go on.
@@ -89,6 +91,8 @@ pub(super) struct Desk<'a> {
     pub(super) number: usize,
     /// Whether the letter says what it is about.
     pub(super) begun: &'a mut bool,
+    /// All pages are of one region.
+    pub(super) one_region: bool,
 }
 
 impl Desk<'_> {
@@ -117,7 +121,7 @@ impl Desk<'_> {
     ) -> Option<Letter<'static>> {
         let letter = self.letter()?;
         if !core::mem::replace(self.begun, true) {
-            letter.begin(self.task, keep, utcb::my_id(), 1 << self.number);
+            letter.begin(self.task, keep, self.one_region, utcb::my_id(), 1 << self.number);
             for (index, &address) in self.addresses.iter().enumerate() {
                 letter.set_page(index, address);
             }
@@ -158,7 +162,13 @@ impl Desk<'_> {
         mut effect: Effect,
         mut taken: take::Batch,
     ) -> Pause {
+        // The words of pages of one region are where they are until this thread waits.
+        let straight = !WATCHED && self.one_region && self.page::<W>(0).is_some();
         loop {
+            if straight && let Some(next) = self.go_straight(lead, &mut taken, effect) {
+                effect = next;
+                continue;
+            }
             if !matches!(effect, Effect::Unmap { .. } | Effect::Access(..)) {
                 taken.flush();
             }
@@ -206,14 +216,7 @@ impl Desk<'_> {
                     0
                 }
                 Effect::Maintain(_, frame) => {
-                    let site = match lead.book.goal() {
-                        Goal::Migrate(_) => Site::Migrate,
-                        Goal::Restrict(_) => Site::Restrict,
-                        Goal::Replicate | Goal::Part(_) => Site::Replicate,
-                        Goal::Collapse | Goal::Join => Site::Collapse,
-                        _ => Site::Unmap,
-                    };
-                    maintain::hand_over(self.context, site, frame, PAGE_SIZE);
+                    maintain::hand_over(self.context, site(lead.book.goal()), frame, PAGE_SIZE);
                     0
                 }
                 Effect::Claim(page, frame) => {
@@ -237,7 +240,9 @@ impl Desk<'_> {
                     self.stock.take(self.context, (self.task, self.addresses), (page, held), node)
                 }
                 Effect::Copy { page, from, to } => {
-                    self.copy(page, from, to);
+                    let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
+                    let code = self.locate(address) && self.place.region.most.contains(Rights::X);
+                    copy(self.context, code, from, to);
                     0
                 }
                 Effect::Wake => {
@@ -249,6 +254,34 @@ impl Desk<'_> {
                 Effect::Lost(_, frame) => dead::is_lost(self.context, frame).into(),
             };
             effect = lead.step(answer);
+        }
+    }
+
+    /// The straight way from this effect on, if there is one: returns what comes behind it.
+    #[inline(always)]
+    fn go_straight<const N: usize, const W: usize>(
+        &mut self,
+        lead: &mut Lead<N, W>,
+        taken: &mut take::Batch,
+        effect: Effect,
+    ) -> Option<Effect> {
+        let Self { context, place, owner, task, addresses, .. } = self;
+        let Lead { book, at } = lead;
+        let (me, goal) = (context.me(context.node), book.goal());
+        let mut pages = Pages::<W> { context, place, owner, task: *task, addresses, me, goal };
+        match effect {
+            Effect::Access(_, Word::Master, Access::Load) => Some(book.hold(at, effect, &mut pages)),
+            Effect::Access(_, Word::Local, Access::Load) => {
+                taken.flush();
+                Some(book.change_own(at, effect, &mut pages))
+            }
+            Effect::Unmap { keep, .. } => {
+                let (pages, frames) = book.own_frames(at)?;
+                taken.add_all(pages, frames, keep);
+                Some(book.own_taken(at))
+            }
+            Effect::Maintain(..) => Some(book.complete_all(at, effect, &mut pages)),
+            _ => None,
         }
     }
 
@@ -336,16 +369,6 @@ impl Desk<'_> {
         }
         let found = find(self.context, self.task, self.context.node, address);
         found.map(|found| *self.place = found).is_ok()
-    }
-    /// Copies a page that nobody maps.
-    #[inline(never)]
-    fn copy(&mut self, page: u8, from: u64, to: u64) {
-        Physical.copy_page(to, from);
-        let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
-        if self.locate(address) && self.place.region.most.contains(Rights::X) {
-            sys::sync_code(to, PAGE_SIZE);
-        }
-        maintain::hand_over(self.context, Site::Copy, to, PAGE_SIZE);
     }
     #[cold]
     fn wake(&self) {

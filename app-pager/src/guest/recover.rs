@@ -342,6 +342,7 @@ fn mend_page<const W: usize>(context: &Context, task: u32, address: u64, dead: M
             addresses: &addresses,
             number: LETTERS,
             begun: &mut begun,
+            one_region: true,
         };
         match desk.go_on(&mut lead, answered) {
             Pause::Done | Pause::Over => return,

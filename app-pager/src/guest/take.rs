@@ -56,6 +56,17 @@ impl Batch {
         self.pages[self.count] = page;
         self.count += 1;
     }
+    /// The frames of all these pages.
+    #[inline(always)]
+    pub(super) fn add_all(&mut self, mut pages: u64, frames: &[u64], keep: Option<Rights>) {
+        while pages != 0 {
+            let page = pages.trailing_zeros();
+            pages &= pages - 1;
+            if let Some(&frame) = frames.get(page as usize) {
+                self.add(page as u8, frame, keep);
+            }
+        }
+    }
     fn note(&mut self, page: u8, seen: u64) {
         self.used.accessed |= (seen & 1) << page;
         self.used.dirty |= (seen >> 1) << page;

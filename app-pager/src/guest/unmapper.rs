@@ -19,11 +19,13 @@ use super::maintain;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, LOOK, WAKE};
+use super::straight::Lettered;
 use super::take::{Batch, take_page};
 
 /// Works for ever.
 pub(super) fn work(context: Context) -> ! {
-    let (mut worker, me) = (Unmapper { context, place: Place::NONE }, utcb::my_id());
+    let none = Revoked::new(Order { pages: 0, keep: None });
+    let (mut worker, me) = (Unmapper { context, place: Place::NONE, book: none }, utcb::my_id());
     loop {
         // Nothing ends the wait but bits.
         let (mut words, times) = ([0; REGISTER_WORDS], (Timeout::ZERO, Timeout::NEVER));
@@ -38,6 +40,8 @@ struct Unmapper {
     context: Context,
     /// Where the last page was.
     place: Place,
+    /// For letters about many pages.
+    book: Revoked<MAX_PAGES>,
 }
 
 impl Unmapper {
@@ -83,6 +87,7 @@ impl Unmapper {
             let node = if one { self.context.node } else { seat };
             match order.pages {
                 1 => self.revoke_page(letter, node, order),
+                _ if self.is_straight(letter, node, order.pages) => self.revoke_straight(letter, order),
                 _ => self.revoke::<MAX_PAGES>(letter, node, order),
             }
             // As soon as all have answered the letter is its leader's again.
@@ -116,6 +121,30 @@ impl Unmapper {
             }
         }
         self.go_on(letter, node, (Revoke { book, at }, effect));
+    }
+
+    /// Whether these pages are all nodes' business, and their words known to lie in one table.
+    fn is_straight(&mut self, letter: &Letter<'_>, node: u16, pages: u64) -> bool {
+        let first = letter.page(pages.trailing_zeros() as u8);
+        letter.is_of_one_region() && self.find(letter.task(), node, first) && self.place.is_global()
+    }
+
+    /// Many of them.
+    fn revoke_straight(&mut self, letter: &Letter<'_>, order: Order) {
+        let Self { context, place, book, .. } = self;
+        book.renew(order);
+        let mut at = Cursor::BEGIN;
+        let first = book.step(&mut at, 0);
+        let effect = book.change(&mut at, first, &mut Lettered { letter, place });
+        if let (Effect::Unmap { keep, .. }, Some((pages, frames))) = (effect, book.frames_from(&at)) {
+            let mut batch = Batch::new(context);
+            batch.add_all(pages, frames, keep);
+            batch.flush();
+            return letter.report(batch.used(), book.found());
+        }
+        let node = self.place.node;
+        let machine = Revoke { book: self.book, at };
+        self.go_on(letter, node, (machine, effect));
     }
 
     #[inline(never)]

@@ -194,7 +194,14 @@ impl<const N: usize, const W: usize> Book<N, W> {
 
     #[inline(always)]
     pub(super) fn own(&mut self, at: &mut Cursor, mut own: revoke::Cursor, answer: u64) -> Effect {
-        let effect = match self.own.step(&mut own, answer) {
+        let effect = self.own.step(&mut own, answer);
+        self.of_own(at, own, effect)
+    }
+
+    /// What the own node's part wants, from where it is now.
+    #[inline(always)]
+    pub(super) fn of_own(&mut self, at: &mut Cursor, own: revoke::Cursor, effect: revoke::Effect) -> Effect {
+        let effect = match effect {
             revoke::Effect::Access(page, word, access) => Effect::Access(page, word, access),
             revoke::Effect::Unmap { page, frame, keep } => Effect::Unmap { page, frame, keep },
             revoke::Effect::Free(page, frame) => Effect::FreeCopy(page, frame),
