@@ -1,11 +1,12 @@
 //! Requests that take pages away or change them, and faults that need such a change first.
 
 use app_pager::batch::{self, Request, Wish};
-use skerry_abi::Error;
 use skerry_abi::fpage::PAGE_SIZE;
+use skerry_abi::message::REGISTER_WORDS;
+use skerry_abi::{Error, Fpage, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{Changed, ChangedPages, Pages, Revoked, RevokedPages};
-use skerry_ipc::{Answer, Message, Sender, Unanswered, encode_reply};
-use skerry_rt::ipc::reply;
+use skerry_ipc::{Answer, Sender, Unanswered, Wire, Writer};
+use skerry_rt::sys;
 
 use super::jobs::Jobs;
 use super::parked::Waiting;
@@ -16,20 +17,22 @@ use super::serve::Pager;
 pub(super) fn go_on<const W: usize>(jobs: &mut Jobs<W>, woken: bool) -> bool {
     let mut again = false;
     jobs.notified(woken, |(client, answer)| {
-        let mut message = Message::new();
+        let mut words = [0; REGISTER_WORDS];
+        let mut out = Writer::new(&mut words);
         match answer {
-            batch::Answer::Range(told) => encode_reply(&mut message, Ok(told)),
-            batch::Answer::Pages(told) => encode_reply(&mut message, Ok(told)),
-            batch::Answer::Changed(told) => encode_reply(&mut message, Ok(told)),
-            batch::Answer::ChangedPages(told) => encode_reply(&mut message, Ok(told)),
+            batch::Answer::Range(told) => told.put(&mut out),
+            batch::Answer::Pages(told) => told.put(&mut out),
+            batch::Answer::Changed(told) => told.put(&mut out),
+            batch::Answer::ChangedPages(told) => told.put(&mut out),
             // It waits for the answer to its fault.
             batch::Answer::Again => {
                 again = true;
                 return;
             }
         }
+        let (tag, times) = (Tag::new(0, out.used(), 0), (Timeout::REPLY, Timeout::ZERO));
         // Who was killed while waiting needs no answer.
-        let _ = reply(client, &mut message);
+        let _ = sys::ipc(client, ThreadId::NIL, tag, &mut words, times, Fpage::NIL);
     });
     again
 }

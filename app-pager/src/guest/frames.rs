@@ -46,9 +46,8 @@ impl Context {
         }
         let page = address & !(PAGE_SIZE - 1);
         self.elsewhere(node, |other, _| {
-            let mut frame = [0];
-            stock::frames_of(self, task, other, &[page], &mut frame)?;
-            if frame[0] == 0 { Err(Error::OutOfMemory) } else { Ok(frame[0]) }
+            let frame = stock::frame_of(self, task, other, page)?;
+            if frame == 0 { Err(Error::OutOfMemory) } else { Ok(frame) }
         })
         .ok()
     }

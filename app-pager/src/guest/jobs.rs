@@ -10,6 +10,7 @@ use app_pager::protocols::effect::{Access, Me, Word};
 use app_pager::protocols::entry::{Entry, State};
 use app_pager::protocols::lead::{Effect, Goal, Lead};
 use app_pager::protocols::revoke::MAX_PAGES;
+use skerry_abi::boot::PoolRange;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::pager::{MAX_LIST, Revoked};
@@ -326,7 +327,7 @@ impl<const W: usize> Jobs<W> {
         let Self { context, jobs, place, .. } = self;
         let job = &mut jobs[number];
         let (wish, task) = (job.request.wish, job.task);
-        let (mut first, mut one_region) = (true, true);
+        let (mut first, mut one_region, mut pool) = (true, true, None);
         // What threads may do with pages that nobody has touched: a round is about one region's.
         let mut rights = None;
         let kind = |address: u64| {
@@ -351,7 +352,9 @@ impl<const W: usize> Jobs<W> {
                     Wish::Part if *rights.get_or_insert(place.region.rights) != place.region.rights => {
                         Kind::Bad
                     }
-                    Wish::Move(node) if lies_on::<W>(context, place, address, node) => Kind::Done,
+                    Wish::Move(node) if lies_on::<W>(context, place, &mut pool, address) == Some(node) => {
+                        Kind::Done
+                    }
                     _ => Kind::Global,
                 },
                 (true, false) if wish.is_for_own() => Kind::Local,
@@ -458,10 +461,22 @@ impl<const W: usize> Job<W> {
     }
 }
 
-/// Whether a page has one frame, and that is one of this node.
-fn lies_on<const W: usize>(context: &Context, place: &Place, address: u64, node: u16) -> bool {
+/// The node on which a page lies, if it has one frame. Mostly that is from where the last one was.
+#[inline(always)]
+fn lies_on<const W: usize>(
+    context: &Context,
+    place: &Place,
+    pool: &mut Option<PoolRange>,
+    address: u64,
+) -> Option<u16> {
     let entry = Entry(place.page::<W>(address).access(Word::Master, Access::Load));
-    entry.state() == State::Present && context.lies_on(entry.frame(), node)
+    if entry.state() != State::Present {
+        return None;
+    }
+    if pool.is_none_or(|pool| !pool.range.contains(entry.frame())) {
+        *pool = context.memory_of(entry.frame());
+    }
+    pool.map(|pool| pool.node)
 }
 
 /// The request needs the long way.

@@ -10,7 +10,7 @@ use app_pager::pool::{Cursor, Pools};
 use app_pager::protocols::effect::Me;
 use app_pager::seat::Seats;
 use app_pager::space::{self, Book};
-use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_CPUS, MAX_NODES};
+use skerry_abi::boot::{BootInfo, MAX_CLUSTERS, MAX_CPUS, MAX_NODES, PoolRange};
 use skerry_abi::fpage::{PAGE_BITS, PAGE_SIZE};
 use skerry_abi::layout::USER_BITS;
 use skerry_abi::{Error, SpaceId, ThreadId};
@@ -255,7 +255,11 @@ impl Context {
     }
     /// Whether a frame lies on a node.
     pub(super) fn lies_on(&self, frame: u64, node: u16) -> bool {
-        self.boot.memory().iter().any(|memory| memory.node == node && memory.range.contains(frame))
+        self.memory_of(frame).is_some_and(|memory| memory.node == node)
+    }
+    /// The memory that a frame is in.
+    pub(super) fn memory_of(&self, frame: u64) -> Option<PoolRange> {
+        self.boot.memory().iter().find(|memory| memory.range.contains(frame)).copied()
     }
     /// Has the pager threads of this cluster look again at what they parked.
     pub(super) fn wake_node(&self) {

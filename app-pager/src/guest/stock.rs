@@ -39,6 +39,10 @@ impl Stock {
     ) -> u64 {
         let bit = 1 << page;
         if self.asked & bit == 0 {
+            if held | bit == bit {
+                let address = addresses.get(usize::from(page)).copied().unwrap_or(0);
+                return frame_of(context, task, node, address).unwrap_or(0);
+            }
             self.asked = held | bit;
             self.fetch(context, task, addresses, node);
         }
@@ -68,9 +72,22 @@ impl Stock {
     }
 }
 
+/// A frame of a node for a page of a task, from whoever's it is.
+pub(super) fn frame_of(context: &Context, task: u32, node: u16, page: u64) -> Result<u64, Error> {
+    let cpu = context.boot.cpus().iter().find(|cpu| cpu.node == node).ok_or(Error::BadArgument)?;
+    let me = context.me(context.node);
+    if cpu.cluster == context.cluster {
+        let mut frame = [0];
+        take(context, node, (task, me), &[page], &mut frame);
+        return Ok(frame[0]);
+    }
+    let taker = Taker { task, seat: me.node, incarnation: me.incarnation };
+    context.peer(cpu.cluster)?.frame_claim(taker, page | u64::from(node))
+}
+
 /// Frames of a node for pages of a task, from whoever's they are, as long as there are some; the rest is 0. As many pages as
 /// fit into a message.
-pub(super) fn frames_of(
+fn frames_of(
     context: &Context,
     task: u32,
     node: u16,

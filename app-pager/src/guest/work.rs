@@ -125,6 +125,14 @@ impl peer::Server for Worker {
             count => Ok(Frames::of(&frames[..count])),
         }
     }
+    fn frame_claim(&mut self, _: Sender, taker: Taker, page: u64) -> Answer<u64> {
+        let by = Me { node: taker.seat, incarnation: taker.incarnation };
+        let mut frame = [0];
+        match stock::take(&self.0, (page & (PAGE_SIZE - 1)) as u16, (taker.task, by), &[page], &mut frame) {
+            0 => Err(Error::OutOfMemory.into()),
+            _ => Ok(frame[0]),
+        }
+    }
     fn free(&mut self, _: Sender, node: u16) -> Answer<Free> {
         Ok(task::free(&self.0, node))
     }

@@ -62,6 +62,8 @@ interface! {
     /// Performs accesses to the words of a page in a master table of this pager's memory, from its entry at this address on: a script of
     /// the pagers' protocols (`remote.rs` there). Returns what was found, as far as the script went.
     24 = Table table(entry: u64, script: Script) -> Found;
+    /// As [`Op::FramesTake`], for one page.
+    25 = FrameClaim frame_claim(taker: Taker, page: u64) -> u64;
 }
 
 /// Pages of one [`Op::FramesTake`] at most.

@@ -146,18 +146,17 @@ impl Ledger {
     }
 }
 
-/// A way as long as what the benchmark counts in the middle: not all samples of a case need be equal.
+/// A way as long as what the benchmark counts in the middle: not all samples of a case need be equal, but each must be as long as its way.
 fn agreeing(case: &Case, ways: Vec<ways::Way>, count: &Series) -> Result<ways::Way> {
-    let median = count.median().as_f64();
     let length = |way: &ways::Way| way.iter().map(|&(.., times)| times).sum::<usize>();
-    let agrees = |way: &ways::Way| Some((length(way) as u64).div_ceil(case.per) as f64) == median;
-    let lengths: Vec<_> = ways.iter().map(length).collect();
-    ways.into_iter().find(agrees).ok_or_else(|| {
-        Error::Check(format!(
-            "{}: the benchmark counts {} instructions, the instrument sees {lengths:?}",
-            case.name,
-            count.median()
-        ))
+    let value = |way: &ways::Way| (length(way) as u64).div_ceil(case.per);
+    let mut seen: Vec<_> = ways.iter().map(value).collect();
+    seen.sort_unstable();
+    let counted: Vec<_> = count.sorted.iter().filter_map(serde_json::Number::as_u64).collect();
+    let middle = seen.get(seen.len() / 2).copied();
+    let way = ways.into_iter().find(|way| Some(value(way)) == middle);
+    way.filter(|_| seen == counted).ok_or_else(|| {
+        Error::Check(format!("{}: the benchmark counts {counted:?}, the instrument sees {seen:?}", case.name))
     })
 }
 
