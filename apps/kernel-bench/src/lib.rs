@@ -47,7 +47,7 @@ pub const CASES: [Case; 24] = [
     .between("bench_notify_call", "bench_notify_back"),
     case(
         "fault.roundtrip",
-        [450, 1600, 0],
+        [450, 984, 0],
         "a write faults, a pager in another space answers with a ready 4 KiB frame, the write is done",
     )
     .between("bench_faulter_write", "bench_faulter_back"),

@@ -50,7 +50,10 @@ mod guest {
         let wanted = words.next().unwrap_or("");
         let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(1);
         let Some((name, run)) = CASES.iter().find(|(name, _)| *name == wanted) else {
-            task::end(exit::BAD_BOOT, format_args!("pager-test: no such case: {wanted:?}"))
+            task::end(
+                exit::BAD_BOOT,
+                format_args!("pager-test: no such case: {wanted:?}; `list apps` names them"),
+            )
         };
         match run(number) {
             Ok(()) => {

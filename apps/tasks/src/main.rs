@@ -37,7 +37,7 @@ mod guest {
                 Self::Wrong(what, found, expected) => {
                     write!(f, "{what}: {found:#x} instead of {expected:#x}")
                 }
-                Self::Unknown => f.write_str("no such case"),
+                Self::Unknown => f.write_str("no such case; `list apps` names them"),
             }
         }
     }

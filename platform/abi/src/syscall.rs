@@ -1,7 +1,7 @@
 //! System calls: the immediate of the `svc` instruction names the call.
 //!
 //! A call that does not exist raises an exception in the caller (it cannot be meant). Every call may clobber the caller-saved registers x0..x18; the kernel scrubs those that carry no result.
-//! Except for [`IPC`] the result is x0 = 0 and x1 = value, or x0 = [`crate::Error::code`].
+//! Number 5 is no call. Except for [`IPC`] the result is x0 = 0 and x1 = value, or x0 = [`crate::Error::code`].
 
 /// Send and/or receive a message.
 ///

@@ -31,16 +31,17 @@ pub const APPS: [App; 6] = [
     App {
         name: "pager-test",
         description: "pages are taken away from threads that use them; one case after `--`: hammer, partial, cross, protect, \
-                      protect-write, refuse, stress [seed]",
+                      protect-write, refuse, moving, replicas, apart, untouched, code, together, stress [seed]",
     },
     App {
         name: "selftest",
         description: "one hostile or correct program after `--`: ok, fault-outside, privileged, jump-kernel, \
-                      stack-overflow, unknown-syscall, read-kernel, write-code, exec-data",
+                      stack-overflow, unknown-syscall, read-kernel, write-code, exec-data; a hostile one ends \
+                      with app-fault, as it should, and the others must not notice",
     },
     App {
         name: "tasks",
-        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile, moves",
+        description: "tasks that start and end each other; a case after `--`: storm COUNT, ends, hostile, moves, mourning COUNT",
     },
     App {
         name: "unmap",

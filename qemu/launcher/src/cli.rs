@@ -119,7 +119,7 @@ pub struct BenchArgs {
     /// How results are printed. A bar that is not met shows in the results, not in the exit code
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Print the ledger instead: where the instructions go, part by part, by single-stepping
+    /// Print the ledger instead: where the instructions go, part by part and function by function, as the instrument sees them executed
     #[arg(long, requires = "bench", conflicts_with = "format")]
     pub ledger: bool,
     /// The evaluation at reduced size: the same records and goals
@@ -176,7 +176,10 @@ pub struct RunArgs {
     instrument: InstrumentArgs,
     #[command(flatten)]
     walk: WalkArgs,
-    /// Multi-threaded emulation: faster, but counts are no longer exact
+    /// Any other boot option of kernels, servers or boot loader (docs/architecture.md), such as `measure=on`. Can be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Inside kernels and pagers")]
+    pub boot: Vec<String>,
+    /// Multi-threaded emulation: faster, but counts are no longer exact: their records have the kind `wall`
     #[arg(long)]
     pub fast: bool,
     /// Run so many times; records then hold median, minimum and maximum

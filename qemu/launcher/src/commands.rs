@@ -103,6 +103,7 @@ fn experiment(args: &RunArgs) -> Result<Experiment> {
     experiment.pace = if args.fast { Pace::Fast } else { Pace::Deterministic };
     experiment.tuning = args.tuning().check(&experiment.machine)?;
     experiment.app_args.clone_from(&args.app_args);
+    experiment.options.clone_from(&args.boot);
     experiment.modelling = args.modelling();
     let [trace, pages] = args.recordings();
     experiment.recording = Recording { trace: trace.is_some(), pages: pages.is_some() };
@@ -172,7 +173,7 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
 }
 
 fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
-    if args.bench.as_deref() == Some("policies") {
+    if args.bench.as_deref() == Some(replay::POLICIES) {
         if args.ledger || args.quick || args.paper || args.fresh {
             return Err(Error::Usage("bench policies has no such option; `replay` has more".into()));
         }

@@ -103,7 +103,7 @@ impl Ending {
             Self::BadBoot => "the guest refused its command line, its modules or the machine",
             Self::Silence => "the guest said nothing for too long and was stopped",
             Self::QemuError => "QEMU failed or ended without a verdict from the guest",
-            Self::Interrupted => "stopped by the user",
+            Self::Interrupted => "stopped by a signal (Ctrl-C)",
         }
     }
 }

@@ -67,7 +67,12 @@ impl Evaluation {
             None => Ok(BENCHES.iter().collect()),
             Some(name) => Bench::find(name).map(|bench| vec![bench]).ok_or_else(|| {
                 let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
-                Error::Usage(format!("unknown bench `{name}`; the evaluation has {}", known.join(", ")))
+                let suites: Vec<_> = crate::bench::names().collect();
+                Error::Usage(format!(
+                    "unknown bench `{name}`; there are {}, and of the evaluation {}",
+                    suites.join(", "),
+                    known.join(", ")
+                ))
             }),
         }
     }

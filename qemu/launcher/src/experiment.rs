@@ -45,7 +45,7 @@ pub struct Experiment {
     pub silence: Duration,
     /// What differs from the kernels' defaults.
     pub tuning: Tuning,
-    /// Guest options that come before all others, so that they win: for tests of bad command lines.
+    /// Boot options, `KEY=VALUE`, that come before all others, so that they win.
     pub options: Vec<String>,
     /// Another archive than the session's: for tests of bad archives.
     pub modules: Option<PathBuf>,
@@ -106,6 +106,14 @@ impl Experiment {
     /// # Errors
     /// [`Error::Usage`] if an argument has a blank in it or the line is too long.
     pub fn command_line(&self) -> Result<String> {
+        for option in &self.options {
+            let blank = option.contains(|c: char| c.is_whitespace() || !c.is_ascii());
+            if blank || !option.contains('=') || option.starts_with(['-', '=']) {
+                return Err(Error::Usage(format!(
+                    "`{option}`: a boot option is KEY=VALUE, ASCII without blanks"
+                )));
+            }
+        }
         let mut words = self.options.clone();
         words.extend(self.system.options().map(|(key, value)| format!("{key}={value}")));
         words.extend(self.tuning.words());
@@ -320,6 +328,17 @@ mod tests {
             "clusters=per-node space=per-node placement=first-touch tick=100us app=array-walk -- \
              --overlap=0.5 --iterations=2 --size=52428800"
         );
+    }
+
+    #[test]
+    fn boot_options_are_passed_on_or_refused() {
+        let mut experiment = experiment();
+        experiment.options = vec!["measure=on".into(), "tick=1ms".into()];
+        assert!(experiment.command_line().unwrap().starts_with("measure=on tick=1ms clusters="));
+        for wrong in ["measure", "a=b c=d", "=on", "--app=x", "ä=1", ""] {
+            experiment.options = vec![wrong.into()];
+            assert!(experiment.command_line().is_err(), "{wrong}");
+        }
     }
 
     #[test]

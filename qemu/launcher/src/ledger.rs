@@ -91,7 +91,13 @@ impl Ledger {
             paths.push(path);
         }
         if paths.is_empty() {
-            return Err(Error::Usage("none of these cases has a ledger".into()));
+            let known = suite.cases.iter().filter(|case| case.marks.is_some()).map(|case| case.name);
+            let known: Vec<_> = known.collect();
+            return Err(Error::Usage(format!(
+                "none of these cases has a ledger; of bench {} these have: {}",
+                suite.name,
+                known.join(", ")
+            )));
         }
         Ok(Self { suite, compiler: session.provenance.guest_compiler.clone(), paths })
     }

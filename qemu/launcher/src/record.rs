@@ -76,6 +76,8 @@ pub fn series(runs: &[Finished]) -> Vec<Series> {
 /// The records of runs with these parameters.
 pub fn records(parameters: &Record, provenance: &Provenance, series: &[Series]) -> Vec<Record> {
     let common = || parameters.clone().into_iter().chain(provenance.fields());
+    // Without counted instructions CPUs run as the host lets them, and nothing is the same in every run.
+    let free = parameters.get("icount") == Some(&json!(false));
     series
         .iter()
         .map(|series| {
@@ -87,7 +89,7 @@ pub fn records(parameters: &Record, provenance: &Provenance, series: &[Series]) 
             put("metric", json!(m.metric));
             put("value", json!(series.median()));
             put("unit", json!(m.unit));
-            put("kind", json!(m.kind));
+            put("kind", json!(if free { "wall" } else { &m.kind }));
             put("n", json!(series.sorted.len()));
             put("median", json!(series.median()));
             put("min", json!(series.min()));
@@ -142,5 +144,15 @@ mod tests {
     fn a_measurement_that_one_run_lacks_is_not_reproducible() {
         let all = series(&[run(&[("a", 1), ("b", 1)]), run(&[("a", 1)])]);
         assert!(all[0].is_reproducible(2) && !all[1].is_reproducible(2));
+    }
+
+    #[test]
+    fn nothing_is_exact_without_counted_instructions() {
+        let provenance = Provenance::collect(std::path::Path::new("/"), "8", "rustc");
+        let kind = |icount: bool| {
+            let parameters = [("icount".to_owned(), json!(icount))].into_iter().collect();
+            records(&parameters, &provenance, &series(&[run(&[("a", 1)])]))[0]["kind"].clone()
+        };
+        assert_eq!((kind(true), kind(false)), (json!("exact"), json!("wall")));
     }
 }

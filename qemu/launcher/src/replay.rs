@@ -84,6 +84,12 @@ fn all_policies() -> Vec<String> {
         .collect()
 }
 
+/// The name of [`bench`] on command lines.
+pub const POLICIES: &str = "policies";
+/// One line about it.
+pub const ABOUT: &str =
+    "all placement policies on all synthetic programs (`list workloads`), by replay: modelled cycles";
+
 /// A trace, and the machine that it wants.
 struct Prepared {
     name: String,

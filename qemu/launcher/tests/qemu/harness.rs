@@ -25,7 +25,9 @@ pub(crate) type Outcome = Result<(), Failed>;
 /// A trial whose failure tells how to repeat it.
 pub(crate) fn trial(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     let name = name.into();
-    let rerun = format!("rerun: cargo test -p skerry --test qemu -- --exact {name}");
+    let slice = std::env::var("SKERRY_FUZZ")
+        .map_or_else(|_| String::new(), |slice| format!("SKERRY_FUZZ={slice:?} "));
+    let rerun = format!("rerun: {slice}cargo test -p skerry --test qemu -- --exact {name}");
     Trial::test(name, move || {
         body().map_err(|failed| format!("{}\n{rerun}", failed.message().unwrap_or("failed")).into())
     })
