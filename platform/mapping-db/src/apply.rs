@@ -115,13 +115,14 @@ impl MappingDb<'_> {
         let last = range.end - (1 << PAGE_BITS);
         // The way here, however few pieces follow.
         budget.reduce(MAPPING);
-        self.apply_to_pieces(tlb, node, range, op, status, budget)?;
-        // Where it stopped nothing is left to do but this.
-        let retired = !matches!(op, Op::Remove) || self.retire_split(tlb, node, slot, budget);
-        if retired { Ok(()) } else { Err(last) }
+        let lives = self.apply_to_pieces(tlb, node, range, op, status, budget)?;
+        // Where it stopped nothing is left to do but this. A table that was just found to have a piece need not be found again: two such
+        // scans are more than the budget of a kernel entry.
+        let settled = lives || !matches!(op, Op::Remove) || self.retire_split(tlb, node, slot, budget);
+        if settled { Ok(()) } else { Err(last) }
     }
 
-    /// Does `op` to the pieces of a split mapping. The result is that of [`MappingDb::apply`].
+    /// Does `op` to the pieces of a split mapping. The result is that of [`MappingDb::apply`], with whether a piece that is left was seen.
     fn apply_to_pieces(
         &mut self,
         tlb: &mut impl Tlb,
@@ -130,7 +131,8 @@ impl MappingDb<'_> {
         op: Op,
         status: &mut Status,
         budget: &mut Budget,
-    ) -> Result<(), u64> {
+    ) -> Result<bool, u64> {
+        let mut lives = false;
         let owner = *self.nodes.get(node);
         let (space, bits) = (owner.space(), owner.bits() - 9);
         let mut at = range.start;
@@ -150,20 +152,23 @@ impl MappingDb<'_> {
                 if split {
                     let table = self.take_reserved(node);
                     self.split(tlb, piece, table);
-                    self.apply_to_small_pieces(tlb, piece, inside, op, status, budget)
+                    lives |= self
+                        .apply_to_small_pieces(tlb, piece, inside, op, status, budget)
                         .map_err(|at| base + at)?;
                 } else {
                     self.apply_to_entry(tlb, piece, op, whole, status);
                 }
             } else if entry.is_piece() {
-                self.apply_to_small_pieces(tlb, piece, inside, op, status, budget).map_err(|at| base + at)?;
+                lives |= self
+                    .apply_to_small_pieces(tlb, piece, inside, op, status, budget)
+                    .map_err(|at| base + at)?;
             }
             at = end;
         }
-        Ok(())
+        Ok(lives)
     }
 
-    /// Does `op` to the 4 KiB pieces in the table that the descriptor `at` points to. The result is that of [`MappingDb::apply`].
+    /// Does `op` to the 4 KiB pieces in the table that the descriptor `at` points to. The result is that of [`MappingDb::apply_to_pieces`].
     fn apply_to_small_pieces(
         &mut self,
         tlb: &mut impl Tlb,
@@ -172,7 +177,7 @@ impl MappingDb<'_> {
         op: Op,
         status: &mut Status,
         budget: &mut Budget,
-    ) -> Result<(), u64> {
+    ) -> Result<bool, u64> {
         let At { slot, space, va } = at;
         let descriptor = self.tables.load(slot.table, slot.index);
         let table = self.tables.index(descriptor);
@@ -190,13 +195,14 @@ impl MappingDb<'_> {
             if !budget.take(2 * SCAN) {
                 return Err(range.end - (1 << PAGE_BITS));
             }
-            if !self.tables.has_piece(table) {
-                // Not part of the split mapping any more; what other mappings keep in it stays.
-                self.tables.store(slot, descriptor.adopted());
-                self.drop_if_empty(tlb, space, slot, va);
+            if self.tables.has_piece(table) {
+                return Ok(true);
             }
+            // Not part of the split mapping any more; what other mappings keep in it stays.
+            self.tables.store(slot, descriptor.adopted());
+            self.drop_if_empty(tlb, space, slot, va);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Does `op` to one leaf. `whole` says that the operation concerns all of it: else its state is only read.

@@ -256,3 +256,28 @@ fn a_large_leaf_replaces_an_empty_table() {
         assert!(mmu.access(1, 0x20_0000, false));
     });
 }
+
+/// A kernel entry has a budget of a given size, always the same: who stops must get on with the next one.
+#[test]
+fn a_part_of_a_gigabyte_is_taken_away_in_steps_of_one_size() {
+    const PAGE: u64 = 1 << 12;
+    const PIECE: u64 = 2 << 20;
+    let parts = [(0, 12), (PIECE - PAGE, 12), (3 * PIECE, 21), (0, 25), (7 * PIECE + (1 << 16), 16)];
+    for (units, flush) in [(1, true), (1, false), (210, true), (210, false)] {
+        with_db(|db, mmu| {
+            db.map(mmu, 0, fpage(RAM, 30, Rights::RW), 1, 1 << 30, Attr::Normal).unwrap();
+            // Each twice: the second time nothing is there.
+            for (offset, bits) in parts.into_iter().chain(parts) {
+                let (slot, base) = if flush { (1, 1 << 30) } else { (0, RAM) };
+                let range = fpage(base + offset, bits, Rights::RWX);
+                let (mut at, mut status, mut steps) = (range.base(), Status::default(), 0);
+                while !db.unmap_step(mmu, slot, range, flush, &mut at, &mut status, &mut Budget::new(units)) {
+                    steps += 1;
+                    assert!(steps < 20_000, "{units} units, flush {flush}, offset {offset:#x}, {bits} bits");
+                }
+                assert!(!mmu.access(1, (1 << 30) + offset, false));
+            }
+            assert!(mmu.access(1, (1 << 30) + 20 * PIECE, false), "the rest is there");
+        });
+    }
+}
