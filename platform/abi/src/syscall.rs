@@ -10,7 +10,7 @@
 /// If destination and source are the same thread the operation is a *call*: the destination's space gets a one-shot
 /// right to reply. A source that is the caller itself means "notifications only"; an open receive takes notifications too,
 /// before messages. Out: x0 sender, x1 sender's domain, x2 tag, x3..=x10 MR1..MR8. `TableFull`: too many threads of the caller's domain
-/// wait for threads of that cluster.
+/// wait for threads of that cluster; `OutOfKernelMemory`: too many of all.
 pub const IPC: u16 = 0;
 
 /// Take mappings away. In: x0 bit 0 = flush (from the caller too), bits 8..12 = number of fpages n (1..=8), x1..=xn fpages

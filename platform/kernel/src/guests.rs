@@ -149,8 +149,12 @@ impl<'a> Guests<'a> {
     pub(crate) fn fill(&mut self) -> std::vec::Vec<u32> {
         let name = |n: u32| ThreadId::new(0, n as u16, 9);
         let front: std::vec::Vec<_> = (0..).map_while(|n| self.insert(name(n), 0, 0, Stay::Free)).collect();
-        let reserve = (1000..).map_while(|n| self.add(name(n), 0, 0, Stay::Free, n).ok());
-        front.into_iter().chain(reserve).collect()
+        let tasks: std::vec::Vec<_> =
+            (1000..).map_while(|n| self.add(name(n), 0, 0, Stay::Free, n).ok()).collect();
+        // What is left is for servers, each of which can have half of what is left.
+        let servers = (0..16).flat_map(|domain| [domain; 8]);
+        let servers = servers.filter_map(|domain| self.add(name(900), 0, 0, Stay::Free, domain).ok());
+        front.into_iter().chain(tasks).chain(servers).collect()
     }
     /// All entries, for tests.
     #[cfg(test)]

@@ -1,10 +1,16 @@
 //! Who has how much of the reserve of the table of guests.
 //!
-//! A domain gets another entry only while it has fewer than are free. So one domain gets half of them, two get a third each, and
-//! however many are greedy, there is an entry left for one that has none. Nobody has to know how many domains there will be.
+//! A domain gets another entry only while it has fewer than are free. So one domain gets half of them, and several that ask at the same
+//! time get about the same; nobody has to know how many domains there will be. Domains that are greedy one after the other get half each of
+//! what those before have left, so about as many of them use it up as the number of entries has binary digits. An eighth is for servers only
+//! (domains below [`domain::FIRST_TASK`]): tasks can keep each other from waiting, but no server.
 
 use crate::queue::NONE;
+use skerry_abi::id::domain::FIRST_TASK;
 use skerry_abi::{Domain, Error};
+
+#[cfg(doc)]
+use skerry_abi::id::domain;
 
 /// What one domain has.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +68,10 @@ impl<'a> Shares<'a> {
     /// A domain wants one entry more: this one.
     ///
     /// # Errors
-    /// [`Error::TableFull`]: it has its share; [`Error::OutOfKernelMemory`]: none is left.
+    /// [`Error::TableFull`]: it has its share; [`Error::OutOfKernelMemory`]: none is left for it.
     pub(super) fn take(&mut self, domain: Domain, entry: u32) -> Result<(), Error> {
-        if self.left == 0 {
+        let for_others = if domain < FIRST_TASK { 0 } else { self.records.len() as u32 / 8 };
+        if self.left <= for_others {
             return Err(Error::OutOfKernelMemory);
         }
         if let Some((at, _)) = self.find(domain) {
@@ -115,7 +122,7 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn whoever_has_nothing_gets_something_however_greedy_others_are() {
+    fn no_domain_gets_more_than_is_left_and_servers_get_what_tasks_do_not() {
         let mut records = vec![Share::UNUSED; 32];
         let mut shares = Shares::new(&mut records);
         let (mut had, mut used) = (Vec::new(), 0);
@@ -126,21 +133,26 @@ mod tests {
             }
             had.push(used - before);
         }
-        // Half, and half of what is left, until it is one each.
-        assert_eq!(had[..7], [16, 8, 4, 2, 1, 1, 0]);
-        (0..32).for_each(|entry| shares.give_back(entry));
+        // Half, and half of what is left, but for what is the servers'.
+        assert_eq!(had[..5], [16, 8, 4, 0, 0]);
+        for server in [3, 4] {
+            assert_eq!(shares.take(server, used), Ok(()));
+            used += 1;
+        }
+        (0..used as usize).for_each(|entry| shares.give_back(entry));
         assert_eq!(shares.left, 32);
         used = 0;
         // All at the same time: each gets about the same.
         let mut counts = [0; 7];
         for _ in 0..32 {
             for (n, count) in counts.iter_mut().enumerate() {
-                let taken = shares.take(n as Domain * 0x1000, used).is_ok();
+                let taken = shares.take((n as Domain + 1) * 0x1000, used).is_ok();
                 (*count, used) = (*count + u32::from(taken), used + u32::from(taken));
             }
         }
         assert!(counts.iter().all(|&count| count == 4), "{counts:?}");
-        assert_eq!(shares.take(99, used), Ok(()));
+        assert_eq!(shares.take(99, used), Err(Error::OutOfKernelMemory));
+        assert_eq!(shares.take(1, used), Ok(()));
     }
 
     /// Domains whose records are in the same bucket come and go.

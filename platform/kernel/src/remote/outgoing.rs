@@ -365,7 +365,7 @@ impl<H: Hal> Kernel<'_, H> {
 }
 
 /// Notifications of one space that may wait for room at the same time, if they are for different threads or in different names. With
-/// four threads for each space, those of all spaces together leave half of the guests to others.
+/// the shares of domains they leave room for others ([`crate::guests`]).
 pub(crate) const MAX_NOTES: u8 = 2;
 
 /// Where the words of a packet's message are.

@@ -5,6 +5,7 @@ use super::invariants::check;
 use super::world::*;
 use crate::kernel::Event;
 use crate::ring::Lane;
+use crate::thread::State;
 use skerry_abi::ThreadId;
 use skerry_abi::syscall::NOTIFY;
 use std::boxed::Box;
@@ -98,4 +99,39 @@ fn who_always_has_packets_gets_a_share() {
     }
     let (least, most) = (handled.iter().min().unwrap(), handled.iter().max().unwrap());
     assert!(most - least <= 2 * AT_ONCE && *least > 100, "{handled:?}");
+}
+
+/// Threads that wait for one that has ended are told, whatever comes from other clusters meanwhile.
+#[test]
+fn packets_without_end_do_not_keep_waiters_from_being_told() {
+    let mut w = world(2, 1);
+    let (_, flooder) = program(&mut w[0], 20);
+    let (_, target) = program(&mut w[1], 20);
+    let space = w[1].create_space(21, false).unwrap();
+    let victim = thread(&mut w[1], space, 0, ThreadId::NIL);
+    let waiters: Vec<_> = (1..9).map(|slot| thread(&mut w[1], space, slot, ThreadId::NIL)).collect();
+    for &id in &waiters {
+        ipc(&mut w[1], id, Ipc::send(victim, 1, &[]));
+    }
+    let t = w[1].find(victim).unwrap();
+    w[1].handle(Event::Kick);
+    w[1].delete_thread(t).unwrap();
+    assert!(w[1].chores.is_pending(), "not all in one go");
+    let mut entries = 0;
+    while w[1].chores.is_pending() {
+        while !w[0].is_full(1) {
+            let _ = syscall(&mut w[0], flooder, NOTIFY, &[target.0, 1]);
+        }
+        let before = w[1].peers[0].inbound.unwrap().unconsumed(Lane::Requests);
+        w[1].handle(Event::Kick);
+        w[1].pick();
+        assert!(
+            w[1].peers[0].inbound.unwrap().unconsumed(Lane::Requests) < before,
+            "packets have their turn too"
+        );
+        entries += 1;
+        assert!(entries < 20);
+    }
+    assert!(waiters.iter().all(|&id| state(&w[1], id) == State::Ready));
+    check(&w[1]);
 }

@@ -19,6 +19,8 @@ const OWN_DOORBELL: IntId = IntId::sgi(1);
 /// Bytes of one redistributor's registers (two 64 KiB frames).
 const FRAME: u64 = 0x2_0000;
 const PRIORITY: u8 = 0x80;
+/// That of doorbells: a CPU whose doorbell rings without end still takes its timer's and devices' interrupts, each before the next doorbell.
+const LATER: u8 = 0xa0;
 
 /// What interrupted.
 pub(super) enum Interrupt {
@@ -44,9 +46,10 @@ pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
     // An error says that the core is awake already.
     _ = redistributor.mark_core_awake();
     redistributor.configure_default_settings();
-    for interrupt in [DOORBELL, OWN_DOORBELL, IntId::ppi(info.timer_irq - 16)] {
+    let timer = (IntId::ppi(info.timer_irq - 16), PRIORITY);
+    for (interrupt, priority) in [(DOORBELL, LATER), (OWN_DOORBELL, LATER), timer] {
         redistributor
-            .set_interrupt_priority(interrupt, PRIORITY)
+            .set_interrupt_priority(interrupt, priority)
             .and_then(|()| redistributor.enable_interrupt(interrupt, true))
             .expect("SGIs and PPIs belong to the redistributor");
     }
