@@ -15,6 +15,7 @@ mod guest {
     mod info;
     mod interrupt;
     mod registers;
+    mod status;
     mod tlb;
     mod trace;
     mod trouble;
@@ -32,13 +33,14 @@ mod guest {
     /// A case: its name, and what it does.
     type Case = (&'static str, fn(&mut World) -> Result<(), Failed>);
 
-    const CASES: [Case; 9] = [
+    const CASES: [Case; 10] = [
         ("attack", attack::run),
         ("info", info::run),
-        ("interrupt", interrupt::run),
+        (INTERRUPT, interrupt::run),
         ("fp", fp::run),
         ("registers", registers::run),
         ("idle", idle::run),
+        ("status", status::run),
         ("tlb", tlb::run),
         ("trace", trace::run),
         ("bounded", bounded::run),
@@ -47,6 +49,8 @@ mod guest {
     /// Cases in which all clusters take part.
     const FUZZ: &str = "fuzz";
     const CROWD: &str = "crowd";
+    /// A case in which cluster 1 takes part.
+    const INTERRUPT: &str = "interrupt";
 
     fn main(cluster: u64) -> ! {
         let boot = start::boot_info();
@@ -57,6 +61,9 @@ mod guest {
         }
         if wanted == CROWD {
             verdict(CROWD, crowd::run(boot, cluster as u16))
+        }
+        if wanted == INTERRUPT && cluster == 1 {
+            interrupt::rival(boot)
         }
         if cluster != 0 {
             skerry_rt::ipc::sleep_forever()

@@ -58,7 +58,7 @@ pub const AUDIT: u16 = 10;
 /// Operations of [`INTERRUPT_CONTROL`].
 pub mod interrupt_op {
     /// x2 thread of this cluster, x3 notification bits. From now on the interrupt is routed to the thread's CPU. When it comes
-    /// it is masked and the thread gets the bits. `WrongState`: somebody is attached already.
+    /// it is masked and the thread gets the bits. `WrongState`: somebody is attached already, here or in another cluster.
     pub const ATTACH: u64 = 0;
     /// The interrupt is masked for good. Deletion of the thread does the same.
     pub const DETACH: u64 = 1;
@@ -138,8 +138,9 @@ pub mod space_op {
     pub const GRANT_PARTNER: u64 = 2;
     /// x1 space, x2 quota as for [`CREATE`]. What the space has already stays, even if it is more.
     pub const SET_QUOTA: u64 = 3;
-    /// x1 space, x2 address: the trace rings of the cluster's CPUs appear there, one behind the other, read-only, until the space
-    /// ends. How long they are says the information page. `WrongState`: nothing is traced (boot option `trace`).
+    /// x1 space, x2 address, x3 and x4 0: the trace rings of the cluster's CPUs appear there, one behind the other, read-only, until the space
+    /// ends. How long they are says the information page. A call that takes long is interrupted; then its thread executes it again, and x3 and x4
+    /// say how far it has come. `WrongState`: nothing is traced (boot option `trace`).
     pub const MAP_TRACE: u64 = 4;
 }
 

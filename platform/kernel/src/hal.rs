@@ -27,10 +27,14 @@ pub trait Hal {
     fn take_fp(&mut self, owner: ThreadId, packet: &[AtomicU64; FP_WORDS]);
     /// Interrupts a CPU of any cluster: it shall look at its run queue and its cluster's rings.
     fn kick(&mut self, cpu: CpuId);
-    /// Lets a device's interrupt go to a CPU of this cluster.
+    /// Makes a device's interrupt, which this cluster does not have, go to one of its CPUs.
     ///
     /// # Errors
-    /// [`Error::BadArgument`]: the machine has no such interrupt.
+    /// [`Error::BadArgument`]: the machine has no such interrupt; [`Error::WrongState`]: another cluster has it.
+    fn claim_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error>;
+    /// It is nobody's any more, and masked.
+    fn release_interrupt(&mut self, irq: u32);
+    /// One of this cluster goes to another one of its CPUs.
     fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error>;
     /// Keeps a device's interrupt from coming, or lets it come.
     fn mask_interrupt(&mut self, irq: u32, masked: bool);

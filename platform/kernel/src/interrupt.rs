@@ -5,14 +5,20 @@
 //! can be interrupted once per answer at most, whatever the device does. An interrupt that nobody is attached to stays
 //! masked, and is counted. Private interrupts (timer, doorbells) are the kernel's own.
 //!
-//! The interrupt controller is shared by all clusters, which know nothing of each other's attachments: that two clusters do not attach
-//! the same interrupt is up to the privileged threads. If they do, the last one gets it, and the other nothing.
+//! The interrupt controller is shared by all clusters, which know nothing of each other's attachments. But it tells where an interrupt goes,
+//! and one that nobody has goes nowhere: so what another cluster has is refused. (It cannot look and write in one step. Of two clusters that
+//! attach the same interrupt at the very same moment the last one may get it, and the other nothing.)
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use skerry_abi::syscall::interrupt_op;
 use skerry_abi::{Counter, CpuId, Error, ThreadId};
 use skerry_trace::Event;
+
+/// Interrupts of one thread at most: they are let go in one go when it ends, and follow it when it moves.
+pub const MAX_PER_THREAD: usize = 8;
+/// What it costs to let go of one, or to send it to another CPU.
+const CHANGE: u32 = 12;
 
 /// Interrupts attached in one cluster at most: so long is the list that an interrupt, and the end of a thread, looks through.
 pub const MAX_ATTACHED: usize = 64;
@@ -71,7 +77,7 @@ impl<H: Hal> Kernel<'_, H> {
                 let list = &self.interrupts.list[..self.interrupts.used];
                 let index = list.iter().position(|a| a.irq == irq).ok_or(Error::WrongState)?;
                 self.interrupts.remove(index);
-                self.hal.mask_interrupt(irq, true);
+                self.hal.release_interrupt(irq);
                 Ok(())
             }
             interrupt_op::ACK => {
@@ -92,8 +98,10 @@ impl<H: Hal> Kernel<'_, H> {
         if self.interrupts.find(irq).is_some() {
             return Err(Error::WrongState);
         }
-        let slot = self.interrupts.list.get_mut(self.interrupts.used).ok_or(Error::TableFull)?;
-        self.hal.route_interrupt(irq, self.threads[t as usize].cpu)?;
+        let Interrupts { list, used } = &mut self.interrupts;
+        let own = list[..*used].iter().filter(|attached| attached.thread == thread).count();
+        let slot = list.get_mut(*used).filter(|_| own < MAX_PER_THREAD).ok_or(Error::TableFull)?;
+        self.hal.claim_interrupt(irq, self.threads[t as usize].cpu)?;
         *slot = Attached { irq, thread, bits, masked: false };
         self.interrupts.used += 1;
         self.hal.mask_interrupt(irq, false);
@@ -126,7 +134,8 @@ impl<H: Hal> Kernel<'_, H> {
             let attached = self.interrupts.list[index];
             if attached.thread == thread {
                 self.interrupts.remove(index);
-                self.hal.mask_interrupt(attached.irq, true);
+                self.hal.release_interrupt(attached.irq);
+                self.budget.charge(CHANGE);
             } else {
                 index += 1;
             }
@@ -135,10 +144,11 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// A thread has moved to another CPU of the cluster: its interrupts follow.
     pub(crate) fn reroute(&mut self, thread: ThreadId, cpu: CpuId) {
-        let Self { interrupts, hal, .. } = self;
+        let Self { interrupts, hal, budget, .. } = self;
         for attached in interrupts.list[..interrupts.used].iter().filter(|a| a.thread == thread) {
             // It was routed before, so it exists.
             _ = hal.route_interrupt(attached.irq, cpu);
+            budget.charge(CHANGE);
         }
     }
 }

@@ -253,7 +253,7 @@ impl<H: Hal> Kernel<'_, H> {
             }
             // These addresses are any: items may be on their way to the same place.
             space_op::MAP_TRACE if !self.help() => Ok(self.done_again()),
-            space_op::MAP_TRACE => self.map_trace(space, x[2]).map(|()| Done::NOTHING),
+            space_op::MAP_TRACE => self.map_trace(caller, space, x[2]),
             _ => Err(Error::BadArgument),
         }
     }

@@ -3,12 +3,19 @@
 //! Where something is recorded there is one test when tracing is off. The fast paths have not even that: with `trace=on` they are not
 //! taken ([`crate::runqueue::RunQueue`] refuses, and `fast_unmap` does), so that everything passes the general path, which records.
 
+use crate::control::Done;
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::layout::USER_END;
 use skerry_abi::{CpuId, Error};
 use skerry_trace::{Event, Page, Writer};
+
+/// Argument registers of MAP_TRACE that say how far it has come: pages that are mapped, and why they go away again.
+const DONE: usize = 3;
+const FAILURE: usize = 4;
+/// What it costs to map a page of a ring, or to take it away.
+const PAGE: u32 = 36;
 
 /// Pages of one CPU's ring: about two thousand records.
 pub const RING_PAGES: usize = 16;
@@ -49,27 +56,47 @@ impl<H: Hal> Kernel<'_, H> {
         if self.rings.is_on() { RING_PAGES as u64 * PAGE_SIZE } else { 0 }
     }
 
-    /// Maps the rings of all CPUs, one behind the other, read-only into a space. They stay until it ends.
-    pub(crate) fn map_trace(&mut self, space: u16, va: u64) -> Result<(), Error> {
+    /// Maps the rings of all CPUs, one behind the other, read-only into a space, some pages per kernel entry. They stay until it ends.
+    ///
+    /// How far the call has come say its registers, which its caller can write, too: what does not fit is refused, and nothing but
+    /// pages of the rings is ever taken away.
+    pub(crate) fn map_trace(&mut self, caller: u32, space: u16, va: u64) -> Result<Done, Error> {
         let (pages, pa) = (self.rings.pages.len() as u64, self.rings.pa);
         let end = va.checked_add(pages * PAGE_SIZE).filter(|&end| end <= USER_END);
         if pages == 0 {
             return Err(Error::WrongState);
         }
-        if !va.is_multiple_of(PAGE_SIZE) || end.is_none() {
+        let x = self.arguments(caller);
+        let [mut done, mut failure] = [x[DONE], x[FAILURE]];
+        if !va.is_multiple_of(PAGE_SIZE) || end.is_none() || done > pages {
             return Err(Error::BadArgument);
         }
-        for page in 0..pages {
-            let offset = page * PAGE_SIZE;
-            if let Err(error) = self.db.map_pinned(space, va + offset, pa + offset, false) {
-                // All or nothing. What fails is not ours, and stays.
-                let (db, mut tlb) = self.db_and_tlb();
-                (0..page).for_each(|done| db.unmap_pinned(&mut tlb, space, va + done * PAGE_SIZE));
-                return Err(error);
+        while failure == 0 && done < pages && self.budget.take(PAGE) {
+            let offset = done * PAGE_SIZE;
+            match self.db.map_pinned(space, va + offset, pa + offset, false) {
+                Ok(()) => done += 1,
+                Err(error) => failure = error.code(),
             }
         }
         self.hal.publish();
-        Ok(())
+        // All or nothing. What fails is not ours, and stays.
+        while failure != 0 && done > 0 && self.budget.take(PAGE) {
+            done -= 1;
+            let offset = done * PAGE_SIZE;
+            let (db, mut tlb) = self.db_and_tlb();
+            if db.lookup(space, va + offset).is_some_and(|there| there.pa == pa + offset) {
+                db.unmap_pinned(&mut tlb, space, va + offset);
+            }
+        }
+        match failure {
+            0 if done == pages => Ok(Done::NOTHING),
+            failure if failure != 0 && done == 0 => Err(Error::from_code(failure)),
+            _ => {
+                let x = &mut self.threads[caller as usize].context.x;
+                (x[DONE], x[FAILURE]) = (done, failure);
+                Ok(self.done_again())
+            }
+        }
     }
 
     /// A thread moves to another CPU.

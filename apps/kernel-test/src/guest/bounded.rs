@@ -194,9 +194,24 @@ fn come_and_go(world: &mut World) -> Outcome {
     Ok(())
 }
 
+/// All interrupts that can be attached go with their threads.
+fn interrupts(world: &mut World) -> Outcome {
+    let space = world.space()?;
+    for slot in 0..8 {
+        let thread = crowd(world, space, slot, 1, bounded_wait, u64::MAX)?;
+        for n in 0..8 {
+            call("attaching", sys::interrupt_attach(100 + 8 * u32::from(slot) + n, thread, 1))?;
+        }
+        let more = sys::interrupt_attach(200, thread, 1);
+        ensure!(more == Err(Error::TableFull), "a ninth interrupt of a thread: {more:?}");
+    }
+    destroy(space)
+}
+
 type Phase = (&'static str, fn(&mut World) -> Outcome);
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
+    ("interrupts", interrupts),
     ("come-and-go", come_and_go),
     ("waiters", waiters),
     ("deadlines", deadlines),

@@ -1,13 +1,15 @@
 //! A device's interrupt as a notification: the serial port's, which it raises when it has sent a byte.
 #![expect(unsafe_code, reason = "device registers")]
 
-use core::ptr::with_exposed_provenance_mut;
+use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use skerry_abi::boot::BootInfo;
 use skerry_abi::info::Counter;
 use skerry_abi::{Error, SpaceId, ThreadId, Timeout};
 use skerry_rt::{info, ipc, sys};
 
-use super::world::{Outcome, World, call, ensure, report};
+use super::world::{Outcome, World, call, ensure, failed, report};
 
 /// The port's interrupt on the `virt` machine: SPI 1.
 const IRQ: u32 = 33;
@@ -48,6 +50,54 @@ extern "C" fn driver(_: u64) -> ! {
     }
 }
 
+/// What two clusters share.
+#[repr(C)]
+struct Board {
+    /// How often the other one is to try.
+    wanted: AtomicU64,
+    /// How often it has tried.
+    tried: AtomicU64,
+    /// What came of the last time.
+    code: AtomicU64,
+}
+
+fn board(world: &World) -> &'static Board {
+    // SAFETY: memory that nobody uses, cleared, the same for all clusters, as atomic words.
+    unsafe { &*with_exposed_provenance(world.frames.base as usize) }
+}
+
+/// The root thread of cluster 1: attaches the interrupt whenever it is asked to.
+pub(crate) fn rival(boot: &'static BootInfo) -> ! {
+    let Ok(world) = World::new(boot) else { ipc::sleep_forever() };
+    let board = board(&world);
+    loop {
+        let tried = board.tried.load(Ordering::Relaxed);
+        if board.wanted.load(Ordering::Acquire) != tried {
+            let code = sys::interrupt_attach(IRQ, world.me, BIT).map_or_else(Error::code, |()| 0);
+            board.code.store(code, Ordering::Relaxed);
+            board.tried.store(tried + 1, Ordering::Release);
+        }
+        ipc::pause(10_000);
+    }
+}
+
+/// What comes of it when another cluster attaches the interrupt. Without one it is refused, too.
+fn rivals_luck(world: &World) -> Outcome<Result<(), Error>> {
+    if world.boot.clusters().len() == 1 {
+        return Ok(Err(Error::WrongState));
+    }
+    let board = board(world);
+    let wanted = board.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+    for _ in 0..10_000 {
+        if board.tried.load(Ordering::Acquire) == wanted {
+            let code = board.code.load(Ordering::Relaxed);
+            return Ok(if code == 0 { Ok(()) } else { Err(Error::from_code(code)) });
+        }
+        ipc::pause(10_000);
+    }
+    failed(format_args!("cluster 1 does not try"))
+}
+
 pub(crate) fn run(world: &mut World) -> Outcome {
     let taken = || info::total(Counter::DeviceInterrupts);
     for irq in [0, 27, 31, 1020, u32::MAX] {
@@ -58,6 +108,8 @@ pub(crate) fn run(world: &mut World) -> Outcome {
     ensure!(bits() == 0, "an interrupt that nobody asked for");
     provoke(world);
     ensure!(bits() == BIT && taken() == 1, "no interrupt");
+    let luck = rivals_luck(world)?;
+    ensure!(luck == Err(Error::WrongState), "another cluster attaches it: {luck:?}");
     // The device still wants to interrupt, and is not heard before the acknowledgement.
     ensure!(bits() == 0 && taken() == 1, "the interrupt is not masked");
     call("acknowledging", sys::interrupt_ack(IRQ))?;
@@ -92,5 +144,12 @@ pub(crate) fn run(world: &mut World) -> Outcome {
     provoke(world);
     ensure!(bits() == BIT, "no interrupt after attaching again");
     calm(world);
+    call("detaching", sys::interrupt_detach(IRQ))?;
+    if rivals_luck(world)?.is_ok() {
+        let refused = sys::interrupt_attach(IRQ, world.me, BIT);
+        ensure!(refused == Err(Error::WrongState), "attaching what another cluster has: {refused:?}");
+    } else {
+        ensure!(world.boot.clusters().len() == 1, "another cluster cannot attach it");
+    }
     Ok(())
 }

@@ -156,6 +156,7 @@ impl<'a> Memory<'a> {
     /// One kernel per cluster, without spaces and threads.
     pub(super) fn kernels(&'a mut self) -> Vec<TestKernel<'a>> {
         let (cpus, store) = (self.cpus, &self.store);
+        let interrupts = Arc::default();
         self.heaps
             .iter_mut()
             .enumerate()
@@ -189,6 +190,7 @@ impl<'a> Memory<'a> {
                     trace_pa: 0x3800_0000,
                 };
                 let fake = Fake {
+                    interrupts: Arc::clone(&interrupts),
                     rings: caching().map(|caching| (Arc::clone(store), me, caching.seed)),
                     ..Fake::default()
                 };

@@ -89,7 +89,7 @@ fn trace_rings_wait_for_the_items_that_go_to_the_same_place() {
         ipc_step(k, giver, call);
         (0..steps).for_each(|_| step(k));
         k.enter(1);
-        let map_trace = [space_op::MAP_TRACE, taker.0.0, DEST + 0x10_0000];
+        let map_trace = [space_op::MAP_TRACE, taker.0.0, DEST + 0x10_0000, 0, 0];
         assert_eq!(syscall(k, boss, SPACE_CONTROL, &map_trace)[0], Error::AlreadyMapped.code(), "{steps}");
         check(k).unwrap();
         k.enter(0);

@@ -17,12 +17,15 @@ use skerry_abi::{CpuId, Domain, Error, Fpage, SpaceId, Tag, ThreadId, Timeout};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::panic::panic_any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 /// How a fake machine ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended(pub(super) u64);
+
+/// Where each device's interrupt goes, and whether it is masked.
+type Routes = BTreeMap<u32, (Option<CpuId>, bool)>;
 
 /// Counts what the kernel asks of the hardware.
 #[derive(Default)]
@@ -41,8 +44,8 @@ pub(super) struct Fake {
     pub(super) tlbs: BTreeMap<(CpuId, u16, u64), u64>,
     /// CPUs interrupted for their TLBs.
     pub(super) shot: Vec<CpuId>,
-    /// Device interrupts: where they go, and whether they are masked.
-    pub(super) interrupts: BTreeMap<u32, (CpuId, bool)>,
+    /// Device interrupts, those of all clusters.
+    pub(super) interrupts: Arc<Mutex<Routes>>,
     /// User memory, by ASID and address.
     pub(super) memory: BTreeMap<(u16, u64), u64>,
     /// Ring memory that is not coherent, whose cache this is, and what its lines that come and go depend on.
@@ -50,6 +53,13 @@ pub(super) struct Fake {
 }
 
 impl Fake {
+    /// Where a device's interrupt goes, and whether it is masked.
+    pub(super) fn interrupt(&self, irq: u32) -> (Option<CpuId>, bool) {
+        self.interrupts.lock().unwrap().get(&irq).copied().unwrap_or((None, true))
+    }
+    fn change_interrupt(&self, irq: u32, change: impl FnOnce(&mut (Option<CpuId>, bool))) {
+        change(self.interrupts.lock().unwrap().entry(irq).or_insert((None, true)));
+    }
     fn maintain(&mut self, what: fn(&Store, usize, &[AtomicU64]) -> u64, words: &[AtomicU64]) -> u64 {
         let (store, cluster, seed) = self.rings.as_mut().expect("rings that are not coherent");
         let mut drift = || seed.iter_mut().for_each(|random| store.drift(*cluster, random));
@@ -127,15 +137,24 @@ impl Hal for Fake {
         let cpu = self.cpu;
         self.tlbs.retain(|&(c, a, _), _| !((broadcast || c == cpu) && a == asid));
     }
+    fn claim_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
+        match self.interrupt(irq).0 {
+            Some(_) => Err(Error::WrongState),
+            None => self.route_interrupt(irq, cpu),
+        }
+    }
+    fn release_interrupt(&mut self, irq: u32) {
+        self.change_interrupt(irq, |it| *it = (None, true));
+    }
     fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
         if irq >= 256 {
             return Err(Error::BadArgument);
         }
-        self.interrupts.entry(irq).or_insert((cpu, true)).0 = cpu;
+        self.change_interrupt(irq, |it| it.0 = Some(cpu));
         Ok(())
     }
     fn mask_interrupt(&mut self, irq: u32, masked: bool) {
-        self.interrupts.entry(irq).or_insert((0, masked)).1 = masked;
+        self.change_interrupt(irq, |it| it.1 = masked);
     }
     fn shoot(&mut self, cpus: impl Iterator<Item = CpuId> + Clone, list: &[Invalidation]) {
         for cpu in cpus {

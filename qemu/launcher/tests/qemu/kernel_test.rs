@@ -21,10 +21,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("info", 1, 12, ""),
         ("interrupt", 1, 1, ""),
         ("interrupt", 2, 4, "clusters=one"),
+        ("interrupt", 2, 2, ""),
         ("fp", 1, 1, "tick=50us"),
         ("fp", 1, 2, "tick=50us"),
         ("registers", 1, 1, ""),
         ("registers", 1, 2, ""),
+        ("status", 1, 1, ""),
         ("idle", 1, 4, "tick=1ms"),
         ("idle", 2, 4, "clusters=one tick=1ms"),
         ("trace", 1, 1, "trace=on"),
@@ -46,6 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     // One boot per phase: the kernel remembers the longest stretch only.
     for phase in [
+        "interrupts",
         "come-and-go",
         "waiters",
         "deadlines",
@@ -59,6 +62,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             let case = format!("bounded {phase}");
             run(nodes(1, 1, 128 * MIB)?, &case, "measure=on", Pace::Deterministic).map(drop)
         }));
+    }
+    // CPUs that leave accesses and writes to the kernel, and have neither atomic instructions nor PAN.
+    for cpu in ["cortex-a53", "cortex-a57"] {
+        for case in ["status", "registers", "fp", "info"] {
+            trials.push(trial(format!("kernel-test::{case}-{cpu}"), move || {
+                let machine = nodes(2, 2, 256 * MIB)?;
+                run_on(Some(cpu), machine, case, "tick=50us", Pace::Deterministic).map(drop)
+            }));
+        }
     }
     trials.extend(fuzz());
     trials.extend(masked());
@@ -142,11 +154,25 @@ fn masked() -> impl Iterator<Item = Trial> {
 
 /// Boots a machine with the tests as root program.
 fn run(machine: Machine, case: &str, options: &str, pace: Pace) -> Result<Finished, Failed> {
+    run_on(None, machine, case, options, pace)
+}
+
+/// The same with another CPU than the usual one.
+fn run_on(
+    cpu: Option<&str>,
+    machine: Machine,
+    case: &str,
+    options: &str,
+    pace: Pace,
+) -> Result<Finished, Failed> {
     let session = session()?;
     let line = format!("root=kernel-test {options} -- {case}");
     let kernel: &Path = &session.boot_image;
     let boot = Boot { machine: &machine, pace, kernel, initrd: &session.modules, append: &line };
-    let run = supervise(session.qemu.command(&boot), SILENCE, &Quiet)?;
+    let mut command = session.qemu.command(&boot);
+    // The last one counts.
+    command.args(cpu.into_iter().flat_map(|cpu| ["-cpu", cpu]));
+    let run = supervise(command, SILENCE, &Quiet)?;
     passed(&line, &run).map(|()| run)
 }
 

@@ -6,6 +6,7 @@ use super::registers::{read_sysreg, write_sysreg};
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use skerry_abi::Error;
 use skerry_abi::boot::BootInfo;
@@ -21,6 +22,10 @@ const FRAME: u64 = 0x2_0000;
 const PRIORITY: u8 = 0x80;
 /// That of doorbells: a CPU whose doorbell rings without end still takes its timer's and devices' interrupts, each before the next doorbell.
 const LATER: u8 = 0xa0;
+/// An affinity that no CPU has: where interrupts go that no cluster has attached.
+const NOBODY: u64 = 0xff_00ff_ffff;
+/// The affinity in MPIDR_EL1.
+const AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// What interrupted.
 pub(super) enum Interrupt {
@@ -39,7 +44,13 @@ pub(super) enum Interrupt {
 /// Sets up this CPU's part, and on the machine's first CPU the distributor. An SGI sent before that stays pending.
 pub(super) fn init(info: &BootInfo, cpu: u16, mpidr: u64) {
     if cpu == 0 {
-        distributor(info).configure_default_settings();
+        let mut distributor = distributor(info);
+        distributor.configure_default_settings();
+        for irq in FIRST_SHARED..END_SHARED {
+            if let Ok(id) = shared(&distributor, irq) {
+                _ = distributor.set_routing(id, Some(NOBODY));
+            }
+        }
     }
     GicCpuInterface::enable_system_register_el1();
     let mut redistributor = redistributor(info, mpidr);
@@ -73,13 +84,40 @@ fn shared(distributor: &GicDistributor<'_>, irq: u32) -> Result<IntId, Error> {
     number.map(IntId::spi).ok_or(Error::BadArgument)
 }
 
+/// Makes a device's interrupt go to the CPU with this affinity, if no other cluster has it.
+pub(super) fn claim(info: &BootInfo, irq: u32, mpidr: u64) -> Result<(), Error> {
+    shared(&distributor(info), irq)?;
+    if routing(info, irq) != NOBODY {
+        return Err(Error::WrongState);
+    }
+    route(info, irq, mpidr)?;
+    if routing(info, irq) == mpidr & AFFINITY { Ok(()) } else { Err(Error::WrongState) }
+}
+
+/// Where an interrupt goes that [`shared`] knows.
+fn routing(info: &BootInfo, irq: u32) -> u64 {
+    let register = offset_of!(Gicd, irouter) as u64 + u64::from(irq - FIRST_SHARED) * 8;
+    let register = (PHYSMAP + info.gic_distributor.base + register) as *const u64;
+    // SAFETY: as in `distributor`; reading it has no effect.
+    unsafe { register.read_volatile() }
+}
+
+/// It is nobody's any more, and masked.
+pub(super) fn release(info: &BootInfo, irq: u32) {
+    mask(info, irq, true);
+    let mut distributor = distributor(info);
+    if let Ok(id) = shared(&distributor, irq) {
+        _ = distributor.set_routing(id, Some(NOBODY));
+    }
+}
+
 /// Lets a device's interrupt go to the CPU with this affinity.
 pub(super) fn route(info: &BootInfo, irq: u32, mpidr: u64) -> Result<(), Error> {
     let mut distributor = distributor(info);
     let id = shared(&distributor, irq)?;
     let routed = distributor
         .set_interrupt_priority(id, PRIORITY)
-        .and_then(|()| distributor.set_routing(id, Some(mpidr & 0xff_00ff_ffff)));
+        .and_then(|()| distributor.set_routing(id, Some(mpidr & AFFINITY)));
     routed.map_err(|_| Error::BadArgument)
 }
 

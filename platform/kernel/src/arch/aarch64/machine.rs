@@ -121,6 +121,12 @@ impl Hal for Machine {
             tlbi!("aside1", operand);
         }
     }
+    fn claim_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
+        gic::claim(self.info, irq, self.info.cpus()[usize::from(cpu)].mpidr)
+    }
+    fn release_interrupt(&mut self, irq: u32) {
+        gic::release(self.info, irq);
+    }
     fn route_interrupt(&mut self, irq: u32, cpu: CpuId) -> Result<(), Error> {
         gic::route(self.info, irq, self.info.cpus()[usize::from(cpu)].mpidr)
     }
