@@ -133,5 +133,5 @@ fn packets_without_end_do_not_keep_waiters_from_being_told() {
         assert!(entries < 20);
     }
     assert!(waiters.iter().all(|&id| state(&w[1], id) == State::Ready));
-    check(&w[1]);
+    check(&w[1]).unwrap();
 }
