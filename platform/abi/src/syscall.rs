@@ -58,9 +58,11 @@ pub const AUDIT: u16 = 10;
 /// Operations of [`INTERRUPT_CONTROL`].
 pub mod interrupt_op {
     /// x2 thread of this cluster, x3 notification bits. From now on the interrupt is routed to the thread's CPU. When it comes
-    /// it is masked and the thread gets the bits. `WrongState`: somebody is attached already, here or in another cluster.
+    /// it is masked and the thread gets the bits. `WrongState`: somebody is attached already, here or in another cluster (which may be about
+    /// to let go of it, if its thread moves: try again). `TableFull`: eight of one thread, or sixty-four of a cluster. `NoSuchThread`, `BadArgument`
+    /// for no bits and for interrupts that the machine does not have.
     pub const ATTACH: u64 = 0;
-    /// The interrupt is masked for good. Deletion of the thread does the same.
+    /// The interrupt is masked for good. Deletion of the thread, its move to another cluster and the end of the cluster do the same.
     pub const DETACH: u64 = 1;
     /// It may come again. Also the thread that it is attached to may do this, without privilege. `WrongState` if it has not come.
     pub const ACK: u64 = 2;
@@ -140,7 +142,7 @@ pub mod space_op {
     pub const SET_QUOTA: u64 = 3;
     /// x1 space, x2 address, x3 and x4 0: the trace rings of the cluster's CPUs appear there, one behind the other, read-only, until the space
     /// ends. How long they are says the information page. A call that takes long is interrupted; then its thread executes it again, and x3 and x4
-    /// say how far it has come. `WrongState`: nothing is traced (boot option `trace`).
+    /// say how far it has come; if it does not, what is mapped stays. `WrongState`: nothing is traced (boot option `trace`).
     pub const MAP_TRACE: u64 = 4;
 }
 

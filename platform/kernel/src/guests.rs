@@ -202,7 +202,7 @@ impl<'a> Guests<'a> {
     /// A new entry, on behalf of a thread of this domain.
     ///
     /// # Errors
-    /// [`Error::TableFull`]: the domain has its share; [`Error::OutOfKernelMemory`]: no entry is left.
+    /// [`Error::TableFull`]: the domain has its share; [`Error::OutOfKernelMemory`]: none is left for it.
     pub fn add(
         &mut self,
         sender: ThreadId,

@@ -110,12 +110,13 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// A device interrupted this CPU.
     pub(crate) fn device_interrupt(&mut self, irq: u32) {
-        self.hal.mask_interrupt(irq, true);
         self.trace(|_| Event::Interrupt { irq });
         let Some(attached) = self.interrupts.find(irq) else {
+            // It came while somebody let go of it, and is masked, or another cluster's by now.
             return self.counters.count(Counter::StrayInterrupts);
         };
         attached.masked = true;
+        self.hal.mask_interrupt(irq, true);
         let (thread, bits) = (attached.thread, attached.bits);
         match self.find(thread) {
             Some(t) => {
@@ -124,6 +125,13 @@ impl<H: Hal> Kernel<'_, H> {
             }
             // Its end is under way: `detach_all` comes.
             None => self.counters.count(Counter::StrayInterrupts),
+        }
+    }
+
+    /// The cluster stops: others can have its devices.
+    pub(crate) fn release_all(&mut self) {
+        for attached in &self.interrupts.list[..core::mem::take(&mut self.interrupts.used)] {
+            self.hal.release_interrupt(attached.irq);
         }
     }
 

@@ -37,6 +37,9 @@ impl<H: Hal> Kernel<'_, H> {
         let ending = thread.remote.ending;
         match (thread.state, thread.remote.request) {
             (State::AwaitingCredit, Request::Cancel) | (State::Pulling, _) => {}
+            // It may have watched for this sender, whose cluster forgets that when it is asked for the message.
+            (State::AwaitingCredit, Request::Pull(guest))
+                if thread.op.from == self.guests.get(guest).sender => {}
             (State::AwaitingCredit, Request::Pull(guest)) => {
                 self.leave_peer(t);
                 self.return_guest(t, guest);

@@ -17,6 +17,7 @@ impl<H: Hal> Kernel<'_, H> {
     /// Stops this cluster for good: no thread runs any more, and all others get [`Error::NodeDown`] from it.
     pub fn park(&mut self) {
         (self.parked, self.no_short_way) = (true, true);
+        self.release_all();
         for cluster in 0..self.peers.len() {
             if let Some(ring) = self.peers[cluster].outbound {
                 ring.set_down();

@@ -259,7 +259,7 @@ pub(super) fn a_thread_may_be_made_to_start_its_send_again() {
 }
 
 /// Lets `n` threads of cluster 0 do `call` and nobody look.
-fn crowd(w: &mut [TestKernel], n: u16, call: impl Fn(u64) -> Ipc) -> Vec<ThreadId> {
+pub(super) fn crowd(w: &mut [TestKernel], n: u16, call: impl Fn(u64) -> Ipc) -> Vec<ThreadId> {
     let space = w[0].create_space(20, false).unwrap();
     let all: Vec<_> = (0..n).map(|slot| thread(&mut w[0], space, slot, ThreadId::NIL)).collect();
     for (i, &id) in all.iter().enumerate() {

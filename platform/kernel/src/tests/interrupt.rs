@@ -78,12 +78,27 @@ fn only_devices_interrupts_of_this_machine_go_to_threads_of_this_cluster() {
 }
 
 #[test]
-fn nobodys_interrupt_is_masked_and_counted() {
-    let mut w = world(1, 1);
-    let k = &mut w[0];
-    k.handle(Event::Interrupt(40));
-    assert_eq!(k.hal.interrupt(40), (None, true));
-    assert_eq!(k.counters.total(Counter::StrayInterrupts), 1);
+fn nobodys_interrupt_is_counted_and_left_to_whoever_has_it_by_now() {
+    let mut w = world(2, 1);
+    let people: Vec<_> = w.iter_mut().map(people).collect();
+    w[0].handle(Event::Interrupt(40));
+    assert_eq!(w[0].counters.total(Counter::StrayInterrupts), 1);
+    // It was taken before its owner let go of it, and is looked at when another cluster has it.
+    attach(&mut w[0], people[0].0, IRQ, people[0].1).unwrap();
+    assert_eq!(control(&mut w[0], people[0].0, &[interrupt_op::DETACH, IRQ]), Ok(()));
+    attach(&mut w[1], people[1].0, IRQ, people[1].1).unwrap();
+    w[0].handle(Event::Interrupt(33));
+    assert_eq!(w[1].hal.interrupt(33), (Some(1), false));
+    assert_eq!(w[0].counters.total(Counter::StrayInterrupts), 2);
+}
+
+#[test]
+fn a_cluster_that_stops_lets_go_of_its_devices() {
+    let mut w = world(2, 1);
+    let people: Vec<_> = w.iter_mut().map(people).collect();
+    attach(&mut w[0], people[0].0, IRQ, people[0].1).unwrap();
+    w[0].park();
+    assert_eq!(attach(&mut w[1], people[1].0, IRQ, people[1].1), Ok(()));
 }
 
 #[test]
