@@ -19,8 +19,8 @@ const BOOT_FIXED: u64 = 4 * MIB;
 /// begins at a multiple of 2 MiB.
 const ARCHIVE: u64 = 6 * MIB;
 const ARCHIVE_AT: u64 = 128 * MIB;
-/// What the pagers of a pool need for themselves.
-const PAGER_FIXED: u64 = MIB;
+/// What the servers of a pool need for themselves.
+const PAGER_FIXED: u64 = 3 * MIB;
 
 /// What is left of each node's memory for applications.
 ///
