@@ -301,7 +301,8 @@ impl<'a, H: Hal> Kernel<'a, H> {
     #[cold]
     fn poll_in_turn(&mut self) -> bool {
         if self.chores.is_pending() {
-            // Packets that never end leave nothing of any entry for these; behind them comes one packet at least.
+            // Packets that never end leave nothing of any entry for these; behind them comes one packet at least, which they leave room for.
+            self.budget.reduce(2 * PACKET);
             self.work();
         }
         let (turn, clusters) = (self.turn, self.peers.len());

@@ -5,7 +5,7 @@ use core::ops::Range;
 use skerry_abi::{Error, Rights};
 
 use crate::arena::{ENTRIES, NIL, Need, Slot};
-use crate::budget::{Budget, MAPPING, PIECE, SCAN, SPLIT, TABLE};
+use crate::budget::{Budget, GLANCE, MAPPING, PIECE, SCAN, SPLIT, TABLE};
 use crate::descriptor::Entry;
 use crate::walk::{GROUP_BITS, PAGE_BITS, TOP_BITS};
 use crate::{MappingDb, Status, Tlb};
@@ -137,6 +137,11 @@ impl MappingDb<'_> {
         let (space, bits) = (owner.space(), owner.bits() - 9);
         let mut at = range.start;
         while at < range.end {
+            // Holes cost little, but there can be hundreds. (The first one is part of the way here: the budget stays fresh.)
+            budget.reduce(GLANCE);
+            if at != range.start && budget.is_used_up() {
+                return Err(at);
+            }
             let base = at & !((1 << bits) - 1);
             let end = range.end.min(base + (1 << bits));
             let slot = Slot { table: owner.bucket, index: (at >> bits) as usize % ENTRIES, bits };

@@ -13,6 +13,8 @@ pub struct Budget {
 
 /// An entry or a child that is looked at.
 pub(crate) const LOOK: u32 = 5;
+/// A piece of a split mapping is looked for.
+pub(crate) const GLANCE: u32 = 1;
 /// A walk finds nothing at an address.
 pub(crate) const HOLE: u32 = 8;
 /// So many heads of lists of children, or entries of a table that is to be emptied, are looked at in one go.
@@ -78,6 +80,10 @@ impl Budget {
         if self.left != u32::MAX {
             self.left = self.left.saturating_sub(cost);
         }
+    }
+    /// Whether nothing is left for what comes at its own risk, such as looking at one thing more.
+    pub(crate) const fn is_used_up(&self) -> bool {
+        self.left == 0
     }
     /// Whether nothing more can be done.
     pub const fn is_spent(&self) -> bool {
