@@ -36,6 +36,8 @@ pub struct RunQueue {
     pub(crate) slice_end: u64,
     /// When default slices end: the CPU's next tick.
     pub(crate) tick_end: u64,
+    /// Who was given the floating-point unit since a slice last ended.
+    pub(crate) unit_for: u32,
     /// Threads of other CPUs whose control calls have to be carried out here.
     pub(crate) visitors: Queue,
     ready: [u64; PRIORITIES / 64],
@@ -65,6 +67,7 @@ impl RunQueue {
             timers: Deadlines::NONE,
             slice_end: 0,
             tick_end: 0,
+            unit_for: NONE,
             visitors: Queue::EMPTY,
             ready: [0; PRIORITIES / 64],
             queues: [Queue::EMPTY; PRIORITIES],

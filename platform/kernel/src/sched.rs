@@ -3,10 +3,14 @@
 //! A slice begins when the scheduler picks a thread. By default it ends with the CPU's next tick; a thread can have a length of its
 //! own, of which it keeps the rest when a more urgent thread interrupts it, or none at all. A direct switch by IPC (the fast
 //! path) is no scheduling decision: the partner runs on the caller's slice. Threads with a slice of their own take no part in it.
+//!
+//! Who was given the floating-point unit in a slice has one more. Else threads of a CPU whose slices are over as soon as they have the unit
+//! (under emulation, while other CPUs have their turns) would take it from each other for ever, and none would use it.
 
 use crate::hal::Hal;
 use crate::kernel::Kernel;
 use crate::long::WAITER;
+use crate::queue::NONE;
 use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::thread::{State, hold};
@@ -74,8 +78,16 @@ impl<H: Hal> Kernel<'_, H> {
         if now >= queue.tick_end {
             queue.tick_end = self.hal.tick_end();
         }
+        let unit_for = core::mem::replace(&mut queue.unit_for, NONE);
         // A thread that another CPU deleted stays where `pick` finds it and ends it.
         if let Some(current) = queue.current().filter(|&t| !self.threads[t as usize].doomed) {
+            if current == unit_for {
+                queue.slice_end = queue.tick_end;
+                if self.threads[current as usize].hold & hold::SLICED != 0 {
+                    self.begin_slice(current);
+                }
+                return;
+            }
             let priority = self.threads[current as usize].priority;
             if queue.highest().is_some_and(|p| p >= priority) {
                 self.counters.count(Counter::Preemptions);
@@ -83,6 +95,11 @@ impl<H: Hal> Kernel<'_, H> {
             queue.set_current(None);
             queue.push(self.links, current, priority, false);
         }
+    }
+
+    /// The thread that runs here was given the floating-point unit: it uses it before its slice ends.
+    pub fn note_unit(&mut self, t: u32) {
+        self.cpus[usize::from(self.this_cpu)].unit_for = t;
     }
 
     /// Gives a thread, which begins to wait, a deadline (or with `u64::MAX` none) instead of any it had.

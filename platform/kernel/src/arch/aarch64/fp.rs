@@ -70,6 +70,7 @@ unsafe extern "C" {
 /// Thread `t`, which runs here, used the unit for the first time since somebody else did.
 pub(super) fn take_over<H: Hal>(kernel: &mut Kernel<'_, H>, t: u32) {
     kernel.counters.count(Counter::FpSwitches);
+    kernel.note_unit(t);
     let id = kernel.thread(t).id;
     let previous = percpu::with(|cpu| core::mem::replace(&mut cpu.fp_owner, id));
     write_sysreg!("cpacr_el1", NO_TRAP);
