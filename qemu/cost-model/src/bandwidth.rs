@@ -16,6 +16,8 @@ const AHEAD: u64 = 32;
 #[derive(Clone, Debug)]
 struct Resource {
     windows: Box<[(u64, u64)]>,
+    /// The bytes of a window, and the latency after it: most requests come after the same window as the one before.
+    known: (u64, u64),
 }
 
 impl Resource {
@@ -52,7 +54,11 @@ pub struct Bandwidth {
     links: Vec<Resource>,
     controller_capacity: u64,
     link_capacity: u64,
+    /// The time of a line from the own node's memory, and from another's.
+    line_times: [Time; 2],
     window: Time,
+    /// The window asked for last: clocks of CPUs are close to each other, and a division takes long.
+    recent: u64,
     curve: Vec<[u32; 2]>,
 }
 
@@ -60,14 +66,23 @@ impl Bandwidth {
     /// All idle.
     pub fn new(params: &Params, topology: &Topology) -> Self {
         let nodes = topology.nodes();
-        let idle = Resource { windows: vec![(0, 0); KEPT].into() };
+        let curve = &params.load_curve;
+        let idle = Resource { windows: vec![(0, 0); KEPT].into(), known: (0, under_load(curve, 0)) };
+        let controller_capacity = bytes_per_window(params.memory.controller_mb_s, params).max(LINE);
+        let link_capacity = bytes_per_window(params.memory.link_mb_s, params).max(LINE);
+        let window = cycles(params.window.into());
         Self {
             nodes,
             controllers: vec![idle.clone(); nodes],
             links: vec![idle; nodes * nodes],
-            controller_capacity: bytes_per_window(params.memory.controller_mb_s, params).max(LINE),
-            link_capacity: bytes_per_window(params.memory.link_mb_s, params).max(LINE),
-            window: cycles(params.window.into()),
+            controller_capacity,
+            link_capacity,
+            line_times: [
+                LINE * window / controller_capacity,
+                LINE * window / link_capacity.min(controller_capacity),
+            ],
+            window,
+            recent: 0,
             curve: params.load_curve.clone(),
         }
     }
@@ -90,33 +105,46 @@ impl Bandwidth {
         if from == to {
             return Grant { delay: 0, percent: 100 };
         }
-        let capacity = self.link_capacity;
+        let (capacity, current) = (self.link_capacity, self.current(now));
         let link = &mut self.links[usize::from(from) * self.nodes + usize::from(to)];
-        reserve(link, capacity, self.window, &self.curve, now)
+        reserve(link, capacity, (current, self.window), &self.curve, now)
     }
 
     /// The time a line takes on the narrowest part of its way from the memory of `home` to `node`.
     pub fn line_time(&self, home: u16, node: u16) -> Time {
-        let remote = if home == node { self.controller_capacity } else { self.link_capacity };
-        LINE * self.window / remote.min(self.controller_capacity)
+        self.line_times[usize::from(home != node)]
+    }
+
+    /// The number of the window that a time is in.
+    #[inline]
+    fn current(&mut self, now: Time) -> u64 {
+        if now.wrapping_sub(self.recent * self.window) >= self.window {
+            self.recent = now / self.window;
+        }
+        self.recent
     }
 
     fn controller(&mut self, now: Time, node: u16) -> Grant {
-        let capacity = self.controller_capacity;
-        reserve(&mut self.controllers[usize::from(node)], capacity, self.window, &self.curve, now)
+        let (capacity, current) = (self.controller_capacity, self.current(now));
+        reserve(&mut self.controllers[usize::from(node)], capacity, (current, self.window), &self.curve, now)
     }
 }
 
-fn reserve(resource: &mut Resource, capacity: u64, length: Time, curve: &[[u32; 2]], now: Time) -> Grant {
-    let current = now / length;
+fn reserve(
+    resource: &mut Resource,
+    capacity: u64,
+    (current, length): (u64, Time),
+    curve: &[[u32; 2]],
+    now: Time,
+) -> Grant {
     let last = current + AHEAD;
     let window = (current..last).find(|&w| resource.bytes(w) + LINE <= capacity).unwrap_or(last);
     resource.add(window, LINE);
     let before = current.checked_sub(1).map_or(0, |w| resource.bytes(w));
-    Grant {
-        delay: if window == current { 0 } else { window * length - now },
-        percent: under_load(curve, before * CYCLE * 100 / capacity),
+    if resource.known.0 != before {
+        resource.known = (before, under_load(curve, before * CYCLE * 100 / capacity));
     }
+    Grant { delay: if window == current { 0 } else { window * length - now }, percent: resource.known.1 }
 }
 
 /// The curve at a load, which is in 1/256 of a percent: latency in percent of the idle one.

@@ -68,6 +68,7 @@ impl Core {
         &self.shared
     }
 
+    #[inline]
     pub(crate) fn advance(&mut self, time: Time) {
         self.clock += time;
         self.shared.set_clock(self.clock);

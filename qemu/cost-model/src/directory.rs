@@ -3,11 +3,8 @@
 //! An entry per line, in chunks of a page that are made on first use. It is precise: a bit is set exactly while the line is in the
 //! CPU's private caches, or in the node's last level. Nothing limits the number of CPUs or nodes but memory: sets are words of bits.
 
-use crate::LINES_PER_PAGE;
+use crate::cache::line_of;
 use crate::time::Time;
-
-const NOBODY: u16 = u16::MAX;
-const PAGE_LINE_BITS: u32 = LINES_PER_PAGE.trailing_zeros();
 
 /// Which kind of holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,67 +15,89 @@ pub enum Holder {
     Node(u16),
 }
 
-/// The lines of one page. What belongs to a line lies together: a walk through memory that misses in the modelled caches misses in the
-/// host's as well, once per entry. The first word holds the owner and the stamp, the others the sets of CPUs and of nodes.
-type Page = Box<[u64]>;
+/// Lines of a chunk: 2 MiB of memory. So there are few chunks, and what no access has reached takes no memory of the host's.
+const CHUNK_BITS: u32 = 15;
+const CHUNK: usize = 1 << CHUNK_BITS;
 
-/// Bits of the owner in the first word; the others are the stamp, good for 10^12 cycles.
+/// The lines of a chunk. What belongs to a line lies together: a walk through memory that misses in the modelled caches misses in the
+/// host's as well, once per entry. The first word holds the owner and the stamp, the others the set of holders: a bit per CPU, then a bit per node.
+type Chunk = Box<[u64]>;
+
+/// Bits of the owner in the first word: its number plus one, or 0. The others are the stamp, good for 10^12 cycles.
 const OWNER_BITS: u32 = 16;
-const NEW: u64 = NOBODY as u64;
+const OWNER: u64 = (1 << OWNER_BITS) - 1;
+
+/// What there is to know of a line before it is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// When it was stored to.
+    pub stamp: Time,
+    /// Who may write it without asking.
+    pub owner: Option<u16>,
+    /// Whether the CPU that asks has it.
+    pub mine: bool,
+    /// Whether its node has it in its last level.
+    pub in_last: bool,
+    /// Whether anybody at all has it.
+    pub anywhere: bool,
+}
 
 /// All lines of a range of memory.
 #[derive(Clone, Debug)]
 pub struct Directory {
+    /// The first line.
     first: u64,
-    pages: Vec<Option<Page>>,
-    cpu_words: usize,
-    /// Words of sets per line.
-    words: usize,
+    lines: usize,
+    chunks: Vec<Option<Chunk>>,
+    cpus: usize,
+    /// Words per line.
+    size: usize,
 }
 
 impl Directory {
     /// For the bytes from `start` to `end`.
     pub fn new((start, end): (u64, u64), cpus: usize, nodes: usize) -> Self {
-        let pages = (end.saturating_sub(start)).div_ceil(4096) as usize;
-        let cpu_words = cpus.div_ceil(64);
+        let lines = line_of(end).saturating_sub(line_of(start)) as usize;
         Self {
-            first: start >> 12,
-            pages: vec![None; pages],
-            cpu_words,
-            words: cpu_words + nodes.div_ceil(64),
+            first: line_of(start),
+            lines,
+            chunks: vec![None; lines.div_ceil(CHUNK)],
+            cpus,
+            size: 1 + (cpus + nodes).div_ceil(64),
         }
     }
 
-    fn place(&self, line: u64) -> (usize, usize) {
-        ((line >> PAGE_LINE_BITS).wrapping_sub(self.first) as usize, line as usize % LINES_PER_PAGE)
+    #[inline]
+    fn place(&self, line: u64) -> Option<(usize, usize)> {
+        let number = line.wrapping_sub(self.first) as usize;
+        (number < self.lines).then_some((number >> CHUNK_BITS, number % CHUNK * self.size))
     }
 
+    #[inline]
     fn entry(&self, line: u64) -> Option<&[u64]> {
-        let (page, index) = self.place(line);
-        let size = self.words + 1;
-        self.pages.get(page)?.as_ref()?.get(index * size..(index + 1) * size)
+        let (chunk, at) = self.place(line)?;
+        self.chunks.get(chunk)?.as_ref()?.get(at..at + self.size)
     }
 
+    #[inline]
     fn entry_mut(&mut self, line: u64) -> Option<&mut [u64]> {
-        let (page, index) = self.place(line);
-        let size = self.words + 1;
-        let page = self.pages.get_mut(page)?.get_or_insert_with(|| {
-            let mut page = vec![0; size * LINES_PER_PAGE];
-            page.iter_mut().step_by(size).for_each(|first| *first = NEW);
-            page.into()
-        });
-        page.get_mut(index * size..(index + 1) * size)
+        let (chunk, at) = self.place(line)?;
+        let size = self.size;
+        let chunk = self.chunks.get_mut(chunk)?.get_or_insert_with(|| vec![0; size * CHUNK].into());
+        chunk.get_mut(at..at + size)
     }
 
     /// The CPU that may write the line without asking.
+    #[inline]
     pub fn owner(&self, line: u64) -> Option<u16> {
-        self.entry(line).map(|entry| entry[0] as u16).filter(|&cpu| cpu != NOBODY)
+        self.entry(line).and_then(|entry| owner(entry[0]))
     }
 
     /// Gives or takes that right.
+    #[inline]
     pub fn set_owner(&mut self, line: u64, cpu: Option<u16>) {
         if let Some([first, ..]) = self.entry_mut(line) {
-            *first = *first >> OWNER_BITS << OWNER_BITS | u64::from(cpu.unwrap_or(NOBODY));
+            *first = *first & !OWNER | named(cpu);
         }
     }
 
@@ -88,18 +107,20 @@ impl Directory {
     }
 
     /// It was stored to at this time.
+    #[inline]
     pub fn stored(&mut self, line: u64, time: Time) {
         if let Some([first, ..]) = self.entry_mut(line) {
-            *first = (*first >> OWNER_BITS).max(time) << OWNER_BITS | *first & NEW;
+            *first = (*first >> OWNER_BITS).max(time) << OWNER_BITS | *first & OWNER;
         }
     }
 
+    #[inline]
     fn bit(&self, holder: Holder) -> (usize, u64) {
-        let (first, number) = match holder {
-            Holder::Cpu(cpu) => (0, cpu),
-            Holder::Node(node) => (self.cpu_words, node),
+        let position = match holder {
+            Holder::Cpu(cpu) => usize::from(cpu),
+            Holder::Node(node) => self.cpus + usize::from(node),
         };
-        (1 + first + usize::from(number / 64), 1 << (number % 64))
+        (1 + position / 64, 1 << (position % 64))
     }
 
     /// Notes that a holder has the line.
@@ -111,6 +132,7 @@ impl Directory {
     }
 
     /// Notes that it has it no more.
+    #[inline]
     pub fn remove(&mut self, line: u64, holder: Holder) {
         let (word, bit) = self.bit(holder);
         if let Some(entry) = self.entry_mut(line) {
@@ -124,19 +146,63 @@ impl Directory {
         self.entry(line).is_some_and(|entry| entry[word] & bit != 0)
     }
 
+    /// Everything that a CPU of `node` needs to know if the line is not in its first level.
+    #[inline]
+    pub fn look(&self, line: u64, cpu: u16, node: u16) -> Known {
+        let (mine, here) = (self.bit(Holder::Cpu(cpu)), self.bit(Holder::Node(node)));
+        let Some(entry) = self.entry(line) else { return Known::default() };
+        Known {
+            stamp: entry[0] >> OWNER_BITS,
+            owner: owner(entry[0]),
+            mine: entry[mine.0] & mine.1 != 0,
+            in_last: entry[here.0] & here.1 != 0,
+            anywhere: entry[1..].iter().any(|&word| word != 0),
+        }
+    }
+
+    /// A line has come to a CPU, and to the last level of its node if there is one. If it came to be read, and nobody else has it, the CPU owns
+    /// it. Whether the last level is new to it.
+    #[inline]
+    pub fn arrive(&mut self, line: u64, cpu: u16, node: u16, has_last: bool, read: bool) -> bool {
+        let (mine, here) = (self.bit(Holder::Cpu(cpu)), self.bit(Holder::Node(node)));
+        let Some(entry) = self.entry_mut(line) else { return false };
+        let is_new = entry[here.0] & here.1 == 0;
+        entry[mine.0] &= !mine.1;
+        entry[here.0] &= !here.1;
+        if read && entry[1..].iter().all(|&word| word == 0) {
+            entry[0] = entry[0] & !OWNER | named(Some(cpu));
+        }
+        entry[mine.0] |= mine.1;
+        if has_last || !is_new {
+            entry[here.0] |= here.1;
+        }
+        is_new
+    }
+
+    /// A CPU has lost its last copy of a line.
+    #[inline]
+    pub fn leave(&mut self, line: u64, cpu: u16) {
+        let (word, bit) = self.bit(Holder::Cpu(cpu));
+        let Some(entry) = self.entry_mut(line) else { return };
+        entry[word] &= !bit;
+        if owner(entry[0]) == Some(cpu) {
+            entry[0] &= !OWNER;
+        }
+    }
+
     /// The next holder at or behind `from`, in a fixed order: the CPUs, then the nodes. For loops that change the entry
     /// as they go: `while let Some((holder, next)) = …`.
     pub fn next(&self, line: u64, from: usize) -> Option<(Holder, usize)> {
         let words = &self.entry(line)?[1..];
         let mut position = from;
-        while position < self.words * 64 {
+        while position < words.len() * 64 {
             let rest = words[position / 64] >> (position % 64);
             if rest == 0 {
                 position = (position / 64 + 1) * 64;
                 continue;
             }
             position += rest.trailing_zeros() as usize;
-            let holder = match position.checked_sub(self.cpu_words * 64) {
+            let holder = match position.checked_sub(self.cpus) {
                 None => Holder::Cpu(position as u16),
                 Some(node) => Holder::Node(node as u16),
             };
@@ -144,6 +210,16 @@ impl Directory {
         }
         None
     }
+}
+
+#[inline]
+fn owner(first: u64) -> Option<u16> {
+    (first as u16).checked_sub(1)
+}
+
+/// The bits of an owner. `Topology::check` refuses so many CPUs that the last one's number plus one would not fit.
+fn named(cpu: Option<u16>) -> u64 {
+    cpu.map_or(0, |cpu| u64::from(cpu) + 1)
 }
 
 #[cfg(test)]
@@ -191,6 +267,23 @@ mod tests {
         assert_eq!((directory.owner(3), directory.stamp(3)), (Some(1), 50));
         directory.set_owner(3, None);
         assert_eq!(directory.owner(3), None);
+    }
+
+    #[test]
+    fn who_reads_a_line_alone_owns_it() {
+        let mut directory = Directory::new((0, 0x1000), 2, 2);
+        assert!(directory.arrive(5, 1, 0, true, true));
+        let known = Known { stamp: 0, owner: Some(1), mine: true, in_last: true, anywhere: true };
+        assert_eq!(directory.look(5, 1, 0), known);
+        assert_eq!(directory.look(5, 0, 1), Known { mine: false, in_last: false, ..known });
+        directory.leave(5, 0);
+        assert_eq!(directory.owner(5), Some(1), "another CPU left");
+        directory.leave(5, 1);
+        assert_eq!((directory.owner(5), all(&directory, 5)), (None, vec![Holder::Node(0)]));
+        assert!(!directory.arrive(5, 0, 0, true, true), "the last level had it");
+        assert!(directory.arrive(5, 1, 1, false, true), "without a last level");
+        assert_eq!(all(&directory, 5), [Holder::Cpu(0), Holder::Cpu(1), Holder::Node(0)]);
+        assert_eq!(directory.owner(5), Some(0), "whoever comes second owns nothing");
     }
 
     #[test]

@@ -35,17 +35,14 @@ impl Machine {
         if victim.dirty {
             self.put_last(core, core.node, victim.line, true);
         }
-        if victim.line != coming && !self.privates[usize::from(core.cpu)].holds(victim.line) {
+        if victim.line != coming && self.privates[usize::from(core.cpu)].l1.find(victim.line).is_none() {
             self.left(core, victim.line);
         }
     }
 
     /// A line has left the private caches.
     fn left(&mut self, core: &Core, line: u64) {
-        self.directory.remove(line, Holder::Cpu(core.cpu));
-        if self.directory.owner(line) == Some(core.cpu) {
-            self.directory.set_owner(line, None);
-        }
+        self.directory.leave(line, core.cpu);
     }
 
     /// Puts a line into a node's last level, or makes it dirty there.
@@ -60,6 +57,11 @@ impl Machine {
         if last.exists() {
             self.directory.add(line, Holder::Node(node));
         }
+        self.insert_last(core, node, line, dirty);
+    }
+
+    /// Puts a line that is not there into a node's last level; the directory knows already.
+    pub(crate) fn insert_last(&mut self, core: &mut Core, node: u16, line: u64, dirty: bool) {
         let Some(victim) = self.last[usize::from(node)].insert(line, dirty) else { return };
         self.directory.remove(victim.line, Holder::Node(node));
         if victim.dirty

@@ -11,11 +11,10 @@ const NOTHING: u64 = !0;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Virtual line.
+    /// Virtual line, shifted by one; the lowest bit says writable.
     tag: u64,
     /// Physical line.
     line: u64,
-    writable: bool,
 }
 
 /// The filter of one CPU.
@@ -27,10 +26,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self {
-            entries: [Entry { tag: NOTHING, line: NOTHING, writable: false }; LINES_PER_PAGE],
-            generation: 0,
-        }
+        Self { entries: [Entry { tag: NOTHING, line: NOTHING }; LINES_PER_PAGE], generation: 0 }
     }
 }
 
@@ -43,9 +39,10 @@ impl Filter {
     /// Whether the access is known to change nothing.
     #[inline]
     pub fn hits(&self, address: u64, store: bool, generation: u64) -> bool {
-        let tag = address >> LINE_BITS;
-        let entry = &self.entries[index(tag)];
-        entry.tag == tag && (entry.writable || !store) && self.generation == generation
+        let line = address >> LINE_BITS;
+        let tag = self.entries[index(line)].tag;
+        // A store needs the very tag that says writable; a load takes either.
+        (tag | u64::from(!store)) == (line << 1 | 1) && self.generation == generation
     }
 
     /// Remembers a line. `generation` is that from before the access that found it.
@@ -54,7 +51,7 @@ impl Filter {
             self.clear();
             self.generation = generation;
         }
-        self.entries[index(line)] = Entry { tag: address >> LINE_BITS, line, writable };
+        self.entries[index(line)] = Entry { tag: address >> LINE_BITS << 1 | u64::from(writable), line };
     }
 
     /// Forgets a physical line.

@@ -16,7 +16,7 @@ use crate::bandwidth::{Bandwidth, Grant};
 use crate::cache::{Cache, LINES, line_of};
 use crate::core::{Core, CoreModel};
 use crate::counters::Wait;
-use crate::directory::{Directory, Holder};
+use crate::directory::{Directory, Holder, Known};
 use crate::latency::Overlap;
 use crate::params::Params;
 use crate::shared::Shared;
@@ -178,11 +178,13 @@ impl Machine {
         let missed = found.is_none();
         if missed {
             let overlap = core.overlap(line, access.dependent);
-            if self.privates[cpu].l2.find(line).is_some() {
+            let known = self.directory.look(line, core.cpu, core.node);
+            // What the CPU has and the first level lacks is in the second one.
+            if known.mine {
                 core.counters.l2_hits += 1;
                 core.pay(Wait::L2, overlap, cycles(self.params.l2.latency.into()), 0);
             } else {
-                self.miss(core, line, home, access.store, overlap);
+                self.miss(core, line, home, known, (access.store, overlap));
             }
             self.fill_first(core, line);
         }
@@ -201,15 +203,11 @@ impl Machine {
     }
 
     /// Brings a line into the node and the CPU.
-    fn miss(&mut self, core: &mut Core, line: u64, home: u16, store: bool, overlap: Overlap) {
-        self.fetch(core, line, home, store, overlap);
-        let me = Holder::Cpu(core.cpu);
-        self.directory.add(line, me);
-        if !store && !self.others(core, line) {
-            self.directory.set_owner(line, Some(core.cpu));
-        }
-        if self.last[usize::from(core.node)].find(line).is_none() {
-            self.put_last(core, core.node, line, false);
+    fn miss(&mut self, core: &mut Core, line: u64, home: u16, known: Known, how: (bool, Overlap)) {
+        self.fetch(core, line, home, known, how);
+        let has_last = self.last[usize::from(core.node)].exists();
+        if self.directory.arrive(line, core.cpu, core.node, has_last, !how.0) {
+            self.insert_last(core, core.node, line, false);
         }
         if let Some(victim) = self.privates[usize::from(core.cpu)].l2.insert(line, false) {
             self.leave_second(core, victim, line);
@@ -217,10 +215,17 @@ impl Machine {
     }
 
     /// Finds out who has the line, and waits for it. Afterwards nobody owns it.
-    fn fetch(&mut self, core: &mut Core, line: u64, home: u16, store: bool, overlap: Overlap) {
-        core.not_before(self.directory.stamp(line));
+    fn fetch(
+        &mut self,
+        core: &mut Core,
+        line: u64,
+        home: u16,
+        known: Known,
+        (store, overlap): (bool, Overlap),
+    ) {
+        core.not_before(known.stamp);
         let memory = self.params.memory;
-        if let Some(owner) = self.directory.owner(line) {
+        if let Some(owner) = known.owner {
             self.contended += 1;
             let stored = self.shared[usize::from(owner)].last_store(line);
             self.directory.stored(line, stored);
@@ -228,10 +233,10 @@ impl Machine {
             let from = self.topology.node(owner);
             self.transfer(core, line, from, overlap, memory.transfer);
             self.take_from(core, line, owner, from, home, store);
-        } else if self.last[usize::from(core.node)].find(line).is_some() {
+        } else if known.in_last {
             core.counters.llc_hits += 1;
             core.pay(Wait::Llc, overlap, cycles(self.params.llc.latency.into()), 0);
-        } else if let Some(from) = self.dirty_elsewhere(line) {
+        } else if let Some(from) = known.anywhere.then(|| self.dirty_elsewhere(line)).flatten() {
             self.transfer(core, line, from, overlap, memory.transfer);
             if store {
                 self.take_last(line, from);
@@ -269,7 +274,9 @@ impl Machine {
     }
 
     fn granted(core: &mut Core, what: Wait, overlap: Overlap, latency: Time, line_time: Time, grant: Grant) {
-        core.pay(Wait::Bandwidth, Overlap::None, grant.delay, 0);
+        if grant.delay > 0 {
+            core.pay(Wait::Bandwidth, Overlap::None, grant.delay, 0);
+        }
         core.pay(what, overlap, latency * grant.percent / 100, line_time);
     }
 
@@ -314,18 +321,6 @@ impl Machine {
             position = next;
         }
         None
-    }
-
-    /// Whether anybody but this CPU and its node's last level has the line.
-    fn others(&self, core: &Core, line: u64) -> bool {
-        let mut position = 0;
-        while let Some((holder, next)) = self.directory.next(line, position) {
-            if holder != Holder::Cpu(core.cpu) && holder != Holder::Node(core.node) {
-                return true;
-            }
-            position = next;
-        }
-        false
     }
 
     /// Makes this CPU, which has the line, its only holder.

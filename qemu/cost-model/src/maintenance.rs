@@ -106,8 +106,9 @@ impl Machine {
         core.counters.zeroed += 1;
         let cpu = usize::from(core.cpu);
         if self.privates[cpu].l1.find(line).is_none() {
-            if self.privates[cpu].l2.find(line).is_none() {
-                core.not_before(self.directory.stamp(line));
+            let known = self.directory.look(line, core.cpu, core.node);
+            if !known.mine {
+                core.not_before(known.stamp);
                 self.directory.add(line, Holder::Cpu(core.cpu));
                 let line_time = self.bandwidth.line_time(home, core.node);
                 core.pay(Wait::Maintenance, Overlap::None, line_time, 0);

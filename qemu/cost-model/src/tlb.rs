@@ -30,6 +30,8 @@ struct Entry {
     physical: u64,
 }
 
+/// Offset in a page of the smallest size.
+const PAGE: u64 = (1 << SIZES[0]) - 1;
 const EMPTY: Entry = Entry { key: !0, physical: 0 };
 
 /// The array.
@@ -41,7 +43,12 @@ pub struct Tlb {
     mask: u64,
     /// Entries of each size: sizes that are not there need not be searched.
     used: [u32; SIZES.len()],
+    /// Pages of 4 KiB that were found lately, by the key that they would have here; empty again whenever an entry comes or goes.
+    recent: [Entry; RECENT],
 }
+
+/// Pages that are found at once.
+const RECENT: usize = 64;
 
 const fn is_global(address: u64) -> bool {
     address >> 55 & 1 != 0
@@ -65,6 +72,7 @@ impl Tlb {
             ways,
             mask: sets - 1,
             used: [0; SIZES.len()],
+            recent: [EMPTY; RECENT],
         }
     }
 
@@ -80,17 +88,25 @@ impl Tlb {
 
     /// The physical address, if the translation is there.
     #[inline]
-    pub fn translate(&self, asid: u16, address: u64) -> Option<u64> {
-        (0..SIZES.len()).filter(|&size| self.used[size] > 0).find_map(|size| {
+    pub fn translate(&mut self, asid: u16, address: u64) -> Option<u64> {
+        let page = key(0, asid, address);
+        let recent = self.recent[page as usize % RECENT];
+        if recent.key == page {
+            return Some(recent.physical | address & PAGE);
+        }
+        let physical = (0..SIZES.len()).filter(|&size| self.used[size] > 0).find_map(|size| {
             let slot = self.find(key(size, asid, address))?;
             Some(self.entries[slot].physical | address & ((1 << SIZES[size]) - 1))
-        })
+        })?;
+        self.recent[page as usize % RECENT] = Entry { key: page, physical: physical & !PAGE };
+        Some(physical)
     }
 
     /// Puts in a translation; whether another one had to leave.
     pub fn insert(&mut self, asid: u16, address: u64, physical: u64, bits: u32) -> bool {
         let size = SIZES.iter().rposition(|&size| size <= bits).unwrap_or(0);
         let key = key(size, asid, address);
+        self.recent = [EMPTY; RECENT];
         let new = Entry { key, physical: physical & !((1 << SIZES[size]) - 1) };
         if let Some(slot) = self.find(key) {
             self.entries[slot] = new;
@@ -113,6 +129,7 @@ impl Tlb {
 
     /// Drops translations.
     pub fn invalidate(&mut self, what: Invalidation) {
+        self.recent = [EMPTY; RECENT];
         match what {
             Invalidation::Page { asid: Some(asid), address } => {
                 for size in 0..SIZES.len() {
@@ -196,7 +213,7 @@ mod tests {
         let left = |what| {
             let mut tlb = fill();
             tlb.invalidate(what);
-            let user = |asid| (0..4).filter(|page| tlb.translate(asid, page << 12).is_some()).count();
+            let mut user = |asid| (0..4).filter(|page| tlb.translate(asid, page << 12).is_some()).count();
             (user(1), user(2), tlb.translate(9, KERNEL).is_some())
         };
         assert_eq!(left(Invalidation::Asid(1)), (0, 4, true));

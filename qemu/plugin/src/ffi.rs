@@ -121,18 +121,26 @@ impl State {
         let place = std::ptr::with_exposed_provenance::<Handle>(CURRENT.load(Ordering::Relaxed));
         // SAFETY: `check_thread` found the variable of the executing thread before any callback could be registered.
         let current = unsafe { *place }.addr() as u64;
-        if LAST[0].load(Ordering::Relaxed) != current {
-            let is = |&number: &usize| {
-                // SAFETY: QEMU's list of CPUs is complete before the guest starts.
-                let cpu = unsafe { (self.functions.qemu_get_cpu)(number as c_int) };
-                cpu.addr() as u64 == current
-            };
-            let number =
-                (0..self.cpus.len()).find(is).unwrap_or_else(|| fail("a CPU that was not configured"));
-            LAST[0].store(current, Ordering::Relaxed);
-            LAST[1].store(number as u64, Ordering::Relaxed);
+        if LAST[0].load(Ordering::Relaxed) == current {
+            LAST[1].load(Ordering::Relaxed) as usize
+        } else {
+            self.look_up(current)
         }
-        LAST[1].load(Ordering::Relaxed) as usize
+    }
+
+    /// The number of a CPU, which is remembered until another one has its turn.
+    #[cold]
+    #[inline(never)]
+    fn look_up(&self, current: u64) -> usize {
+        let is = |&number: &usize| {
+            // SAFETY: QEMU's list of CPUs is complete before the guest starts.
+            let cpu = unsafe { (self.functions.qemu_get_cpu)(number as c_int) };
+            cpu.addr() as u64 == current
+        };
+        let number = (0..self.cpus.len()).find(is).unwrap_or_else(|| fail("a CPU that was not configured"));
+        LAST[0].store(current, Ordering::Relaxed);
+        LAST[1].store(number as u64, Ordering::Relaxed);
+        number
     }
 
     #[inline]
@@ -456,15 +464,26 @@ extern "C" fn resolve(cpu: u32, _: *mut c_void) {
     state().with(cpu, |instrument, cpu, host| instrument.resolve(cpu, host));
 }
 
+/// No access is longer than 16 bytes, so only near the end of a line its size is interesting.
+const SURELY_ONE_LINE: u64 = 48;
+
 extern "C" fn access(cpu: u32, info: u32, address: u64, how: *mut c_void) {
+    let mut quick = false;
+    if address & 63 <= SURELY_ONE_LINE {
+        let how = Use::unpack(how.addr() as u64);
+        state().with(cpu, |_, cpu, _| quick = cpu.quick(address, 1, how));
+    }
+    // What follows is a call in last place, so the usual way saves no registers.
+    if !quick {
+        access_slowly(cpu, info, address, how);
+    }
+}
+
+#[inline(never)]
+extern "C" fn access_slowly(cpu: u32, info: u32, address: u64, how: *mut c_void) {
     let state = state();
-    // No access is longer than 16 bytes, so only the end of a line makes the size interesting.
-    let size = if address & 63 <= 48 {
-        1
-    } else {
-        // SAFETY: `info` is what QEMU gave to the callback.
-        1 << unsafe { (state.functions.qemu_plugin_mem_size_shift)(info) }
-    };
+    // SAFETY: `info` is what QEMU gave to the callback.
+    let size = 1 << unsafe { (state.functions.qemu_plugin_mem_size_shift)(info) };
     let how = Use::unpack(how.addr() as u64);
     state.with(cpu, |instrument, cpu, host| instrument.access(cpu, host, (address, size), how));
 }

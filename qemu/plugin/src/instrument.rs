@@ -161,6 +161,29 @@ impl Instrument {
     /// A block begins.
     #[inline]
     pub fn block(&self, cpu: &mut Vcpu, host: &mut impl Host, block: &'static Block) {
+        let others = self.running.load(Ordering::Relaxed) != cpu.core.cpu();
+        // One branch for all that is rare, and nothing after it: so the usual way calls nothing.
+        if others | cpu.pending.is_some() | cpu.asleep | cpu.meter.on {
+            return self.unusual_block(cpu, host, block);
+        }
+        cpu.begin(block);
+        if cpu.core.clock() > cpu.limit {
+            self.force(cpu, host);
+        }
+    }
+
+    /// A CPU is ahead of the others by the quantum.
+    #[cold]
+    #[inline(never)]
+    fn force(&self, cpu: &Vcpu, host: &mut impl Host) {
+        self.forced.fetch_add(1, Ordering::Relaxed);
+        host.yield_turn(cpu.core.cpu());
+    }
+
+    /// A block that is not just the next one.
+    #[cold]
+    #[inline(never)]
+    fn unusual_block(&self, cpu: &mut Vcpu, host: &mut impl Host, block: &'static Block) {
         if cpu.pending.is_some() {
             self.resolve(cpu, host);
         }
@@ -170,6 +193,7 @@ impl Instrument {
         if cpu.asleep {
             self.wake(cpu);
         }
+        // Markers of other CPUs came in their turns.
         if cpu.phases.is_behind(&self.log) {
             cpu.phases.catch_up(&self.log, cpu.sample());
         }
@@ -178,8 +202,7 @@ impl Instrument {
         }
         cpu.begin(block);
         if cpu.core.clock() > cpu.limit {
-            self.forced.fetch_add(1, Ordering::Relaxed);
-            host.yield_turn(cpu.core.cpu());
+            self.force(cpu, host);
         }
     }
 
@@ -212,15 +235,13 @@ impl Instrument {
         cpu.core.wake(now);
     }
 
-    /// An access.
-    #[inline]
+    /// An access. Those that [`Vcpu::quick`] answers need not come here.
     pub fn access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
         if !cpu.quick(place.0, place.1, how) {
             self.slow_access(cpu, host, place, how);
         }
     }
 
-    #[cold]
     fn slow_access(&self, cpu: &mut Vcpu, host: &mut impl Host, place: (u64, u64), how: Use) {
         let mut inner = self.lock();
         let Inner { machine, health, watch, .. } = &mut *inner;
@@ -386,7 +407,9 @@ impl Instrument {
             }
             Event::Maintain { what, .. } => {
                 // What is not mapped has faulted; the kernel will come back to the instruction.
-                if host.translate(number, operand).is_none() {
+                // What is in the TLB was mapped; QEMU is asked without it only. Its answer is about the exception level that the CPU is at by
+                // now, so it finds no program's page if an interrupt came right after the instruction.
+                if cpu.physical(operand).is_none() && host.translate(number, operand).is_none() {
                     health.faulted_maintenance += 1;
                 } else if let Some(physical) = cpu.translate(machine, host, health, operand)
                     && machine.maintain(&mut cpu.core, physical, what.charged()).is_none()

@@ -87,7 +87,9 @@ impl Vcpu {
     /// A block begins.
     #[inline]
     pub fn begin(&mut self, block: &'static Block) {
-        self.missed = self.block.carry(self.missed);
+        if self.missed != 0 {
+            self.missed = self.block.carry(self.missed);
+        }
         self.block = block;
         self.core.execute(block.instructions.into(), block.accesses.into());
     }

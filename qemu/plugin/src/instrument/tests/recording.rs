@@ -149,6 +149,8 @@ fn recording_changes_no_count() {
             world.run(cpu, 3);
             world.access(cpu, 0x4400_2000 + round * 264, READ);
         }
+        // A marker is an instruction of a block.
+        world.run(0, 1);
         world.mark(0, Marker::End(MEASURED));
         world.run(1, 1);
         serde_json::to_string(&Report::new(&world.instrument, world.cpus.iter_mut(), 1)).unwrap()
