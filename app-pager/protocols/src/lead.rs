@@ -324,6 +324,12 @@ impl<const N: usize, const W: usize> Book<N, W> {
             .filter(move |(page, _)| moving >> page & 1 != 0)
             .map(|(_, &fresh)| fresh)
     }
+    /// The frames that may be in a table or in its hand, with their pages, if nobody says whether its last access took place.
+    pub fn in_doubt(&self) -> impl Iterator<Item = (u8, u64)> {
+        let pages = move |set: u64| (0..N as u8).filter(move |&page| set & bit(page) != 0);
+        let old = pages(self.held).map(|page| (page, self.entries[usize::from(page)].frame()));
+        old.chain(pages(self.held & self.moving).map(|page| (page, self.fresh[usize::from(page)])))
+    }
     /// How the pages were used, on all nodes.
     #[inline(always)]
     pub const fn used(&self) -> Used {

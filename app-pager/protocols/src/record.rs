@@ -4,7 +4,11 @@
 //! out of the table and has not freed it. If that pager dies, the frame is in no table and in no pool: only the record
 //! tells that it is nobody's. While a frame is in the table, the record names whoever had it in hand last, which does not matter.
 //!
-//! Bit 0 taken, 6..16 the pager's node, 16..28 its incarnation, 28..64 the page's number. Zero: in its pool.
+//! Where the table is reached by messages ([`crate::remote`]) and its pager dies, nobody can tell whoever asked it to publish a frame, or to take it
+//! out, whether it did. Such a frame is *left* to the dead: if it is in no table when all tables of the dead are gone, it is free, as
+//! those are that the dead had in hand.
+//!
+//! Bit 0 taken, 1 left, 6..16 the pager's node, 16..28 its incarnation (0 of those left), 28..64 the page's number. Zero: in its pool.
 
 use crate::effect::Me;
 
@@ -27,14 +31,24 @@ impl Record {
     pub const fn next(self) -> Self {
         Self(self.0.wrapping_add(1 << 28))
     }
+    /// The same frame left to the pager of a node that died.
+    #[must_use]
+    pub const fn left(self, to: u16) -> Self {
+        let page = Self(self.0 & !((1 << 28) - 1));
+        Self(page.0 | (to as u64 & 0x3ff) << 6 | 3)
+    }
+    /// Whether it was left to this node's pager.
+    pub const fn is_left(self, to: u16) -> bool {
+        self.0 & ((1 << 28) - 1) == Self(0).left(to).0
+    }
     /// The page; nobody's if the frame is in its pool.
     pub const fn page(self) -> u64 {
         self.0 >> 28
     }
-    /// Who had it in hand last.
+    /// Who had it in hand last; nobody if it was left.
     pub fn by(self) -> Option<Me> {
         let by = Me { node: (self.0 >> 6 & 0x3ff) as u16, incarnation: (self.0 >> 16 & 0xfff) as u16 };
-        (self.0 & 1 != 0).then_some(by)
+        (self.0 & 3 == 1).then_some(by)
     }
 }
 
@@ -52,5 +66,8 @@ mod tests {
             Some(Me { node: 0, incarnation: 0 })
         );
         assert_eq!(Record::FREE.by(), None);
+        let left = record.left(7);
+        assert_eq!((left.page(), left.by()), (record.page(), None));
+        assert_eq!([left.is_left(7), left.is_left(6), record.is_left(1023)], [true, false, false]);
     }
 }

@@ -146,7 +146,7 @@ enum ReclaimAt {
     Swap(Record),
 }
 
-/// Frees a frame if the dead pager had it in hand.
+/// Frees a frame if the dead pager had it in hand, or it was left to it.
 ///
 /// A frame that is in the table when its record has been read is not in hand. If it leaves the table after that, then because a living
 /// leader claimed it first, so the record has changed and is left alone.
@@ -172,7 +172,7 @@ impl Reclaim {
             }
             ReclaimAt::Record => {
                 let record = Record(answer);
-                if record.by() != Some(self.dead) {
+                if record.by() != Some(self.dead) && !record.is_left(self.dead.node) {
                     return ReclaimEffect::Leave;
                 }
                 self.at = ReclaimAt::Look(record);
@@ -185,6 +185,40 @@ impl Reclaim {
             }
             ReclaimAt::Swap(record) if answer == record.0 => ReclaimEffect::Free,
             ReclaimAt::Swap(_) => ReclaimEffect::Leave,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skerry_abi::Rights;
+
+    #[test]
+    fn frames_in_hand_and_left_ones_come_back_unless_they_are_in_the_table() {
+        let (dead, other) = (Me { node: 2, incarnation: 5 }, Me { node: 1, incarnation: 5 });
+        let reclaimed = |record: Record, entry: Entry| {
+            let mut machine = Reclaim::new(dead, 0x4000);
+            assert_eq!(machine.step(0), ReclaimEffect::Record(Access::Load));
+            if machine.step(record.0) != ReclaimEffect::Look(9) {
+                return false;
+            }
+            let swap = Access::Swap { expected: record.0, new: Record::FREE.0 };
+            if machine.step(entry.0) != ReclaimEffect::Record(swap) {
+                return false;
+            }
+            machine.step(record.0) == ReclaimEffect::Free
+        };
+        let there = Entry::present(0x4000, Rights::RW, 0, 0);
+        for (record, mine) in [
+            (Record::taken(9, dead), true),
+            (Record::taken(9, other).left(dead.node), true),
+            (Record::taken(9, other), false),
+            (Record::taken(9, dead).left(other.node), false),
+            (Record::taken(9, Me { incarnation: 4, ..dead }), false),
+        ] {
+            assert_eq!(reclaimed(record, Entry::EMPTY), mine, "{record:?}");
+            assert!(!reclaimed(record, there), "{record:?}");
         }
     }
 }

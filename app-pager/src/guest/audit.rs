@@ -131,7 +131,9 @@ fn mapped(context: &Context, frame: u64) -> Option<(u16, Holder)> {
 
 /// The page that the record names, if its entry still names the frame.
 fn named(context: &Context, frame: u64, record: Record) -> Option<(u32, u64)> {
-    record.by()?;
+    if record == Record::FREE {
+        return None;
+    }
     let page = record.page();
     let (task, address) = (
         (page >> (USER_BITS - PAGE_BITS)) as u32,

@@ -29,6 +29,7 @@ use super::maintain;
 use super::memory::Physical;
 use super::place::{Place, find};
 use super::state::{Context, book_at};
+use super::table;
 
 /// What becomes of a fault.
 pub(super) enum Decision {
@@ -326,7 +327,7 @@ impl<'a, const W: usize> Run<'a, W> {
         (mut machine, mut effect, mut stats): Unfinished,
         mut perform: impl FnMut(&Fault, Word, Access) -> Result<u64, Error>,
     ) -> Decision {
-        let mut joined = false;
+        let (mut joined, mut fresh) = (false, 0);
         loop {
             let answer = match effect {
                 Effect::Access(word, access) => {
@@ -335,21 +336,29 @@ impl<'a, const W: usize> Run<'a, W> {
                     joined = matches!((word, access), (Word::Sharers(_), Access::Set(_)));
                     match perform(&machine, word, access) {
                         Ok(found) => found,
-                        // Its pager is dead, and the task ends with it.
-                        Err(_) => return Decision::Park,
+                        // The pager that has the table is dead, and the task ends with it.
+                        Err(_) => {
+                            table::leave(self.context, self.place, self.address, fresh);
+                            return Decision::Park;
+                        }
                     }
                 }
                 Effect::Allocate => {
                     stats.allocations += 1;
-                    self.allocate()
+                    fresh = self.allocate();
+                    fresh
                 }
                 Effect::Copy(source) if self.context.is_own_frame(source) => source,
-                Effect::Copy(source) => match self.duplicate(source) {
-                    0 => source,
-                    copy => copy,
-                },
-                Effect::Duplicate(source) => self.duplicate(source),
+                Effect::Copy(source) => {
+                    fresh = self.duplicate(source);
+                    if fresh == 0 { source } else { fresh }
+                }
+                Effect::Duplicate(source) => {
+                    fresh = self.duplicate(source);
+                    fresh
+                }
                 Effect::GiveBack(frame) => {
+                    fresh = 0;
                     stats.takeovers = 1;
                     self.context.give_back(frame, PAGE_SIZE);
                     if let Some(roll) = self.place.roll {

@@ -178,7 +178,7 @@ impl Desk<'_> {
                     if WATCHED {
                         match self.watched(lead, (page, word, access)) {
                             Some(next) => effect = next,
-                            None => return self.over(lead),
+                            None => return self.over(),
                         }
                         continue;
                     }
@@ -298,10 +298,9 @@ impl Desk<'_> {
         self.run(lead, effect)
     }
 
-    /// The task has ended. Workers that were asked still answer.
+    /// The task has ended, or ends. Workers that were asked still answer.
     #[cold]
-    fn over<const N: usize, const W: usize>(&mut self, lead: &Lead<N, W>) -> Pause {
-        give_up(self.context, lead);
+    fn over(&mut self) -> Pause {
         if core::mem::replace(self.begun, false)
             && self.context.options.unmap != Driver::Sequential
             && let Some(letter) = self.letter()

@@ -324,8 +324,12 @@ impl<const W: usize> Pager<W> {
                 // If it does not wait any more, it is gone.
                 let _ = reply(to, &mut message);
             }
-            // The thread is gone or does not wait any more.
-            Error::NoSuchThread | Error::NotWaiting | Error::Cancelled | Error::NotPermitted => {}
+            // The thread is gone, does not wait any more, or was moved.
+            Error::NoSuchThread
+            | Error::NotWaiting
+            | Error::Cancelled
+            | Error::NotPermitted
+            | Error::ItemAcrossClusters => {}
             Error::OutOfKernelMemory => {
                 let reason = format_args!(
                     "cluster {cluster}: the kernel has no memory left for page tables or map nodes"

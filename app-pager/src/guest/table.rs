@@ -3,11 +3,16 @@
 //! What a machine wants of a page's entry and sharers in a row goes to the worker of the pager in whose memory they are, which performs it
 //! ([`app_pager::protocols::remote`]). The table stays where it was made, also when the role of the master is handed over. Only what machines
 //! want goes this way: who walks over whole tables (a task's end, a space that goes, the undertaker) reads them.
+//!
+//! If that pager dies, nobody says whether the last access took place, and so whether a frame that it was about is in the table. Such frames
+//! are left to the dead ([`leave`]): the undertaker frees what is in no table when there are no tables of the dead any more.
 
 use app_pager::options::MasterTable;
 use app_pager::page::{self, perform};
 use app_pager::protocols::effect::{Access, Word};
+use app_pager::protocols::record::Record;
 use app_pager::protocols::remote::{self, Answers, MAX_STEPS, MAX_WORDS};
+use core::sync::atomic::Ordering::SeqCst;
 use skerry_abi::Error;
 use skerry_ipc::peer::{Found, Script};
 
@@ -62,6 +67,15 @@ impl Remote {
         self.0 = Answers::new(script, answers, found.words().len());
         self.0.next(word, access).ok_or(Error::BadRequest)
     }
+}
+
+/// Leaves a frame to the pager that has the table of its page and is dead, if this pager had it in hand.
+pub(super) fn leave(context: &Context, place: &Place, address: u64, frame: u64) {
+    let Some(record) = context.pools().and_then(|pools| pools.record(&Physical, frame)) else { return };
+    let Some(dead) = place.master_of.map(|cluster| context.seats().of(cluster, context.node)) else { return };
+    let own = Record::taken(context.page_number(place.task, address), context.me(context.node));
+    // Whoever else has had it in hand since sees to it.
+    let _ = record.compare_exchange(own.0, own.left(dead).0, SeqCst, SeqCst);
 }
 
 /// Performs a script on a table of this pager.

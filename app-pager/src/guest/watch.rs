@@ -11,8 +11,8 @@ use app_pager::protocols::remote::Script;
 use skerry_abi::Rights;
 
 use super::fault::{Decision, Faults, NOTHING, Run, scope_of};
-use super::lead::Desk;
-use super::table::Remote;
+use super::lead::{Desk, give_up};
+use super::table::{self, Remote};
 
 impl<const W: usize> Faults<W> {
     /// A fault at the place that is in company's.
@@ -38,7 +38,7 @@ impl<const W: usize> Faults<W> {
 
 impl Desk<'_> {
     /// Performs an access of a leader to a word of a page at such a place. Returns what the leader wants then. `None`: the task is over, or
-    /// ends with the pager that has its table.
+    /// ends with the pager that has its table; what the leader had in hand is seen to.
     #[cold]
     #[inline(never)]
     pub(super) fn watched<const N: usize, const W: usize>(
@@ -46,16 +46,23 @@ impl Desk<'_> {
         lead: &mut Lead<N, W>,
         (page, word, access): (u8, Word, Access),
     ) -> Option<Effect> {
-        let address = *self.addresses.get(usize::from(page))?;
-        if !self.locate(address) {
+        let address = self.addresses.get(usize::from(page)).copied().filter(|&address| self.locate(address));
+        let Some(address) = address else {
+            give_up(self.context, lead);
             return None;
-        }
+        };
         if self.place.master_of.is_none() || matches!(word, Word::Local | Word::Group) {
             return Some(lead.step(self.place.page::<W>(address).access(word, access)));
         }
         let (mut remote, script) = (Remote::new(), Script::of_lead(lead, (page, word, access)));
         let place = (&*self.place, address);
-        let found = remote.access::<W>(self.context, place, (word, access), || script).ok()?;
+        let Ok(found) = remote.access::<W>(self.context, place, (word, access), || script) else {
+            for (page, frame) in lead.book.in_doubt() {
+                let address = self.addresses.get(usize::from(page)).copied().unwrap_or(0);
+                table::leave(self.context, self.place, address, frame);
+            }
+            return None;
+        };
         let mut effect = lead.step(found);
         while let Effect::Access(_, word, access) = effect
             && let Some(found) = remote.next(word, access)

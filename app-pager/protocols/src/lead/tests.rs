@@ -142,3 +142,38 @@ proptest::proptest! {
         assert!(used.book.in_hand().eq(new.book.in_hand()));
     }
 }
+
+#[test]
+fn frames_whose_last_access_nobody_tells_of_are_in_doubt() {
+    for (goal, fresh) in [(Goal::Unmap, [0; 2]), (Goal::Migrate(1), [0x8000, 0x9000])] {
+        let mut master = [0x1000, 0x2000].map(|frame| present(frame, Rights::RW));
+        let mut lead = Lead::<2, 1>::new(Me { node: 3, incarnation: 1 }, goal, 2);
+        let (mut answer, mut completed) = (0, 0);
+        loop {
+            let effect = lead.step(answer);
+            answer = match effect {
+                Effect::Access(page, Word::Master, Access::Load) => master[usize::from(page)],
+                Effect::Access(page, Word::Master, Access::Swap { new, .. }) => {
+                    let page = usize::from(page);
+                    let doubts: Vec<_> =
+                        lead.book.in_doubt().filter(|doubt| usize::from(doubt.0) == page).collect();
+                    if Entry(new).state() != State::Busy {
+                        completed += 1;
+                        let frames = [0x1000 * (page as u64 + 1), fresh[page]];
+                        assert!(
+                            frames.iter().all(|&frame| frame == 0 || doubts.contains(&(page as u8, frame))),
+                            "{doubts:x?}"
+                        );
+                    } else {
+                        assert_eq!(doubts, [], "in the table either way");
+                    }
+                    core::mem::replace(&mut master[page], new)
+                }
+                Effect::Allocate(page, _) => fresh[usize::from(page)],
+                Effect::Done => break,
+                _ => 0,
+            };
+        }
+        assert_eq!(completed, 2, "{goal:?}");
+    }
+}

@@ -22,8 +22,8 @@ const FRAME: u64 = 0x2_0000;
 const PRIORITY: u8 = 0x80;
 /// That of doorbells: a CPU whose doorbell rings without end still takes its timer's and devices' interrupts, each before the next doorbell.
 const LATER: u8 = 0xa0;
-/// An affinity that no CPU has: where interrupts go that no cluster has attached.
-const NOBODY: u64 = 0xff_00ff_ffff;
+/// An affinity that no CPU has, on machines without Aff3 as well: where interrupts go that no cluster has attached.
+const NOBODY: u64 = 0xff_ffff;
 /// The affinity in MPIDR_EL1.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
