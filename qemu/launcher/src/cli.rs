@@ -131,6 +131,10 @@ pub struct BenchArgs {
     /// Use nothing that is kept from an earlier run of the evaluation
     #[arg(long)]
     pub fresh: bool,
+    /// Run everything in the evaluation with quanta of 100, 300, 1,000 and 3,000 cycles, and say in every record of a modelled number by how much
+    /// that changes it (`quantum_spread`, `quantum_sensitive`). Takes four times as long
+    #[arg(long)]
+    pub quanta: bool,
     /// Show everything the guest says
     #[arg(long)]
     pub verbose: bool,
@@ -328,6 +332,13 @@ struct WalkArgs {
     /// A thread on every CPU instead of every node
     #[arg(long)]
     per_cpu: bool,
+}
+
+impl BenchArgs {
+    /// Whether there is an option that only the evaluation has.
+    pub fn is_evaluation(&self) -> bool {
+        self.quick || self.paper || self.fresh || self.quanta
+    }
 }
 
 impl RunArgs {

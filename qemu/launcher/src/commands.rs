@@ -140,7 +140,7 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
     match args.format {
         Format::Json => {
             let mut records = record::records(&experiment.parameters(), &session.provenance, &series);
-            quanta::note(&mut records, &compared);
+            quanta::note(&mut records, "case", &compared);
             print_records(&records)?
         }
         Format::Table => {
@@ -174,7 +174,7 @@ fn run(args: &RunArgs, installer: Installer) -> Result<()> {
 
 fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     if args.bench.as_deref() == Some(replay::POLICIES) {
-        if args.ledger || args.quick || args.paper || args.fresh {
+        if args.ledger || args.is_evaluation() {
             return Err(Error::Usage("bench policies has no such option; `replay` has more".into()));
         }
         return replay::bench(&args.cases, args.format);
@@ -183,9 +183,9 @@ fn bench(args: &BenchArgs, installer: Installer) -> Result<()> {
     let Some(name) = args.bench.as_deref().filter(|name| *name == trust::NAME || is_counted(name)) else {
         return bench_evaluation(args, installer);
     };
-    if args.quick || args.paper || args.fresh {
+    if args.is_evaluation() {
         return Err(Error::Usage(format!(
-            "--quick, --paper and --fresh belong to the evaluation, not to bench {name}"
+            "--quick, --paper, --fresh and --quanta belong to the evaluation, not to bench {name}"
         )));
     }
     if name == trust::NAME {
@@ -219,7 +219,8 @@ fn bench_evaluation(args: &BenchArgs, installer: Installer) -> Result<()> {
     }
     let setup = Setup { quick: args.quick, paper: args.paper };
     let silence = Duration::from_secs(args.timeout);
-    let evaluation = Evaluation { benches: benches.clone(), setup, fresh: args.fresh, silence };
+    let evaluation =
+        Evaluation { benches: benches.clone(), setup, fresh: args.fresh, quanta: args.quanta, silence };
     let session = Session::prepare(installer)?;
     let outcomes = evaluation.run(&session, args.verbose)?;
     match args.format {
@@ -229,6 +230,13 @@ fn bench_evaluation(args: &BenchArgs, installer: Installer) -> Result<()> {
             lines.iter().try_for_each(|line| print_line(line))?;
             if !outcomes.goals.is_empty() {
                 print_line(&evaluation::goals_table(&outcomes.goals).to_string())?;
+            }
+            if args.quanta {
+                let (all, sensitive) = quanta::count(&outcomes.records);
+                print_line(&format!(
+                    "{sensitive} of {all} modelled numbers depend on the quantum by more than {} %",
+                    quanta::LIMIT
+                ))?;
             }
             let met = outcomes.goals.iter().filter(|outcome| outcome.met).count();
             print_line(&format!(

@@ -26,7 +26,7 @@ use crate::parallel::{self, PARALLEL};
 use crate::progress::Meter;
 use crate::record::{self, Record};
 use crate::session::Session;
-use crate::table;
+use crate::{quanta, table};
 
 /// Seconds of one unit of [`Cell::cost`], before anything was measured.
 const UNIT: f64 = 0.9;
@@ -40,6 +40,8 @@ pub struct Evaluation {
     pub setup: Setup,
     /// Runs everything again, whatever is there.
     pub fresh: bool,
+    /// Runs every cell with all quanta that are compared.
+    pub quanta: bool,
     /// How long without output is too long.
     pub silence: Duration,
 }
@@ -98,7 +100,8 @@ impl Evaluation {
         let cells = self.cells();
         let mut done: Vec<Option<Vec<Record>>> = Vec::with_capacity(cells.len());
         for cell in &cells {
-            done.push(if self.fresh { None } else { store.load(cell)? });
+            let kept = if self.fresh { None } else { store.load(cell)? };
+            done.push(kept.filter(|records| !self.quanta || quanta::is_noted(records)));
         }
         let missing: VecDeque<usize> = (0..cells.len()).filter(|&index| done[index].is_none()).collect();
         let failed = self.run_missing(session, &store, &cells, missing, &mut done, verbose)?;
@@ -140,7 +143,8 @@ impl Evaluation {
         done: &mut [Option<Vec<Record>>],
         verbose: bool,
     ) -> Result<Vec<(String, String)>> {
-        let total: f64 = missing.iter().map(|&index| cells[index].cost()).sum();
+        let runs = if self.quanta { quanta::QUANTA.len() as f64 } else { 1.0 };
+        let total: f64 = missing.iter().map(|&index| cells[index].cost() * runs).sum();
         let count = missing.len();
         eprintln!(
             "skerry: {} runs, {} of them kept from before; about {}",
@@ -158,7 +162,7 @@ impl Evaluation {
         let finished = parallel::each(missing, |index| {
             let cell = &cells[index];
             meter.start(&cell.name());
-            let result = match cells::run(cell, session, self.silence, &meter) {
+            let result = match cells::run(cell, session, self.silence, self.quanta, &meter) {
                 Ok(records) => {
                     store.save(cell, &records)?;
                     Ok(records)
@@ -172,7 +176,7 @@ impl Evaluation {
                 }
             };
             let part = spent.lock().map_or(1.0, |mut spent| {
-                *spent += cell.cost();
+                *spent += cell.cost() * runs;
                 *spent / total
             });
             let left = begun.elapsed().as_secs_f64() * (1.0 - part) / part;
@@ -281,7 +285,8 @@ mod tests {
         for (quick, paper) in [(false, false), (true, false), (true, true)] {
             let setup = Setup { quick, paper };
             let benches = Evaluation::benches(None).unwrap();
-            let evaluation = Evaluation { benches, setup, fresh: false, silence: Duration::from_secs(1) };
+            let evaluation =
+                Evaluation { benches, setup, fresh: false, quanta: false, silence: Duration::from_secs(1) };
             for cell in evaluation.cells() {
                 let experiment = cells::experiment(&cell, Duration::from_secs(1));
                 let line = experiment.and_then(|experiment| experiment.command_line());

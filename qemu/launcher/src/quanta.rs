@@ -45,13 +45,14 @@ fn spread_of(series: &Series, runs: usize) -> f64 {
     spread(&values, runs)
 }
 
-/// Says in the record of every modelled number how much it depends on the quantum, according to these runs; without any, that nobody knows.
-pub fn note(records: &mut [Record], runs: &[Finished]) {
+/// Says in the record of every modelled number how much it depends on the quantum, according to these runs; without any, that nobody knows. `case`: the
+/// field of the records that has a measurement's case.
+pub fn note(records: &mut [Record], case: &str, runs: &[Finished]) {
     let all = record::series(runs);
     for record in records.iter_mut().filter(|record| record.get("kind") == Some(&json!("modelled"))) {
         let same = |m: &Measurement| {
             let has = |key: &str, value: &str| record.get(key) == Some(&json!(value));
-            has("case", &m.case)
+            has(case, &m.case)
                 && has("metric", &m.metric)
                 && m.parameters.iter().all(|(key, value)| record.get(key) == Some(value))
         };
@@ -62,6 +63,18 @@ pub fn note(records: &mut [Record], runs: &[Finished]) {
         record.insert("quantum_spread".into(), rounded.map_or(Value::Null, |spread| json!(spread)));
         record.insert("quantum_sensitive".into(), spread.map_or(Value::Null, |spread| json!(spread > LIMIT)));
     }
+}
+
+/// How many numbers were compared between quanta, and how many of them depend on it.
+pub fn count(records: &[Record]) -> (usize, usize) {
+    let flags = || records.iter().filter_map(|record| record.get("quantum_sensitive")?.as_bool());
+    (flags().count(), flags().filter(|is_sensitive| *is_sensitive).count())
+}
+
+/// Whether records of modelled numbers say how much they depend on the quantum.
+pub fn is_noted(records: &[Record]) -> bool {
+    let mut modelled = records.iter().filter(|record| record.get("kind") == Some(&json!("modelled")));
+    modelled.all(|record| record.get("quantum_sensitive").is_some_and(Value::is_boolean))
 }
 
 /// The modelled numbers that depend on the quantum: case, metric, CPU if it is one's, and percent.
@@ -120,14 +133,16 @@ mod tests {
         let flags = |records: &[Record]| -> Vec<Option<Value>> {
             records.iter().map(|record| record.get("quantum_sensitive").cloned()).collect()
         };
-        note(&mut records, &runs);
+        note(&mut records, "case", &runs);
         assert_eq!(
             flags(&records),
             [Some(json!(false)), Some(json!(true)), Some(json!(false)), Some(json!(true)), None]
         );
         assert_eq!(records[0]["quantum_spread"], json!(1.86));
+        assert_eq!((count(&records), is_noted(&records)), ((4, 2), true));
         assert_eq!(sensitive(&runs).len(), 2);
-        note(&mut records, &[]);
+        note(&mut records, "case", &[]);
         assert_eq!(flags(&records)[0], Some(Value::Null), "nobody looked");
+        assert_eq!((count(&records), is_noted(&records)), ((0, 0), false));
     }
 }

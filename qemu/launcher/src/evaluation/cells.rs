@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::machine::{LOCAL_DISTANCE, Machine, Overrides};
 use crate::plugin::{Modelling, QUANTUM};
+use crate::quanta;
 use crate::record::Record;
 use crate::session::{self, Session};
 use crate::supervisor::{Finished, Observer};
@@ -88,7 +89,7 @@ fn tick_us(experiment: &Experiment) -> u64 {
     experiment.pace.tick_us() * (experiment.machine.cpus() as u64).max(2) / 2
 }
 
-/// Runs a cell and makes its records; they say `bench` of the program, which the caller changes.
+/// Runs a cell, with all quanta if that is wanted, and makes its records; they say `bench` of the program, which the caller changes.
 ///
 /// # Errors
 /// If the run does not pass.
@@ -96,16 +97,25 @@ pub fn run(
     cell: &Cell,
     session: &Session,
     silence: Duration,
+    all_quanta: bool,
     observer: &dyn Observer,
 ) -> Result<Vec<Record>> {
     let experiment = experiment(cell, silence)?;
-    let mut finished = experiment.run(session, observer)?.passed()?;
+    let mut runs = match all_quanta {
+        true => quanta::run(&experiment, session, observer)?,
+        false => vec![experiment.run(session, observer)?.passed()?],
+    };
     if let (Work::ArrayWalk { variant: Variant::Touched, .. }, Some(walk), Some(modelling)) =
         (&cell.work, &experiment.walk, experiment.modelling)
     {
-        let floor = floor::cycles(&experiment.machine, modelling, walk, &instructions(&finished))?;
-        finished.measurements.push(measurement(floor));
+        for run in &mut runs {
+            let floor = floor::cycles(&experiment.machine, modelling, walk, &instructions(run))?;
+            run.measurements.push(measurement(floor));
+        }
     }
+    // The usual quantum is one of them.
+    let usual = if all_quanta { quanta::QUANTA.iter().position(|&quantum| quantum == QUANTUM) } else { None };
+    let finished = &runs[usual.unwrap_or(0)];
     let mut parameters = experiment.parameters();
     parameters.insert("system".into(), json!(cell.system.name));
     if cell.work != Work::PingPong {
@@ -117,7 +127,9 @@ pub fn run(
     if cell.machine.uncached {
         parameters.insert("uncached".into(), json!(true));
     }
-    Ok(super::records_of(cell, &parameters, session, &[finished]))
+    let mut records = super::records_of(cell, &parameters, session, std::slice::from_ref(finished));
+    quanta::note(&mut records, "of", if all_quanta { &runs } else { &[] });
+    Ok(records)
 }
 
 /// Instructions of every CPU in what was measured, in their order.
