@@ -4,9 +4,10 @@
     python3 qemu/validation/qemu10.py                    # about five minutes; needs Debian 12, apt-get and the network once
     python3 qemu/validation/qemu10.py --emulator FILE    # with another one that is there already
 
-Gets QEMU 10.0 out of bookworm-backports into target/qemu10, without installing anything, and runs the same programs with both. Every
-counter of a walk over private memory has to agree within 0.1 % (2 % where CPUs share a kernel: they wait for its lock in another order). Where they share pages, the emulators' timers decide who touches one first: there
-all that does not depend on the order of turns anyway (`--quanta`) has to agree within 1 %. A run whose `health` has an error fails by itself. To run the tests with it as well:
+Gets QEMU 10.0 out of bookworm-backports into target/qemu10, without installing anything, and runs the same programs with both. Every counter of
+a walk over private memory has to agree within 0.1 % (2 % where CPUs share a kernel: they wait for its lock in another order). Where CPUs share
+pages, the emulators' timers decide who touches one first: there all that does not depend on the order of turns anyway (`--quanta`) has to agree
+within 1 %. A run whose `health` has an error fails by itself. To run the tests with it as well:
 
     PATH=$PWD/target/qemu10/usr/bin:$PATH QEMU_MODULE_DIR=/nonexistent cargo test -p skerry --test qemu instrument::
 """

@@ -8,6 +8,9 @@
 //! (`cpu_get_phys_page_attrs_debug`; what the interface says is wrong on 7.2 with a memory backend per node), reading physical memory and
 //! general registers, ending a turn (`cpu_exit`), and `current_cpu` (the interface names the wrong CPU on 10 when instructions are counted).
 //!
+//! Here is what is loaded and kept; [`translate`] has the blocks and their callbacks, [`checks`] those of runs that charge nothing, [`mod@qemu`] what the
+//! instrument may ask of QEMU, [`functions`] its functions.
+//!
 //! **Threads.** The plugin works with one thread for all CPUs (`-accel tcg,thread=single`) and ends the process if it sees a second one.
 #![expect(unsafe_code, reason = "the interface of a C program")]
 
@@ -17,24 +20,22 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use skerry_abi::layout::USER_END;
 use skerry_cost_model::Config;
 
-use crate::block::{Block, Use, analyse};
-use crate::coherence::Spot;
-use crate::decode::{Event, is_atomic};
-use crate::host::Host;
+use crate::block::Block;
 use crate::instrument::Instrument;
-use crate::masked::Piece;
 use crate::report::Report;
 use crate::vcpu::Vcpu;
 use skerry_replay::format;
 
-use functions::{
-    ByteArray, ExecuteCallback, Functions, Handle, Id, NO_REGISTERS, READ_AND_WRITE, READS_REGISTERS, find,
-};
+use functions::{Functions, Handle, Id, find};
+use qemu::Qemu;
+use translate::translate;
 
+mod checks;
 mod functions;
+mod qemu;
+mod translate;
 
 /// What QEMU reads to see whether it can load this library; set by [`detect`].
 #[unsafe(no_mangle)]
@@ -152,78 +153,6 @@ impl State {
     }
 }
 
-/// QEMU, for the instrument.
-struct Qemu<'a>(&'a State);
-
-impl Qemu<'_> {
-    fn cpu(&self, number: u16) -> Handle {
-        // SAFETY: QEMU looks the number up in its list and gives null for one that is not there.
-        let cpu = unsafe { (self.0.functions.qemu_get_cpu)(number.into()) };
-        if cpu.is_null() { fail("a CPU that QEMU does not have") } else { cpu }
-    }
-}
-
-impl Host for Qemu<'_> {
-    fn register(&mut self, cpu: u16, number: u8) -> u64 {
-        static BUFFER: AtomicUsize = AtomicUsize::new(0);
-        let functions = &self.0.functions;
-        if BUFFER.load(Ordering::Relaxed) == 0 {
-            // SAFETY: it takes nothing and gives a new array, which is kept for good.
-            BUFFER.store(unsafe { (functions.g_byte_array_new)() }.expose_provenance(), Ordering::Relaxed);
-        }
-        let buffer: Handle = std::ptr::with_exposed_provenance_mut(BUFFER.load(Ordering::Relaxed));
-        // SAFETY: the array was made by GLib and is used by this thread only; the CPU is QEMU's; register numbers below 31 are
-        // general ones, of which QEMU appends eight bytes. The data are read before anything else can change the array.
-        unsafe {
-            (functions.g_byte_array_set_size)(buffer, 0);
-            let length = (functions.aarch64_cpu_gdb_read_register)(self.cpu(cpu), buffer, number.into());
-            let array = &*buffer.cast::<ByteArray>();
-            if length != 8 || array.length != 8 {
-                fail("QEMU does not give a general register");
-            }
-            array.data.cast::<u64>().read_unaligned()
-        }
-    }
-
-    fn read(&mut self, physical: u64) -> u64 {
-        let mut word = 0u64;
-        // SAFETY: QEMU writes eight bytes into `word`. The caller asks for RAM only, so no device notices.
-        unsafe { (self.0.functions.cpu_physical_memory_rw)(physical, (&raw mut word).cast(), 8, false) };
-        word
-    }
-
-    fn write(&mut self, physical: u64, word: u64) {
-        let mut word = word;
-        // SAFETY: QEMU reads eight bytes out of `word`. The caller names RAM only, so no device notices.
-        unsafe { (self.0.functions.cpu_physical_memory_rw)(physical, (&raw mut word).cast(), 8, true) };
-    }
-
-    fn translate(&mut self, cpu: u16, address: u64) -> Option<u64> {
-        // Attributes that nobody looks at: 4 bytes in 7.2, 8 in 10.0.
-        let mut attributes = [0u64; 8];
-        let page = address & !0xfff;
-        // SAFETY: the CPU is QEMU's and is the one that executes, or is stopped; the attributes have room enough.
-        let found = unsafe {
-            (self.0.functions.cpu_get_phys_page_attrs_debug)(
-                self.cpu(cpu),
-                page,
-                attributes.as_mut_ptr().cast(),
-            )
-        };
-        (found != u64::MAX).then_some(found & !0xfff | address & 0xfff)
-    }
-
-    fn yield_turn(&mut self, cpu: u16) {
-        // SAFETY: it sets flags that the CPU looks at after this block.
-        unsafe { (self.0.functions.cpu_exit)(self.cpu(cpu)) };
-    }
-
-    fn start(&mut self) {
-        // SAFETY: allowed in callbacks. It drops all callbacks and translations at the next safe point, and then calls `register`.
-        unsafe { (self.0.functions.qemu_plugin_reset)(self.0.id, register) };
-    }
-}
-
 /// Asks for the callbacks of a plugin.
 extern "C" fn register(id: Id) {
     let functions = &state().functions;
@@ -232,260 +161,6 @@ extern "C" fn register(id: Id) {
         (functions.qemu_plugin_register_vcpu_tb_trans_cb)(id, translate);
         (functions.qemu_plugin_register_atexit_cb)(id, at_exit, std::ptr::null_mut());
     }
-}
-
-/// QEMU translates a block: says which callbacks its instructions need.
-extern "C" fn translate(_: Id, tb: Handle) {
-    let state = state();
-    state.check_thread();
-    let on = state.instrument.is_on();
-    let functions = &state.functions;
-    // SAFETY: `tb` and what it gives are QEMU's, and valid until this function returns.
-    let instructions: Vec<Handle> = unsafe {
-        (0..(functions.qemu_plugin_tb_n_insns)(tb))
-            .map(|i| (functions.qemu_plugin_tb_get_insn)(tb, i))
-            .collect()
-    };
-    if state.instrument.config().sanitize {
-        return translate_checked(state, tb, &instructions);
-    }
-    if state.instrument.config().masked {
-        return translate_masked(state, tb, &instructions);
-    }
-    if state.instrument.config().path.is_some() {
-        return translate_steps(state, &instructions);
-    }
-    let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
-    let (mut block, plans) = analyse(&words);
-    // SAFETY: as above.
-    block.user = unsafe { (functions.qemu_plugin_tb_vaddr)(tb) } < USER_END;
-    let block = intern(state, block);
-    let execute = |handle, callback, flags, data| {
-        // SAFETY: as above; `data` is a number, or points to a block that is never freed.
-        unsafe { (functions.qemu_plugin_register_vcpu_insn_exec_cb)(handle, callback, flags, data) };
-    };
-    let number = |word: u64| std::ptr::without_provenance_mut::<c_void>(word as usize);
-    // SAFETY: as above.
-    unsafe {
-        let callback: ExecuteCallback = if on { begin } else { begin_early };
-        let data = std::ptr::from_ref(block).cast_mut().cast();
-        (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, callback, NO_REGISTERS, data);
-    }
-    let mut resolves = false;
-    let records = state.instrument.config().trace || state.instrument.config().pages;
-    for ((&handle, plan), &word) in instructions.iter().zip(&plans).zip(&words) {
-        let wanted = |event: &Event| match event {
-            Event::Table { .. } | Event::Marker(_) => true,
-            Event::Thread { .. } => records,
-            _ => on,
-        };
-        let watched = plan.event.filter(wanted);
-        match watched {
-            Some(_) => execute(handle, event, READS_REGISTERS, number(word.into())),
-            None if resolves => execute(handle, resolve, READS_REGISTERS, number(0)),
-            None => {}
-        }
-        resolves = watched.is_some_and(|event| event.operand().is_some());
-        if let Some(how) = plan.memory.filter(|_| on) {
-            // SAFETY: as above.
-            unsafe {
-                let data = number(how.pack());
-                (functions.qemu_plugin_register_vcpu_mem_cb)(
-                    handle,
-                    access,
-                    NO_REGISTERS,
-                    READ_AND_WRITE,
-                    data,
-                );
-            }
-        }
-    }
-}
-
-/// A block whose code is checked.
-struct CheckedBlock {
-    block: &'static Block,
-    start: u64,
-    bytes: u64,
-}
-
-/// An instruction with an event, and where it is.
-struct CheckedEvent {
-    word: u32,
-    pc: u64,
-}
-
-/// The same for the measurement of how long interrupts are off.
-fn translate_masked(state: &State, tb: Handle, instructions: &[Handle]) {
-    let functions = &state.functions;
-    let last = instructions.last().map_or(0, |&instruction| word(functions, instruction));
-    // SAFETY: `tb` is QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
-    unsafe {
-        let pc = (functions.qemu_plugin_tb_vaddr)(tb);
-        let piece = kept(Piece { pc, instructions: instructions.len() as u32, last });
-        (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, begin_masked, NO_REGISTERS, piece);
-    }
-}
-
-extern "C" fn begin_masked(cpu: u32, piece: *mut c_void) {
-    // SAFETY: `translate_masked` passed one that is never freed and never changed.
-    let piece: &Piece = unsafe { &*piece.cast() };
-    state().with(cpu, |_, cpu, _| cpu.masked.block(piece));
-}
-
-/// An instruction of a path, perhaps.
-struct Step {
-    pc: u64,
-    word: u32,
-}
-
-/// The same for the ledger of a path.
-fn translate_steps(state: &State, instructions: &[Handle]) {
-    let functions = &state.functions;
-    for &instruction in instructions {
-        let word = word(functions, instruction);
-        // SAFETY: the instruction is QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
-        unsafe {
-            let step = kept(Step { pc: (functions.qemu_plugin_insn_vaddr)(instruction), word });
-            (functions.qemu_plugin_register_vcpu_insn_exec_cb)(instruction, step_begins, NO_REGISTERS, step);
-        }
-    }
-}
-
-extern "C" fn step_begins(cpu: u32, step: *mut c_void) {
-    // SAFETY: `translate_steps` passed one that is never freed and never changed.
-    let step: &Step = unsafe { &*step.cast() };
-    state().with(cpu, |instrument, cpu, _| instrument.step(cpu, step.pc, step.word));
-}
-
-/// What callbacks are given for as long as the process lives.
-fn kept<T>(value: T) -> *mut c_void {
-    std::ptr::from_ref(Box::leak(Box::new(value))).cast_mut().cast()
-}
-
-/// The same for the checker of coherence, which wants to know where everything is. Its runs are short: what callbacks are given is never freed.
-fn translate_checked(state: &State, tb: Handle, instructions: &[Handle]) {
-    let functions = &state.functions;
-    let words: Vec<u32> = instructions.iter().map(|&instruction| word(functions, instruction)).collect();
-    let (block, plans) = analyse(&words);
-    // SAFETY: `tb` and its instructions are QEMU's, and valid until `translate` returns; what `kept` gives is never freed.
-    unsafe {
-        let start = (functions.qemu_plugin_tb_vaddr)(tb);
-        let whole = CheckedBlock { block: intern(state, block), start, bytes: words.len() as u64 * 4 };
-        (functions.qemu_plugin_register_vcpu_tb_exec_cb)(tb, begin_checked, NO_REGISTERS, kept(whole));
-        let mut resolves = false;
-        for ((&handle, plan), &word) in instructions.iter().zip(&plans).zip(&words) {
-            let pc = (functions.qemu_plugin_insn_vaddr)(handle);
-            let callback = |callback, data| {
-                (functions.qemu_plugin_register_vcpu_insn_exec_cb)(handle, callback, READS_REGISTERS, data);
-            };
-            match plan.event {
-                Some(_) => callback(event_checked, kept(CheckedEvent { word, pc })),
-                None if resolves => callback(resolve, std::ptr::null_mut()),
-                None => {}
-            }
-            resolves = plan.event.is_some_and(|event| event.operand().is_some());
-            if let Some(how) = plan.memory {
-                let spot = kept(Spot { pc, how, atomic: is_atomic(word) });
-                (functions.qemu_plugin_register_vcpu_mem_cb)(
-                    handle,
-                    access_checked,
-                    NO_REGISTERS,
-                    READ_AND_WRITE,
-                    spot,
-                );
-            }
-        }
-    }
-}
-
-extern "C" fn begin_checked(cpu: u32, block: *mut c_void) {
-    // SAFETY: `translate_checked` passed one that is never freed and never changed.
-    let checked: &'static CheckedBlock = unsafe { &*block.cast() };
-    let code = (checked.start, checked.bytes);
-    state().with(cpu, |instrument, cpu, host| instrument.checked_block(cpu, host, checked.block, code));
-}
-
-extern "C" fn event_checked(cpu: u32, event: *mut c_void) {
-    // SAFETY: as above.
-    let CheckedEvent { word, pc } = unsafe { &*event.cast() };
-    if let Some(event) = crate::decode::event(*word) {
-        state().with(cpu, |instrument, cpu, host| instrument.event(cpu, host, event, *pc));
-    }
-}
-
-extern "C" fn access_checked(cpu: u32, info: u32, address: u64, spot: *mut c_void) {
-    // SAFETY: as above; `info` is what QEMU gave to the callback.
-    let (spot, size) =
-        unsafe { (&*spot.cast::<Spot>(), 1 << (state().functions.qemu_plugin_mem_size_shift)(info)) };
-    state().with(cpu, |instrument, cpu, host| instrument.checked_access(cpu, host, (address, size), spot));
-}
-
-/// The bits of an instruction.
-fn word(functions: &Functions, instruction: Handle) -> u32 {
-    let mut word = 0u32;
-    // SAFETY: from interface 3 on it copies four bytes into `word` and gives their number; before, it takes only the first argument
-    // (others are ignored in this calling convention) and gives a pointer to four bytes that live as long as the block.
-    unsafe {
-        match (functions.qemu_plugin_insn_data)(instruction, &raw mut word, 4) {
-            4 => word,
-            pointer => std::ptr::with_exposed_provenance::<u32>(pointer).read_unaligned(),
-        }
-    }
-}
-
-fn intern(state: &State, block: Block) -> &'static Block {
-    let mut blocks = state.blocks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(known) = blocks.get(&block) {
-        return known;
-    }
-    let kept: &'static Block = Box::leak(Box::new(block));
-    blocks.insert(kept);
-    kept
-}
-
-extern "C" fn begin_early(cpu: u32, _: *mut c_void) {
-    state().with(cpu, |instrument, cpu, host| instrument.early_block(cpu, host));
-}
-
-extern "C" fn begin(cpu: u32, block: *mut c_void) {
-    // SAFETY: `translate` passed a block that is never freed and never changed.
-    let block: &'static Block = unsafe { &*block.cast() };
-    state().with(cpu, |instrument, cpu, host| instrument.block(cpu, host, block));
-}
-
-extern "C" fn event(cpu: u32, word: *mut c_void) {
-    if let Some(event) = crate::decode::event(word.addr() as u32) {
-        state().with(cpu, |instrument, cpu, host| instrument.event(cpu, host, event, 0));
-    }
-}
-
-extern "C" fn resolve(cpu: u32, _: *mut c_void) {
-    state().with(cpu, |instrument, cpu, host| instrument.resolve(cpu, host));
-}
-
-/// No access is longer than 16 bytes, so only near the end of a line its size is interesting.
-const SURELY_ONE_LINE: u64 = 48;
-
-extern "C" fn access(cpu: u32, info: u32, address: u64, how: *mut c_void) {
-    let mut quick = false;
-    if address & 63 <= SURELY_ONE_LINE {
-        let how = Use::unpack(how.addr() as u64);
-        state().with(cpu, |_, cpu, _| quick = cpu.quick(address, 1, how));
-    }
-    // What follows is a call in last place, so the usual way saves no registers.
-    if !quick {
-        access_slowly(cpu, info, address, how);
-    }
-}
-
-#[inline(never)]
-extern "C" fn access_slowly(cpu: u32, info: u32, address: u64, how: *mut c_void) {
-    let state = state();
-    // SAFETY: `info` is what QEMU gave to the callback.
-    let size = 1 << unsafe { (state.functions.qemu_plugin_mem_size_shift)(info) };
-    let how = Use::unpack(how.addr() as u64);
-    state.with(cpu, |instrument, cpu, host| instrument.access(cpu, host, (address, size), how));
 }
 
 extern "C" fn at_exit(_: Id, _: *mut c_void) {

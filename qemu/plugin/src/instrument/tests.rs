@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use skerry_abi::marker::QUERY;
 use skerry_cost_model::topology::Range;
 use skerry_cost_model::{CoreModel, Params, Topology};
 
+use super::events::targets;
 use super::*;
-use crate::decode::{Maintain, Marker};
+use crate::decode::{Event, Maintain, Marker, Scope};
 use crate::report::Report;
 
 const MIB: u64 = 1 << 20;
