@@ -120,9 +120,11 @@ impl Homes {
         if self.home(id).is_ok() {
             return Ok(());
         }
-        let slot = self.homes.iter_mut().find(|home| home.id == 0 || home.end.is_some());
+        // An end that nobody has asked for is forgotten only if there is no room otherwise.
+        let unused = self.homes.iter().position(|home| home.id == 0);
+        let slot = unused.or_else(|| self.homes.iter().position(|home| home.end.is_some()));
         let slot = slot.ok_or(Error::TableFull)?;
-        *slot =
+        self.homes[slot] =
             Home { id, parent: 0, board, job: Job::None, taken: false, over: false, end: None, waiter: None };
         Ok(())
     }
@@ -291,6 +293,19 @@ mod tests {
         assert_eq!((homes.wait(id, PARENT, 3), homes.wait(id, PARENT, 4)), (Ok(None), Err(Error::TableFull)));
         assert_eq!(homes.gone(id, TaskEnd::Killed), Some(3));
         assert_eq!(homes.wait(id, PARENT, 3), Err(Error::Refused));
+    }
+
+    #[test]
+    fn an_orphan_takes_nobodys_place() {
+        let mut homes = Homes::new();
+        let id = homes.add(PARENT, 1, 0, 2).unwrap();
+        homes.over(id).unwrap();
+        assert_eq!(homes.gone(id, TaskEnd::Exited(3)), None);
+        // (A task of the other cluster.)
+        homes.adopt(id + 1, 0x2000).unwrap();
+        homes.adopt(id + 1, 0x2000).unwrap();
+        assert_eq!(homes.wait(id, PARENT, 0), Ok(Some(TaskEnd::Exited(3))));
+        assert_eq!(homes.next_living(0).map(|(_, id, ..)| id), Some(id + 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod board;
+pub mod history;
 pub mod home;
 pub mod letter;
 pub mod maintain;
@@ -24,6 +25,7 @@ pub mod report;
 pub mod roll;
 pub mod seat;
 pub mod space;
+pub mod step;
 
 pub use skerry_protocols as protocols;
 

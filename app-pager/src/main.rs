@@ -14,6 +14,7 @@ mod guest {
     mod fault;
     mod frames;
     mod grace;
+    mod history;
     mod jobs;
     mod launch;
     mod lead;
@@ -29,6 +30,7 @@ mod guest {
     mod serve;
     mod startup;
     mod state;
+    mod step;
     mod stock;
     mod straight;
     mod table;

@@ -6,6 +6,7 @@ use skerry_abi::boot::BootInfo;
 use skerry_ipc::pager::Ahead;
 
 use crate::placement::Placement;
+use crate::step;
 
 /// How many spaces a task has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -120,6 +121,10 @@ pub struct Options<'a> {
     pub audit: bool,
     /// `plant=…`: an error of this pager that the audit has to find.
     pub plant: Option<Plant>,
+    /// `crash=…`, if that names a step of this pager ([`crate::step`]).
+    pub crash: Option<&'a str>,
+    /// `history=on`: whether pagers remember what became of pages ([`crate::history`]).
+    pub history: bool,
     /// `app=<module>`.
     pub app: &'a str,
 }
@@ -165,6 +170,12 @@ impl<'a> Options<'a> {
     /// [`OptionError`] for unknown values and illegal combinations.
     pub fn read(boot: &'a BootInfo) -> Result<Self, OptionError<'a>> {
         Self::decode(|key| boot.option(key), boot.cluster_count)
+    }
+
+    /// Whether somebody looks at every step: then all of them go the general ways.
+    #[inline(always)]
+    pub const fn is_watched(&self) -> bool {
+        self.crash.is_some() || self.history
     }
 
     fn decode(get: impl Fn(&'static str) -> Option<&'a str>, clusters: u32) -> Result<Self, OptionError<'a>> {
@@ -231,6 +242,18 @@ impl<'a> Options<'a> {
             Some("64k") => PagesAhead::Block,
             Some(other) => return Err(OptionError::Value("ahead", other)),
         };
+        let crash = match get("crash") {
+            None => None,
+            Some(text) => match step::check(text) {
+                Ok(steps) => steps.then_some(text),
+                Err(bad) => return Err(OptionError::Value("crash", bad)),
+            },
+        };
+        let history = match get("history") {
+            None | Some("off") => false,
+            Some("on") => true,
+            Some(other) => return Err(OptionError::Value("history", other)),
+        };
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
@@ -247,6 +270,8 @@ impl<'a> Options<'a> {
                 balance,
                 audit,
                 plant,
+                crash,
+                history,
                 app,
             }),
         }
@@ -290,6 +315,11 @@ mod tests {
         assert_eq!((audited.audit, audited.plant, other.audit), (true, Some(Plant::FreeTwice), false));
         assert_eq!(decode("app=x plant=free-twice", 2), Err(OptionError::PlantWithoutAudit));
         assert_eq!(decode("app=x audit=yes", 2), Err(OptionError::Value("audit", "yes")));
+        assert_eq!(decode("app=x crash=1@500", 2).unwrap().crash, None);
+        assert_eq!(decode("app=x crash=lead.ask@1", 2).unwrap().crash, Some("lead.ask@1"));
+        assert_eq!(decode("app=x crash=lead.fly@1", 2), Err(OptionError::Value("crash", "lead.fly@1")));
+        let remembers = decode("app=x history=on", 2).unwrap();
+        assert_eq!((remembers.history, remembers.is_watched(), numa.is_watched()), (true, true, false));
         assert_eq!(numa.ahead, PagesAhead::One);
         assert_eq!(decode("app=x ahead=64k", 2).unwrap().ahead, PagesAhead::Block);
         assert_eq!(decode("app=x ahead=2", 2), Err(OptionError::Value("ahead", "2")));

@@ -2,7 +2,8 @@
 //!
 //! `crash=CLUSTER@MICROSECONDS[:THREAD]`, or several of them with commas between: so long after the start a root worker of this cluster, which is
 //! more urgent than the app pager there, has a thread of it go on at an address where nothing is, in the midst of whatever it does. In
-//! deterministic runs that is always the same instruction. The app pager knows nothing of it.
+//! deterministic runs that is always the same instruction. The app pager knows nothing of it. (Parts that begin with a letter are about its
+//! steps, and its own business.)
 
 /// Whose instruction pointer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +43,9 @@ impl Strike {
 
 /// The crashes that the option asks for. `None`: it is malformed.
 pub fn parse(option: Option<&str>) -> Option<impl Iterator<Item = Strike> + Clone + '_> {
-    let parts = option.into_iter().flat_map(|text| text.split(',')).map(Strike::parse);
+    let parts = option.into_iter().flat_map(|text| text.split(','));
+    let parts =
+        parts.filter(|part| !part.starts_with(|first: char| first.is_ascii_alphabetic())).map(Strike::parse);
     parts.clone().all(|strike| strike.is_some()).then(|| parts.flatten())
 }
 
@@ -59,7 +62,8 @@ mod tests {
         let first = Strike { cluster: 1, microseconds: 500, victim: Victim::Pager };
         let second = Strike { cluster: 2, microseconds: 90_000, victim: Victim::Unmapper };
         assert_eq!(strikes, [first, second]);
-        for bad in ["", "1", "1@", "1@5:me", "x@5", "1@5,", "1@5;2@6"] {
+        assert_eq!(parse(Some("recover.end@2,1@500")).unwrap().collect::<Vec<_>>(), [first]);
+        for bad in ["", "1", "1@", "1@5:me", "1@5,", "1@5;2@6", "lead.copy@1,"] {
             assert!(parse(Some(bad)).is_none(), "{bad}");
         }
     }

@@ -116,10 +116,10 @@ mod guest {
             check(thread)?;
             Ok(sys::thread_migrate(thread, space, cpu, pager, ThreadId::NIL)?)
         }
-        fn thread_place(&mut self, from: Sender, thread: ThreadId, cpu: u16) -> Answer<()> {
+        fn thread_place(&mut self, from: Sender, thread: ThreadId, cpu: u16, pager: ThreadId) -> Answer<()> {
             permit(Op::ThreadPlace, from)?;
             check(thread)?;
-            Ok(sys::schedule(thread, None, None, Some(cpu))?)
+            Ok(sys::schedule(thread, None, None, Some(cpu), Some(pager))?)
         }
         fn thread_state(&mut self, from: Sender, thread: ThreadId) -> Answer<u64> {
             permit(Op::ThreadState, from)?;

@@ -34,6 +34,7 @@ pub mod recovery;
 pub mod remote;
 pub mod revoke;
 mod rules;
+pub mod steps;
 pub mod task;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub(super) struct Company {
     pause: u16,
     /// What was decided about it.
     pub(super) decision: Decision,
+    /// What that cost, if somebody wants to know.
+    pub(super) cost: Stats,
     /// The first words of an answer with several items.
     pub(super) words: [u64; REGISTER_WORDS],
 }
@@ -50,6 +52,7 @@ impl Company {
             blocks: Cursor::NONE,
             pause: 0,
             decision: Decision::Reject,
+            cost: NOTHING,
             words: [0; REGISTER_WORDS],
         }
     }

@@ -29,7 +29,7 @@ use super::maintain;
 use super::memory::Physical;
 use super::place::{Place, find};
 use super::state::{Context, book_at};
-use super::table;
+use super::{step, table};
 
 /// What becomes of a fault.
 pub(super) enum Decision {
@@ -318,17 +318,22 @@ impl<'a, const W: usize> Run<'a, W> {
     #[inline(never)]
     pub(super) fn general(self, machine: Fault, effect: Effect, stats: Stats) -> Decision {
         let page = self.place.page::<W>(self.address);
-        self.by((machine, effect, stats), |_, word, access| Ok(page.access(word, access)))
+        let mut cost = stats;
+        self.by::<false>((machine, effect, stats), &mut cost, |_, word, access| Ok(page.access(word, access)))
     }
 
     /// The same where somebody else performs the accesses, or cannot.
-    pub(super) fn by(
+    pub(super) fn by<const WATCHED: bool>(
         mut self,
         (mut machine, mut effect, mut stats): Unfinished,
+        cost: &mut Stats,
         mut perform: impl FnMut(&Fault, Word, Access) -> Result<u64, Error>,
     ) -> Decision {
         let (mut joined, mut fresh) = (false, 0);
         loop {
+            if WATCHED {
+                step::reach(self.context, || (&effect).into());
+            }
             let answer = match effect {
                 Effect::Access(word, access) => {
                     // Who looks, joins and looks again has asked once.
@@ -374,6 +379,9 @@ impl<'a, const W: usize> Run<'a, W> {
                     let known = stats.allocations == 0 && stats.lookups == 0;
                     (stats.spurious, stats.faults) = (u64::from(known), u64::from(!known));
                     stats.takeovers |= u64::from(stats.allocations == 0 && !known);
+                    if WATCHED {
+                        *cost = stats;
+                    }
                     if self.place.region.measured {
                         count(self.context, self.place, stats);
                     }

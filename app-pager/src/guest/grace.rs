@@ -10,13 +10,9 @@ use core::sync::atomic::{AtomicU64, fence};
 
 use skerry_abi::ThreadId;
 use skerry_abi::boot::MAX_CPUS;
-use skerry_rt::ipc::pause;
 use skerry_rt::sys;
 
 use super::state::{Context, LOOK};
-
-/// How long who waits for a period lets others run: 16 microseconds.
-const PAUSE_TICKS: u64 = 1000;
 
 /// Counts what was retired. Never 0.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -54,14 +50,6 @@ pub(super) fn enter(rank: usize) {
         seen.store(EPOCH.load(SeqCst), SeqCst);
     }
     fence(SeqCst);
-}
-
-/// Waits until all threads but the caller, who has [`leave`]d, have waited for a message.
-pub(super) fn period(context: &Context) {
-    let ticket = retire(context);
-    while !has_passed(context, ticket) {
-        pause(PAUSE_TICKS);
-    }
 }
 
 /// To be called when something cannot be found any more; the answer says when nobody has it any more.

@@ -16,6 +16,7 @@ use skerry_abi::{Error, Rights, ThreadId};
 use skerry_ipc::pager::{MAX_LIST, Revoked};
 
 use super::alone::{self, Errand};
+use super::history;
 use super::lead::{Desk, Pause, give_up};
 use super::memory::values_at;
 use super::office;
@@ -403,6 +404,12 @@ impl<const W: usize> Jobs<W> {
             true => [job.one.book.done(), job.one.book.no_frame(), job.one.book.refused()],
             false => [job.many.book.done(), job.many.book.no_frame(), job.many.book.refused()],
         };
+        if self.context.options.history {
+            let goal = if alone { job.one.book.goal() } else { job.many.book.goal() };
+            let pages = job.batch.addresses[..job.batch.count].iter().enumerate();
+            let pages = pages.filter(|(page, _)| done >> page & 1 != 0).map(|(_, &address)| address);
+            history::led(&self.context, job.task, pages, goal, job.client);
+        }
         let all = job.batch.global;
         let (done, full, bad) = (done & all, full & all, bad & all);
         let used = if alone { job.one.used() } else { job.many.used() };

@@ -21,6 +21,7 @@ use super::memory::Physical;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, board_at};
+use super::step;
 use super::stock::Stock;
 use super::straight::{Pages, copy, site};
 use super::take;
@@ -164,7 +165,13 @@ impl Desk<'_> {
     ) -> Pause {
         // The words of pages of one region are where they are until this thread waits.
         let straight = !WATCHED && self.one_region && self.page::<W>(0).is_some();
+        if !WATCHED && !straight && self.context.options.is_watched() {
+            return self.run_watched(lead, effect, taken);
+        }
         loop {
+            if WATCHED {
+                step::reach(self.context, || (&effect).into());
+            }
             if straight && let Some(next) = self.go_straight(lead, &mut taken, effect) {
                 effect = next;
                 continue;

@@ -20,7 +20,7 @@ use super::launch::START_BYTES;
 use super::memory::Physical;
 use super::moves::{self, Known};
 use super::state::{Context, Task, WHOLE_TASK, board_at};
-use super::{dead, end_run, grace, limbo, task};
+use super::{dead, end_run, grace, limbo, step, task};
 
 /// Threads that are ended in one step.
 const KILLS: usize = 8;
@@ -141,6 +141,7 @@ pub(super) fn work(context: &Context) -> Found {
     };
     let Ok(view) = board_at(step.board) else { return Found::Nothing };
     let task = Known { id: step.id, board: step.board, view };
+    step::reach(context, || (&step.job).into());
     let next = match step.job {
         Job::None => Job::None,
         // Its spaces are destroyed, with all threads.

@@ -8,7 +8,7 @@ use skerry_protocols::task::{Effect, Move};
 use skerry_rt::ipc::pause;
 
 use super::state::Context;
-use super::{dead, life, task};
+use super::{dead, life, step, task};
 
 /// How often a kernel call is repeated that cannot be completed just now.
 const PATIENCE: usize = 1000;
@@ -62,12 +62,22 @@ pub(super) fn patiently<T>(mut act: impl FnMut() -> Result<T, Error>) -> Result<
 
 impl Journey<'_> {
     /// Performs what the machine wants, to its end.
-    fn run(&self, mut machine: Move<SET_WORDS>) -> Result<Outcome, Error> {
+    fn run(&self, machine: Move<SET_WORDS>) -> Result<Outcome, Error> {
+        match self.context.options.crash {
+            None => self.run_by::<false>(machine),
+            Some(_) => self.run_by::<true>(machine),
+        }
+    }
+    fn run_by<const WATCHED: bool>(&self, mut machine: Move<SET_WORDS>) -> Result<Outcome, Error> {
         let roll = self.task.view.roll();
         let mut error = Error::Refused;
         let mut answer = 0;
         loop {
-            answer = match machine.step(answer) {
+            let effect = machine.step(answer);
+            if WATCHED {
+                step::reach(self.context, || (&effect).into());
+            }
+            answer = match effect {
                 Effect::Access(word, access) => roll.perform(word, access),
                 Effect::MakeSpace(cluster) => match self.make_space(cluster) {
                     Ok(()) => 1,
@@ -180,7 +190,7 @@ pub(super) fn move_own(
 ) -> Result<(), Error> {
     let syscalls = context.syscalls();
     if space == SpaceId::NIL {
-        return patiently(|| syscalls.thread_place(thread, cpu));
+        return patiently(|| syscalls.thread_place(thread, cpu, pager));
     }
     // What it waits for here it will not get: its call is cancelled.
     task::unpark(context, thread);
@@ -267,7 +277,7 @@ fn move_inside(
     if context.node_of(old)? != context.node_of(cpu)? {
         return Err(Error::WrongState);
     }
-    move_thread(context, cluster, thread, SpaceId::NIL, cpu, ThreadId::NIL)
+    move_thread(context, cluster, thread, SpaceId::NIL, cpu, context.pager_of(cpu)?)
 }
 
 /// Ends a thread, or has whoever moves it just now end it.

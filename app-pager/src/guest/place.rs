@@ -146,7 +146,7 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
     let master_of = far::remote_owner(context, region.table);
     Ok(Place {
         task,
-        key: if master_of.is_some() { 0 } else { task },
+        key: if master_of.is_some() || context.options.is_watched() { 0 } else { task },
         master_of,
         node,
         epoch,

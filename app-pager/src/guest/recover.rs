@@ -9,8 +9,11 @@
 //!
 //! It is more urgent than pager threads, and waits by looking again: nobody else need know of it. Between two
 //! stages it looks at nothing ([`grace::leave`]).
+//!
+//! Another pager may die meanwhile, for which something here waits. So who waits asks the root pager who is dead ([`wait`]), and has
+//! nobody wait for that one, either. What cannot be completed without it is left: all stages begin anew, for both.
 
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use app_pager::home::cluster_of;
 use app_pager::letter::LETTERS;
@@ -31,6 +34,7 @@ use skerry_abi::layout::USER_BITS;
 use skerry_ipc::pager::TaskEnd;
 use skerry_ipc::root::{Stage, Step};
 use skerry_rt::ipc::pause;
+use skerry_rt::println;
 use skerry_rt::spin::TicketLock;
 use skerry_rt::start::{AppCpu, AppStart};
 
@@ -40,7 +44,7 @@ use super::moves::Known;
 use super::place::{Place, entry_of};
 use super::state::{Context, MAX_TASKS, WHOLE_TASK, board_at, book_at};
 use super::stock::Stock;
-use super::{dead, grace, life, office, root_server, task};
+use super::{dead, grace, life, office, root_server, step, task};
 
 /// How long it waits between two looks: 16 microseconds.
 const PAUSE_TICKS: u64 = 1000;
@@ -67,12 +71,13 @@ pub(super) fn work(context: Context) -> ! {
 }
 
 fn perform_stage(context: &Context, step: Step) {
+    step::reach(context, || app_pager::step::Step::stage(step.stage));
     match step.stage {
         Stage::Forget => forget(context, step.cluster),
         Stage::Doom => doom(context),
         Stage::Settle => settle(context, step.cluster),
         // Whoever has not seen the marks is through with what it was about.
-        Stage::Quiet => grace::period(context),
+        Stage::Quiet => period(context),
         Stage::End => end(context, step.cluster),
         Stage::Mend => mend(context, step),
         Stage::Reclaim => reclaim(context, step),
@@ -106,43 +111,76 @@ fn looking<R>(context: &Context, look: impl FnOnce() -> R) -> R {
 
 /// Nobody here asks the dead pager for anything any more, waits for it, or does something for it.
 fn forget(context: &Context, cluster: u16) {
-    dead::set(context, cluster, true);
-    context.forget_pager(cluster);
+    ANOTHER.store(false, SeqCst);
+    looking(context, || let_go(context, cluster));
+    // Once for what was under way, and once for letters that came meanwhile.
+    period(context);
+    period(context);
     looking(context, || {
-        for task in tasks(context) {
-            let roll = task.view.roll();
-            let home = cluster_of(task.id, context.boot.cluster_count);
-            if home == cluster || roll.depends_on(cluster) || dead::is_lost(context, task.board) {
-                roll.lose();
-            }
+        let mut held = HELD_THEN.lock();
+        held.fill((0, [None; HELD]));
+        for (task, held) in tasks(context).filter(|task| is_home(context, task.id)).zip(held.iter_mut()) {
+            *held = (task.id, in_hand(&task.view.roll()));
         }
     });
-    office::close(context, cluster);
-    // Once for what was under way, and once for letters that came meanwhile.
-    grace::period(context);
-    grace::period(context);
 }
 
-/// Threads of tasks at home here that somebody had in hand when [`doom`] looked, by task.
+/// From now on; what is under way is another matter.
+fn let_go(context: &Context, cluster: u16) {
+    dead::set(context, cluster, true);
+    context.forget_pager(cluster);
+    for task in tasks(context) {
+        let roll = task.view.roll();
+        let home = cluster_of(task.id, context.boot.cluster_count);
+        if home == cluster || roll.depends_on(cluster) || dead::is_lost(context, task.board) {
+            lose(context, task, "it is at home, or has threads or its master there");
+        }
+    }
+    office::close(context, cluster);
+}
+
+/// Another pager has died since the first stage: what needs it is left as it is, and all stages begin anew.
+static ANOTHER: AtomicBool = AtomicBool::new(false);
+
+/// Waits for a moment. If another pager has died, that is let go of.
+fn wait(context: &Context) {
+    let mut first = 0;
+    while let Ok(cluster) = root_server().dead(first)
+        && cluster != u16::MAX
+    {
+        if !dead::is_dead(cluster) {
+            ANOTHER.store(true, SeqCst);
+            let_go(context, cluster);
+        }
+        first = cluster + 1;
+    }
+    pause(PAUSE_TICKS);
+}
+
+/// Waits until all threads of this pager but the caller, who looks at nothing, have waited for a message.
+fn period(context: &Context) {
+    let ticket = grace::retire(context);
+    while !grace::has_passed(context, ticket) {
+        looking(context, || wait(context));
+    }
+}
+
+/// Threads of tasks at home here that somebody had in hand at the end of the first stage, by task. In the next one all who live let go of
+/// what they had then, on all nodes.
 static HELD_THEN: TicketLock<[(u32, Held); MAX_TASKS]> = TicketLock::new([(0, [None; HELD]); MAX_TASKS]);
 
 /// Also the tasks end that have memory of the dead one's pool.
 fn doom(context: &Context) {
     looking(context, || {
-        let mut held = HELD_THEN.lock();
-        held.fill((0, [None; HELD]));
-        for (task, held) in tasks(context).zip(held.iter_mut()) {
+        for task in tasks(context) {
             let roll = task.view.roll();
             if !roll.is_lost() && has_lost_frames(context, task) {
-                roll.lose();
-            }
-            if is_home(context, task.id) {
-                *held = (task.id, in_hand(&roll));
+                lose(context, task, "it has frames there");
             }
         }
     });
     // Who lives lets go of a thread before it waits, here and, when this stage is over, everywhere.
-    grace::period(context);
+    period(context);
 }
 
 /// Also those end that have a thread of which nobody who lives has let go; and somebody has to see to the end of each.
@@ -154,7 +192,7 @@ fn settle(context: &Context, cluster: u16) {
             let before = held.iter().find(|(id, _)| *id == task.id).map_or([None; HELD], |(_, held)| *held);
             let still = in_hand(&roll);
             if before.iter().flatten().any(|word| still.contains(&Some(*word))) {
-                roll.lose();
+                lose(context, task, "one of its threads was in the hand of that pager");
             }
             if cluster_of(task.id, context.boot.cluster_count) == cluster {
                 let adopted = match adopter(context) {
@@ -165,6 +203,18 @@ fn settle(context: &Context, cluster: u16) {
             }
         }
     });
+}
+
+/// A task ends with the dead pager.
+fn lose(context: &Context, task: Known, why: &str) {
+    let roll = task.view.roll();
+    if !roll.is_lost() {
+        roll.lose();
+        println!(
+            "task {} ends with an app pager that crashed, says cluster {}: {why}",
+            task.id, context.cluster
+        );
+    }
 }
 
 /// Who takes the tasks upon itself whose home is dead.
@@ -238,7 +288,10 @@ fn end(context: &Context, cluster: u16) {
     }
     // Those that are over, also for other reasons, may have something of the dead one's.
     while is_giving_back(context) {
-        pause(PAUSE_TICKS);
+        looking(context, || wait(context));
+        if ANOTHER.load(SeqCst) {
+            return;
+        }
     }
     // Who waits for the end of a task that was at home there.
     loop {
@@ -289,18 +342,22 @@ fn mend(context: &Context, step: Step) {
     looking(context, || {
         for task in tasks(context).filter(|task| is_home(context, task.id)) {
             if task.view.roll().is_known(step.cluster) {
-                match context.seats().words() {
+                let done = match context.seats().words() {
                     1 => mend_task::<1>(context, task, dead),
                     _ => mend_task::<MANY_WORDS>(context, task, dead),
+                };
+                if !done {
+                    return;
                 }
             }
         }
     });
 }
 
-fn mend_task<const W: usize>(context: &Context, task: Known, dead: Me) {
+/// Returns whether it is done: it is not if another pager has died.
+fn mend_task<const W: usize>(context: &Context, task: Known, dead: Me) -> bool {
     let (word, bit) = nodes::place(dead.node);
-    let mut cursor = 0;
+    let (mut cursor, mut done) = (0, true);
     loop {
         cursor = walk(
             &task.view,
@@ -313,21 +370,23 @@ fn mend_task<const W: usize>(context: &Context, task: Known, dead: Me) {
                 let at = region.table + number * 8 * page::words(W) as u64;
                 let words = Physical.words_at(at, page::words(W));
                 let entry = Entry(words[0].load(SeqCst));
-                let led = entry.state() == EntryState::Busy
-                    && (entry.leader(), entry.incarnation()) == (dead.node, dead.incarnation);
+                let led = entry.state() == EntryState::Busy;
+                let by_it = led && (entry.leader(), entry.incarnation()) == (dead.node, dead.incarnation);
+                // The turn of those that another dead one led comes.
+                let by_other = led && !by_it && dead::is_dead(context.seats().cluster(entry.leader()));
                 let shared = words[1 + usize::from(word)].load(SeqCst) & bit != 0;
-                if led || shared {
-                    mend_page::<W>(context, task.id, region.base + number * PAGE_SIZE, dead);
+                if done && (by_it || shared && !by_other) {
+                    done = mend_page::<W>(context, task.id, region.base + number * PAGE_SIZE, dead);
                 }
             },
         );
-        if cursor == 0 {
-            return;
+        if cursor == 0 || !done {
+            return done;
         }
     }
 }
 
-fn mend_page<const W: usize>(context: &Context, task: u32, address: u64, dead: Me) {
+fn mend_page<const W: usize>(context: &Context, task: u32, address: u64, dead: Me) -> bool {
     let mut lead = Lead::<1, W>::of(context.me(context.node), Goal::Recover(dead), 1);
     let (mut place, mut owner, mut stock) = (Place::NONE, Owner::NONE, Stock::new());
     let (mut begun, mut answered) = (false, false);
@@ -345,16 +404,21 @@ fn mend_page<const W: usize>(context: &Context, task: u32, address: u64, dead: M
             one_region: true,
         };
         match desk.go_on(&mut lead, answered) {
-            Pause::Done | Pause::Over => return,
+            Pause::Done | Pause::Over => return true,
             Pause::Turn => answered = false,
             Pause::Answers | Pause::Answer => {
                 while !desk.is_answered() {
-                    pause(PAUSE_TICKS);
+                    // (Who was asked and is dead now has been taken out.)
+                    wait(context);
                 }
                 answered = true;
             }
         }
-        pause(PAUSE_TICKS);
+        wait(context);
+        // Whose turn it is may be dead.
+        if ANOTHER.load(SeqCst) && !answered {
+            return false;
+        }
     }
 }
 
@@ -370,7 +434,9 @@ fn reclaim(context: &Context, step: Step) {
             let mut machine = Reclaim::new(dead, frame);
             let mut answer = 0;
             loop {
-                answer = match machine.step(answer) {
+                let effect = machine.step(answer);
+                step::reach(context, || (&effect).into());
+                answer = match effect {
                     ReclaimEffect::Record(access) => perform(record, access),
                     ReclaimEffect::Look(page) => entry_at(context, page),
                     ReclaimEffect::Free => {
@@ -385,7 +451,7 @@ fn reclaim(context: &Context, step: Step) {
     // Leaders of tasks that have ended let go of what they have, and faults that waited for the dead one are tried again.
     for _ in 0..3 {
         context.wake_node();
-        grace::period(context);
+        period(context);
     }
 }
 

@@ -11,8 +11,8 @@ use skerry_abi::item::{Cacheability, Guard};
 use skerry_abi::message::{MAX_WORDS, REGISTER_WORDS, kernel_label};
 use skerry_abi::{Error, Fpage, Item, Rights, Tag, ThreadId, Timeout};
 use skerry_ipc::pager::{
-    self, Birth, Changed, ChangedPages, Free, Listed, MAY_START, Maintained, Pages, Revoked, RevokedPages,
-    Stats, TaskEnd, ThreadEnd,
+    self, Birth, Changed, ChangedPages, Event, Free, Listed, MAY_START, Maintained, Pages, Revoked,
+    RevokedPages, Stats, TaskEnd, ThreadEnd,
 };
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, Unanswered, console, level};
 use skerry_rt::ipc::{Kernel, reply};
@@ -28,7 +28,7 @@ use super::moves::{self, Begin, Known};
 use super::parked::{Parked, Waiting};
 use super::place::frame_of;
 use super::state::{Context, LOOK, WAKE, WHOLE_TASK, board_at};
-use super::{balance, changes, crash, grace, launch, task};
+use super::{balance, changes, crash, grace, history, launch, step, task};
 
 static PAGER_COUNTERS: pager::Counters = pager::Counters::new();
 
@@ -197,6 +197,10 @@ impl<const W: usize> Pager<W> {
             }
             Decision::Kept => {
                 let kept = core::mem::replace(&mut self.faults.company.decision, Decision::Reject);
+                if self.context.options.history {
+                    let cost = self.faults.company.cost;
+                    history::fault(&self.context, (from.domain, address), (&kept, cost), from.thread);
+                }
                 self.unusual(kept, from, (address, access), registers)
             }
             Decision::Collapse => match self.collapse(Waiting { from, address, access }) {
@@ -530,6 +534,28 @@ impl<const W: usize> pager::Server for Pager<W> {
     fn thread_push(&mut self, from: Sender, id: u32, number: u32, cpu: u16) -> Answer<()> {
         balance::permit(&self.task(from)?.view.roll())?;
         Ok(balance::push(&self.context, id, number, cpu)?)
+    }
+    fn crash_at(&mut self, from: Sender, node: u16, step: u16, times: u32) -> Answer<u32> {
+        self.task(from)?;
+        if self.context.options.crash.is_none() {
+            return Err(Error::Refused.into());
+        }
+        let cpu = self.context.boot.cpus().iter().find(|cpu| cpu.node == node).ok_or(Error::BadArgument)?;
+        Ok(match cpu.cluster == self.context.cluster {
+            true => step::arm(&self.context, step, times)?,
+            false => self.context.peer(cpu.cluster)?.crash_at(step, times)?,
+        })
+    }
+    fn page_history(
+        &mut self,
+        from: Sender,
+        task: u32,
+        address: u64,
+        node: u16,
+        number: u64,
+    ) -> Answer<(u64, Option<Event>)> {
+        self.task(from)?;
+        Ok(history::ask(&self.context, from.domain, (task, address), node, number)?)
     }
     fn maintenance(&mut self, from: Sender, node: u16) -> Answer<Maintained> {
         self.task(from)?;

@@ -15,7 +15,7 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::{Context, POOLS};
-use super::{audit, end_run, launch, office, recover, root_server, serve, unmapper, work};
+use super::{audit, end_run, history, launch, office, recover, root_server, serve, step, unmapper, work};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -125,6 +125,8 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     pieces(boot, start).for_each(|(piece, ..)| touch_blocks(piece, Rights::RWX));
     set_up_pools(context).map_err(|error| ("pools", error))?;
     audit::begin(context);
+    step::begin(context);
+    history::begin(context).map_err(|error| ("the history of pages", error))?;
     context.state().lives.begin(start.incarnation as u16);
     office::set_up(context).map_err(|error| ("mailboxes", error))?;
 

@@ -3,6 +3,7 @@
 //! It takes letters out of its inbox, carries them out by [`Revoke`], and answers in the letter. It calls nobody but its kernel, and
 //! runs above the pager threads, so whoever waits for it waits for a moment only.
 
+use app_pager::history::What;
 use app_pager::letter::Letter;
 use app_pager::maintain::Site;
 use app_pager::page::perform;
@@ -14,13 +15,14 @@ use skerry_abi::message::REGISTER_WORDS;
 use skerry_abi::{Fpage, Tag, ThreadId, Timeout};
 use skerry_rt::{sys, utcb};
 
-use super::grace;
 use super::maintain;
 use super::office;
 use super::place::{Place, find};
 use super::state::{Context, LOOK, WAKE};
+use super::step;
 use super::straight::Lettered;
 use super::take::{Batch, take_page};
+use super::{grace, history};
 
 /// Works for ever.
 pub(super) fn work(context: Context) -> ! {
@@ -90,8 +92,14 @@ impl Unmapper {
                 _ if self.is_straight(letter, node, order.pages) => self.revoke_straight(letter, order),
                 _ => self.revoke::<MAX_PAGES>(letter, node, order),
             }
-            // As soon as all have answered the letter is its leader's again.
             let (leader, bits) = letter.leader();
+            if self.context.options.history {
+                for page in (0..64).filter(|&page| order.pages >> page & 1 != 0) {
+                    let page = (letter.task(), letter.page(page));
+                    history::note(&self.context, page, (What::Told, 0), leader);
+                }
+            }
+            // As soon as all have answered the letter is its leader's again.
             if letter.done(seat) {
                 office::notify(leader, bits);
             }
@@ -126,7 +134,10 @@ impl Unmapper {
     /// Whether these pages are all nodes' business, and their words known to lie in one table.
     fn is_straight(&mut self, letter: &Letter<'_>, node: u16, pages: u64) -> bool {
         let first = letter.page(pages.trailing_zeros() as u8);
-        letter.is_of_one_region() && self.find(letter.task(), node, first) && self.place.is_global()
+        letter.is_of_one_region()
+            && self.find(letter.task(), node, first)
+            && self.place.is_global()
+            && !self.context.options.is_watched()
     }
 
     /// Many of them.
@@ -168,6 +179,7 @@ impl Unmapper {
         let mut batch = Batch::new(&self.context);
         let task = letter.task();
         loop {
+            step::reach(&self.context, || (&effect).into());
             let answer = match effect {
                 Effect::Access(page, word @ (Word::Local | Word::Group), access) => {
                     self.access(task, node, letter.page(page), (word, access))

@@ -26,12 +26,15 @@ impl<const W: usize> Faults<W> {
         let mut machine = Fault::new(*me, run.scope, access, place.region.rights);
         let effect = machine.step(0);
         let (page, mut remote) = (place.page::<W>(address), Remote::new());
-        run.by((machine, effect, NOTHING), |machine, word, access| match (word, place.master_of) {
-            (Word::Master | Word::Sharers(_), Some(_)) => {
-                let script = || Script::new(machine, word, access);
-                remote.access::<W>(context, (&place, address), (word, access), script)
+        company.cost = NOTHING;
+        run.by::<true>((machine, effect, NOTHING), &mut company.cost, |machine, word, access| {
+            match (word, place.master_of) {
+                (Word::Master | Word::Sharers(_), Some(_)) => {
+                    let script = || Script::new(machine, word, access);
+                    remote.access::<W>(context, (&place, address), (word, access), script)
+                }
+                _ => Ok(page.access(word, access)),
             }
-            _ => Ok(page.access(word, access)),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! The thread that serves other pagers.
 
 use app_pager::protocols::effect::Me;
+use app_pager::step::Step;
 use skerry_abi::fpage::PAGE_SIZE;
 use skerry_abi::id::domain;
 use skerry_abi::message::kernel_label;
 use skerry_abi::{Error, SpaceId, ThreadId};
-use skerry_ipc::pager::{Birth, Free, Maintained, Stats, TaskEnd, ThreadEnd};
+use skerry_ipc::pager::{Birth, Event, Free, Maintained, Stats, TaskEnd, ThreadEnd};
 use skerry_ipc::peer::{self, Claimed, Found, Frames, MAX_FRAMES, Script, Taker};
 use skerry_ipc::syscall::Holder;
 use skerry_ipc::{Answer, Chunk, Message, Outcome, Sender, encode_reply};
@@ -16,7 +17,7 @@ use super::maintain::COUNTS;
 use super::moves::{self, Begin};
 use super::office;
 use super::state::{Context, WHOLE_TASK};
-use super::{grace, launch, stock, table, task};
+use super::{grace, history, launch, step, stock, table, task};
 
 static COUNTERS: peer::Counters = peer::Counters::new();
 
@@ -39,7 +40,29 @@ impl Handler for Worker {
             encode_reply::<()>(message, Err(Error::Refused));
             return true;
         }
+        if self.0.options.crash.is_some() {
+            return self.watched(from, message);
+        }
         peer::dispatch(self, from, message, &COUNTERS) == Outcome::Reply
+    }
+}
+
+impl Worker {
+    /// A request, and a crash before it is carried out, or before it is answered, if somebody wants that.
+    #[cold]
+    #[inline(never)]
+    fn watched(&mut self, from: Sender, message: &mut Message) -> bool {
+        let label = message.tag.label();
+        let reach = |context: &Context, done| {
+            // (What is no request is refused by the dispatch.)
+            if let Some(step) = Step::request(label, done) {
+                step::reach(context, || step);
+            }
+        };
+        reach(&self.0, false);
+        let outcome = peer::dispatch(self, from, message, &COUNTERS);
+        reach(&self.0, true);
+        outcome == Outcome::Reply
     }
 }
 
@@ -139,6 +162,12 @@ impl peer::Server for Worker {
     fn introduce(&mut self, _: Sender, cluster: u16, office: u64, worker: ThreadId) -> Answer<()> {
         office::know(cluster, office, worker);
         Ok(())
+    }
+    fn page_history(&mut self, _: Sender, page: u64, from: u64) -> Answer<(u64, Option<Event>)> {
+        Ok(history::next(page, from)?)
+    }
+    fn crash_at(&mut self, _: Sender, step: u16, times: u32) -> Answer<u32> {
+        Ok(step::arm(&self.0, step, times)?)
     }
     fn address(&mut self, _: Sender) -> Answer<(u64, ThreadId)> {
         Ok(office::own(&self.0))

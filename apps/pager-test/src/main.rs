@@ -13,6 +13,7 @@ mod guest {
     mod hammer;
     mod moving;
     mod partial;
+    mod past;
     mod protect;
     mod refuse;
     mod stress;
@@ -28,7 +29,7 @@ mod guest {
     /// A case: its name, and what it does with the word behind it.
     type Case = (&'static str, fn(u64) -> Result<(), Failure>);
 
-    const CASES: [Case; 13] = [
+    const CASES: [Case; 14] = [
         ("hammer", hammer::run),
         ("partial", partial::run),
         ("cross", cross::run),
@@ -42,6 +43,7 @@ mod guest {
         ("code", code::run),
         ("stress", stress::run),
         ("together", together::run),
+        ("past", past::run),
     ];
 
     fn main(_: u64) -> ! {

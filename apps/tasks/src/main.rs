@@ -11,6 +11,7 @@ mod guest {
     mod mourning;
     mod moves;
     mod spread;
+    mod steps;
     mod storm;
     mod team;
 
@@ -64,6 +65,7 @@ mod guest {
             Some("moves") => moves::run(words),
             Some("spread") => spread::run(words),
             Some("mourning") => mourning::run(words),
+            Some("steps") => steps::run(words),
             _ => Err(Trouble::Unknown),
         };
         match result {

@@ -40,8 +40,8 @@ pub const NOTIFY: u16 = 6;
 pub const NULL: u16 = 7;
 
 /// Privileged. Where and how a thread runs. In: x1 thread, x2 priority, x3 time slice in steps of the counter (0 = it runs until it
-/// blocks or somebody more urgent comes), x4 CPU of this cluster; !0 = as it is. A thread that never had a time slice of its own
-/// gets the machine's tick.
+/// blocks or somebody more urgent comes), x4 CPU of this cluster; !0 = as it is; x5 its pager, of this cluster, too, 0 = as it is. A thread
+/// that never had a time slice of its own gets the machine's tick. A pager that was told of its exceptions, too, is not any more: the new one is.
 pub const SCHEDULE: u16 = 8;
 
 /// Privileged. Device interrupts as notifications: x0 = operation, see [`interrupt_op`], x1 interrupt id (a shared peripheral
@@ -136,7 +136,8 @@ pub mod space_op {
     /// x1 space. All its threads end, all its mappings (and what was mapped on from them) go. `TableFull`: eight others wait for that
     /// already, as long as other clusters have not let go of its threads.
     pub const DESTROY: u64 = 1;
-    /// x1 space, x2 thread: threads of the space may send to this thread from now on (at most 8 per space).
+    /// x1 space, x2 thread: threads of the space may send to this thread from now on (at most 8 per space; of those threads of the cluster
+    /// that have ended none counts).
     pub const GRANT_PARTNER: u64 = 2;
     /// x1 space, x2 quota as for [`CREATE`]. What the space has already stays, even if it is more.
     pub const SET_QUOTA: u64 = 3;

@@ -154,6 +154,8 @@ checks! {
     OwnCpu,
     /// A thread's pager is of its cluster.
     OwnPager,
+    /// So is one that it gets later.
+    NewPager,
     /// A thread that moves to another cluster stays in its domain.
     MoveDomain,
     /// A UTCB belongs to one thread.

@@ -36,6 +36,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod history;
 #[macro_use]
 mod interface;
 mod message;

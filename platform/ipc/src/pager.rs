@@ -1,5 +1,6 @@
 //! `pager`: what a task asks of the app pager thread of its CPU (which also gets its page faults). Level 1.
 
+pub use crate::history::{Event, What};
 use crate::{Chunk, Reader, Wire, Writer, level};
 
 interface! {
@@ -68,6 +69,12 @@ interface! {
     25 = ThreadList thread_list(node: u16, cursor: u64) -> (u64, Option<Listed>);
     /// From the load balancer: moves a thread of another task, which runs or wants to, to another CPU.
     26 = ThreadPush thread_push(task: u32, number: u32, cpu: u16) -> ();
+    /// On machines booted with `crash=…`: the pager of a node crashes when it is about to do this step (see the app pager's `step` module) for
+    /// the `times`-th time; 0: it does not. Returns how often what was asked before was still to come: 0 if it has crashed since.
+    27 = CrashAt crash_at(node: u16, step: u16, times: u32) -> u32;
+    /// On machines booted with `history=on`: what the pager of a node remembers about a page of the caller's task, or of one that it has started:
+    /// the first [`Event`] that has this number or a later one, and the number behind it.
+    28 = PageHistory page_history(task: u32, address: u64, node: u16, from: u64) -> (u64, Option<Event>);
 }
 
 /// Any CPU, in [`Birth::cpu`].

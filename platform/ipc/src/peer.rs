@@ -6,7 +6,7 @@
 use skerry_abi::{SpaceId, ThreadId};
 
 use crate::level;
-use crate::pager::{Birth, Free, List, Maintained, Stats, TaskEnd, ThreadEnd};
+use crate::pager::{Birth, Event, Free, List, Maintained, Stats, TaskEnd, ThreadEnd};
 use crate::syscall::Holder;
 use crate::{Chunk, Reader, Wire, Writer};
 
@@ -64,6 +64,10 @@ interface! {
     24 = Table table(entry: u64, script: Script) -> Found;
     /// As [`Op::FramesTake`], for one page.
     25 = FrameClaim frame_claim(taker: Taker, page: u64) -> u64;
+    /// As the same in `pager`.
+    26 = CrashAt crash_at(step: u16, times: u32) -> u32;
+    /// As the same in `pager`, of a page as records call it.
+    27 = PageHistory page_history(page: u64, from: u64) -> (u64, Option<Event>);
 }
 
 /// Pages of one [`Op::FramesTake`] at most.

@@ -21,6 +21,9 @@ interface! {
     /// From a root pager: the app pager of its cluster is fenced, after its life number `incarnation`. Answered when all others have cleared
     /// up after it, and it may be started again.
     6 = Died died(cluster: u16, incarnation: u16) -> ();
+    /// From an app pager's undertaker, in the middle of a step: the first cluster from this one on whose app pager is dead; `u16::MAX` if
+    /// there is none. Nobody need wait for it.
+    7 = Dead dead(from: u16) -> u16;
 }
 
 /// A step of the recovery from the death of an app pager. All living pagers do it, and none begins the next one before.
@@ -57,6 +60,19 @@ impl Stage {
         Self::Reclaim,
         Self::Welcome,
     ];
+    /// Its name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forget => "forget",
+            Self::Doom => "doom",
+            Self::Settle => "settle",
+            Self::Quiet => "quiet",
+            Self::End => "end",
+            Self::Mend => "mend",
+            Self::Reclaim => "reclaim",
+            Self::Welcome => "welcome",
+        }
+    }
 }
 
 /// What an undertaker has to do.

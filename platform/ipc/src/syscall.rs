@@ -23,7 +23,7 @@ interface! {
     /// Moves a thread with all its state to a space of another cluster. Returns when it has arrived, or was refused.
     7 = ThreadMigrate thread_migrate(thread: ThreadId, space: SpaceId, cpu: u16, pager: ThreadId) -> ();
     /// Moves a thread to another CPU of this cluster.
-    8 = ThreadPlace thread_place(thread: ThreadId, cpu: u16) -> ();
+    8 = ThreadPlace thread_place(thread: ThreadId, cpu: u16, pager: ThreadId) -> ();
     /// Which task has a frame mapped in this cluster, one of them if there are several.
     9 = Audit audit(frame: u64) -> Option<Holder>;
     /// From the root pager of the cluster, when its app pager is gone: ends all spaces of tasks.

@@ -41,6 +41,19 @@ impl pager::Server for Fake {
     fn thread_push(&mut self, _: Sender, _: u32, _: u32, _: u16) -> Answer<()> {
         Err(skerry_abi::Error::Refused.into())
     }
+    fn crash_at(&mut self, _: Sender, _: u16, _: u16, _: u32) -> Answer<u32> {
+        Err(Error::Refused.into())
+    }
+    fn page_history(
+        &mut self,
+        _: Sender,
+        _: u32,
+        _: u64,
+        _: u16,
+        _: u64,
+    ) -> Answer<(u64, Option<skerry_ipc::pager::Event>)> {
+        Err(Error::Refused.into())
+    }
     fn maintenance(&mut self, _: Sender, node: u16) -> Answer<pager::Maintained> {
         Ok(pager::Maintained([[node.into(); 8]; 2]))
     }

@@ -14,6 +14,7 @@ use crate::syscall::Arguments;
 use crate::thread::{Kind, State, hold};
 use skerry_abi::syscall::{exchange, thread_op, thread_state};
 use skerry_abi::{CpuId, Error, SpaceId, ThreadId};
+use skerry_checks::{Check, passes};
 
 /// What it costs to serve a visitor, if its call does nothing that is counted elsewhere.
 const VISIT: u32 = 60;
@@ -121,11 +122,22 @@ impl<H: Hal> Kernel<'_, H> {
             KEEP => self.threads[t as usize].cpu,
             cpu => u16::try_from(cpu).ok().filter(|&c| self.owns_cpu(c)).ok_or(Error::BadArgument)?,
         };
+        let pager = ThreadId(x[5]);
+        if !passes(Check::NewPager, pager.is_nil() || pager.cluster() == self.cluster) {
+            return Err(Error::BadArgument);
+        }
         let old = self.threads[t as usize].cpu;
         if cpu != old && old != self.this_cpu && (self.is_running(t) || self.threads[t as usize].fp_live) {
             return Ok(Done::Visit(old));
         }
         self.set_place(t, priority, cpu);
+        if !pager.is_nil() {
+            let thread = &mut self.threads[t as usize];
+            if thread.handler == thread.pager {
+                thread.handler = pager;
+            }
+            thread.pager = pager;
+        }
         if x[3] != KEEP {
             self.set_slice(t, x[3]);
         }

@@ -14,6 +14,7 @@ use crate::queue::NONE;
 use crate::runqueue::RunQueue;
 use crate::shootdown::CpuSet;
 use crate::thread::{State, hold};
+use core::sync::atomic::Ordering;
 use skerry_abi::{Counter, CpuId, Error, ThreadId};
 use skerry_trace::Event;
 
@@ -338,7 +339,9 @@ impl<H: Hal> Kernel<'_, H> {
             self.clear_deadline(t);
             let thread = &mut self.threads[t as usize];
             thread.cpu = cpu;
-            let id = thread.id;
+            let (id, page, slot) = (thread.id, thread.utcb_page, thread.utcb_slot);
+            // It reads there whose requests go where.
+            self.utcb_at(page, slot)[1].store(u64::from(cpu), Ordering::Relaxed);
             self.counters.count(Counter::Migrations);
             self.reroute(id, cpu);
             self.set_deadline(t, deadline);

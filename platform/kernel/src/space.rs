@@ -101,9 +101,20 @@ impl Space {
         if self.is_partner(thread) {
             return Ok(());
         }
-        let free = self.partners.iter_mut().find(|p| p.is_nil()).ok_or(Error::TableFull)?;
-        *free = thread;
+        self.replace_partner(ThreadId::NIL, thread)
+    }
+    /// Allows it instead of `old`, which nobody can send to any more.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`] if that is no partner.
+    pub fn replace_partner(&mut self, old: ThreadId, thread: ThreadId) -> Result<(), Error> {
+        let place = self.partners.iter_mut().find(|partner| **partner == old).ok_or(Error::TableFull)?;
+        *place = thread;
         Ok(())
+    }
+    /// The partners, and nil for who is still to come.
+    pub fn partners(&self) -> impl Iterator<Item = ThreadId> + '_ {
+        self.partners.iter().copied()
     }
     /// Marks a UTCB slot as used.
     ///

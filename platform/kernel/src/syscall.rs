@@ -235,6 +235,19 @@ impl<H: Hal> Kernel<'_, H> {
         })
     }
 
+    /// If there is no room, in the place of one that has ended: a name is never used again, so nobody misses it.
+    fn grant_partner(&mut self, space: u16, partner: ThreadId) -> Result<(), Error> {
+        let granted = self.spaces[usize::from(space)].grant_partner(partner);
+        if granted != Err(Error::TableFull) {
+            return granted;
+        }
+        let is_gone = |id: &ThreadId| {
+            id.cluster() == self.cluster && self.find(*id).is_none() && self.elsewhere(*id).is_none()
+        };
+        let gone = self.spaces[usize::from(space)].partners().find(is_gone).ok_or(Error::TableFull)?;
+        self.spaces[usize::from(space)].replace_partner(gone, partner)
+    }
+
     fn space_control(&mut self, caller: u32, x: &Arguments) -> Result<Done, Error> {
         if x[0] == space_op::CREATE {
             let domain = u32::try_from(x[1]).map_err(|_| Error::BadArgument)?;
@@ -248,9 +261,7 @@ impl<H: Hal> Kernel<'_, H> {
         let space = self.usable_space(SpaceId(x[1]))?;
         match x[0] {
             space_op::SET_QUOTA => self.db.set_quota(space, quota(x[2])).map(|()| Done::NOTHING),
-            space_op::GRANT_PARTNER => {
-                self.spaces[usize::from(space)].grant_partner(ThreadId(x[2])).map(|()| Done::NOTHING)
-            }
+            space_op::GRANT_PARTNER => self.grant_partner(space, ThreadId(x[2])).map(|()| Done::NOTHING),
             // These addresses are any: items may be on their way to the same place.
             space_op::MAP_TRACE if !self.help() => Ok(self.done_again()),
             space_op::MAP_TRACE => self.map_trace(caller, space, x[2]),

@@ -18,6 +18,8 @@ pub mod console;
 pub mod entry;
 #[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod history;
 pub mod image;
 #[cfg(target_os = "none")]
 pub mod info;

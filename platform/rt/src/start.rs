@@ -150,7 +150,7 @@ mod fixed {
         // SAFETY: the root pager maps it read-only on the first touch and changes it no more; any bits are valid.
         unsafe { &*core::ptr::with_exposed_provenance(START_BASE as usize) }
     }
-    /// The pager thread of the CPU that the running application thread was created on.
+    /// The pager thread of the CPU that the running application thread is on.
     pub fn my_pager() -> ThreadId {
         let cpu = usize::from(crate::utcb::cpu());
         app().cpus().get(cpu).map_or(ThreadId::NIL, |cpu| ThreadId(cpu.pager))

@@ -230,6 +230,7 @@ pub fn schedule(
     priority: Option<u8>,
     slice: Option<u64>,
     cpu: Option<CpuId>,
+    pager: Option<ThreadId>,
 ) -> Result<(), Error> {
     value::<{ syscall::SCHEDULE }>(&[
         0,
@@ -237,6 +238,7 @@ pub fn schedule(
         priority.map_or(!0, u64::from),
         slice.unwrap_or(!0),
         cpu.map_or(!0, u64::from),
+        pager.map_or(0, |pager| pager.0),
     ])
     .map(drop)
 }

@@ -246,7 +246,7 @@ pub(crate) fn app_pager(boot: &'static BootInfo, cluster: u16, incarnation: u16)
     let [worker, unmapper, _] = threads;
     *THREADS.lock() = Threads { pager: ThreadId(start.cpus[0].pager), worker, unmapper };
     if boot.option("unmap") == Some("root") {
-        // Partners stay for ever, so there is room for some lives of the pager only.
+        // In the place of that of an earlier life, if there have been many.
         sys::grant_partner(SpaceId::root(cluster), unmapper).map_err(kernel("partner"))?;
     }
     // The page is complete: from here on it is only read.

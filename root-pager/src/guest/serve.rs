@@ -131,6 +131,10 @@ impl root::Server for Server {
             && RECOVERIES.lock().died(cluster, incarnation, from.thread);
         if possible { Err(Unanswered::Parked) } else { Err(Error::NodeDown.into()) }
     }
+    fn dead(&mut self, from: Sender, first: u16) -> Answer<u16> {
+        Self::pagers_only(from)?;
+        Ok(RECOVERIES.lock().dead(first).unwrap_or(u16::MAX))
+    }
     fn end(&mut self, from: Sender, code: u64, reason: Chunk) -> Answer<()> {
         if !matches!(from.domain, domain::APP_PAGER | domain::ROOT | domain::SYSCALL_SERVER) {
             return Err(Error::Refused.into());

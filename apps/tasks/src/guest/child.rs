@@ -49,7 +49,7 @@ pub(super) fn run(mut words: SplitAsciiWhitespace<'_>) -> Result<(), Trouble> {
             Ok(())
         }
         "keep" => mourning::keep(number as u16, words),
-        "wander" => mourning::wander(),
+        "wander" => mourning::wander(number),
         "hostile" => super::hostile::attack(FIRST_TASK, number as u32),
         // Creates threads for as long as it lives.
         "breed" => {

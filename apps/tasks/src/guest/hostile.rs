@@ -213,6 +213,14 @@ fn operation(op: Op, parent: u32, sibling: u32) -> Result<(), Trouble> {
             let others = [parent, sibling, 0, u32::MAX].map(|id| pager.thread_push(id, 0, 0));
             refused("a push of another's thread", Error::Refused, others)
         }
+        Op::PageHistory => {
+            let asked = [parent, sibling, 0, u32::MAX].map(|id| pager.page_history(id, 0x20_0000, 0, 0));
+            refused("another's past", Error::Refused, asked)
+        }
+        // Only machines booted for that have pagers that crash.
+        Op::CrashAt => {
+            refused("a crash", Error::Refused, [pager.crash_at(0, 0, 1), pager.crash_at(999, 0, 0)])
+        }
         Op::Maintenance => refused("upkeep of nowhere", Error::BadArgument, [pager.maintenance(999)]),
         Op::MoveList => {
             let lists = [&[0x20_0fff][..], &[0x20_0000, 0x20_1001][..]];
@@ -236,7 +244,7 @@ fn kernel(_: u32) -> Result<(), Trouble> {
         sys::thread_suspend(me),
         sys::thread_start(me, 0, 0, 0),
         sys::thread_migrate(me, space, 0, me, me),
-        sys::schedule(me, Some(255), None, None),
+        sys::schedule(me, Some(255), None, None, Some(me)),
         sys::space_destroy(space),
         sys::grant_partner(space, me),
         sys::set_quota(space, 0),

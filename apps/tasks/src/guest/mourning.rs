@@ -17,8 +17,10 @@ use skerry_rt::{start, sys, task};
 
 use super::{Trouble, expect, failed, team};
 
+/// What a task says that wanders and was not ended.
+pub(super) const WANDERED: u64 = 77;
 /// In the place of a node.
-const NO_NODE: u16 = u16::MAX;
+pub(super) const NO_NODE: u16 = u16::MAX;
 /// Pages that keepers share, and where they lie.
 const KEPT_PAGES: u64 = 24;
 /// Words of a page that each thread has for itself are so far apart.
@@ -27,15 +29,15 @@ const WORD_STRIDE: u64 = 64;
 const TICKS: u64 = 62;
 
 /// How often it looks whether a node is there again, and how long it waits in between: 1 millisecond.
-const TRIES: u64 = 20_000;
-const PAUSE_TICKS: u64 = 62_500;
+pub(super) const TRIES: u64 = 20_000;
+pub(super) const PAUSE_TICKS: u64 = 62_500;
 
-fn start_on(cpu: u16, command: core::fmt::Arguments<'_>) -> Result<u32, Error> {
+pub(super) fn start_on(cpu: u16, command: core::fmt::Arguments<'_>) -> Result<u32, Error> {
     task::start(Birth { parent: 0, cpu, flags: 0 }, 0, format_args!("tasks child {command}"))
 }
 
 /// Frames that are free on a node, when its pager answers.
-fn free(node: u16) -> Result<Free, Trouble> {
+pub(super) fn free(node: u16) -> Result<Free, Trouble> {
     for _ in 0..TRIES {
         match task::pager().free(node) {
             Ok(free) => return Ok(free),
@@ -46,7 +48,7 @@ fn free(node: u16) -> Result<Free, Trouble> {
 }
 
 /// One task after the other on this node: each ends well.
-fn ordinary(cpu: u16, count: u64) -> Result<(), Trouble> {
+pub(super) fn ordinary(cpu: u16, count: u64) -> Result<(), Trouble> {
     for number in 0..count {
         let mut tries = 0;
         let id = loop {
@@ -138,16 +140,17 @@ extern "C" fn keeper(argument: u64) -> ! {
     }
 }
 
-/// `keep NODE MICROSECONDS CODE`: threads on all nodes but one (and if that is none, only here) share pages, which one of them has restricted,
-/// widened and moved all the time; no word is lost.
+/// `keep NODE MICROSECONDS CODE [NODE]`: threads on all nodes but one, or two (and if that is none, only here) share pages, which one of them
+/// has restricted, widened and moved all the time; no word is lost.
 pub(super) fn keep(dead: u16, mut words: SplitAsciiWhitespace<'_>) -> Result<(), Trouble> {
     let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or(Trouble::Unknown);
     let (microseconds, code) = (number()?, number()?);
+    let other = number().map_or(NO_NODE, |node| node as u16);
     team::regions()?;
     let until = sys::counter_time() + microseconds * TICKS;
     let base = team::base(team::KINDS[0]);
     let mut threads = [None; 16];
-    let places = start::app().places().filter(|&(node, _)| dead != NO_NODE && node != dead);
+    let places = start::app().places().filter(|&(node, _)| dead != NO_NODE && node != dead && node != other);
     for ((thread, (node, cpu)), index) in threads.iter_mut().zip(places).zip(1u64..) {
         *thread = Some((team::spawn(index, cpu, keeper, index << 48 | until)?, node));
     }
@@ -173,23 +176,61 @@ pub(super) fn keep(dead: u16, mut words: SplitAsciiWhitespace<'_>) -> Result<(),
     task::exit(code)
 }
 
-/// Does everything on all nodes until it is ended. Whatever is refused is tried again.
-pub(super) fn wander() -> Result<(), Trouble> {
+/// Pages that have copies on several nodes, and the end of that.
+fn several_frames(base: u64, node: u16) {
+    let page = base + u64::from(node) * 16 * PAGE_SIZE;
+    let word = |number: u64| team::word(page + number * PAGE_SIZE);
+    let _ = task::replicate(page, 4);
+    (0..4).for_each(|number| _ = word(number).load(Relaxed));
+    let _ = task::unmap(page, 1);
+    word(1).store(1, Relaxed);
+    let _ = task::make_local(page + 4 * PAGE_SIZE, 4);
+    (4..8).for_each(|number| word(number).store(number, Relaxed));
+    let _ = task::unmap(page + 4 * PAGE_SIZE, 2);
+    let _ = task::make_global(page + 4 * PAGE_SIZE, 4);
+}
+
+/// Reads pages again and again. (To write them is not always allowed.)
+extern "C" fn lurker(_: u64) -> ! {
+    loop {
+        for page in (0..32).chain(256..320) {
+            team::word(team::base(team::KINDS[0]) + page * PAGE_SIZE).load(Relaxed);
+        }
+        skerry_rt::ipc::pause(200 * TICKS);
+    }
+}
+
+/// `wander MICROSECONDS`: does everything on all nodes until it is ended; not longer, if that is not 0. Whatever is refused is tried again.
+pub(super) fn wander(microseconds: u64) -> Result<(), Trouble> {
+    let until = sys::counter_time() + microseconds * TICKS;
     team::regions()?;
     let own = task::number().map_err(failed("the own number"))?;
     let base = team::base(team::KINDS[0]);
+    // These stay, so that others share the pages.
+    for (index, (_, cpu)) in (20..).zip(start::app().places()) {
+        let _ = team::spawn(index, cpu, lurker, index);
+    }
     loop {
-        if let Ok(threads) = team::everywhere(team::toucher) {
-            threads.into_iter().flatten().for_each(|thread| _ = task::join(thread));
+        let mut threads = [None; 16];
+        for (thread, (node, cpu)) in threads.iter_mut().zip(start::app().places()) {
+            *thread = team::spawn(node.into(), cpu, team::toucher, node.into()).ok();
         }
+        // Who may not have ended may write.
+        let over = threads.into_iter().flatten().filter(|&thread| task::join(thread).is_err()).count() == 0;
         for (node, cpu) in start::app().places() {
             team::touch(node.into());
             let page = base + u64::from(node) * 7 % 512 * PAGE_SIZE;
-            let _ = task::protect(page, 4, Rights::R);
-            let _ = task::protect(page, 4, Rights::RW);
+            if over {
+                let _ = task::protect(page, 4, Rights::R);
+                let _ = task::protect(page, 4, Rights::RW);
+            }
             let _ = task::move_pages(page, 3, node);
             let _ = task::unmap(page, 8);
             let _ = task::go(own, cpu);
+            several_frames(base + 256 * PAGE_SIZE, node);
+            if microseconds != 0 && sys::counter_time() > until {
+                task::end(WANDERED, format_args!(""));
+            }
         }
     }
 }

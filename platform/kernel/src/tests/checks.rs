@@ -12,7 +12,9 @@ use crate::space::Space;
 use crate::thread::{Kind, State};
 use skerry_abi::item::Guard;
 use skerry_abi::message::kernel_label;
-use skerry_abi::syscall::{NOTIFY, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op};
+use skerry_abi::syscall::{
+    NOTIFY, SCHEDULE, SPACE_CONTROL, SYSTEM_EXIT, THREAD_CONTROL, UNMAP, space_op, thread_op,
+};
 use skerry_abi::{Error, Fpage, Item, MapItem, Rights, SpaceId, Tag, ThreadId, Timeout, layout};
 use skerry_checks::{Check, without};
 use skerry_mapping_db::{Attr, Pairs};
@@ -290,6 +292,12 @@ fn case(check: Check) -> fn(Run<'_>) -> bool {
         },
         Check::OwnCpu => |run| creates(NewThread { cpu: 1, ..new_thread() }, run),
         Check::OwnPager => |run| creates(NewThread { pager: ThreadId::new(1, 0, 1), ..new_thread() }, run),
+        Check::NewPager => |run| {
+            let k = &mut world(1, 1)[0];
+            let (_, victim) = program(k, 20);
+            let attacker = privileged(k);
+            controls(k, attacker, SCHEDULE, &[0, victim.0, !0, !0, !0, ThreadId::new(1, 0, 1).0], run)
+        },
         Check::MoveDomain => |run| {
             let mut w = world(2, 1);
             let (_, victim) = program(&mut w[0], 20);

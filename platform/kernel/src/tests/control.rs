@@ -417,6 +417,62 @@ fn a_space_is_destroyed_wherever_its_threads_are() {
 }
 
 #[test]
+fn partners_that_have_ended_make_room() {
+    let mut w = world(1, 1);
+    let k = &mut w[0];
+    let boss = boss(k);
+    let space = k.create_space(20, false).unwrap();
+    let grant = |k: &mut TestKernel, partner: ThreadId| {
+        syscall(k, boss, SPACE_CONTROL, &[space_op::GRANT_PARTNER, space.0, partner.0])[0]
+    };
+    let partners: Vec<_> = (0..8).map(|domain| program(k, 30 + domain).1).collect();
+    // One of another cluster, about whose end nothing is known here.
+    let foreign = ThreadId::new(1, 3, 1);
+    assert!(partners[1..].iter().all(|&partner| grant(k, partner) == 0));
+    assert_eq!((grant(k, foreign), grant(k, partners[0])), (0, Error::TableFull.code()));
+    assert_eq!(syscall(k, boss, THREAD_CONTROL, &[thread_op::DELETE, partners[3].0])[0], 0);
+    assert_eq!((grant(k, partners[0]), grant(k, partners[1])), (0, 0));
+    let (_, another) = program(k, 40);
+    assert_eq!(grant(k, another), Error::TableFull.code());
+    let space = &k.spaces[usize::from(space.slot())];
+    let still = |id: &ThreadId| space.is_partner(*id);
+    assert!(still(&foreign) && !still(&partners[3]) && partners.iter().filter(|&id| still(id)).count() == 7);
+}
+
+#[test]
+fn a_thread_that_moves_gets_the_pager_of_its_cpu() {
+    let mut w = world(1, 2);
+    let k = &mut w[0];
+    let boss = boss(k);
+    let (_, old) = program(k, 30);
+    let (_, new) = program(k, 31);
+    let space = k.create_space(20, false).unwrap();
+    let paged = thread(k, space, 0, old);
+    let t = k.find(paged).unwrap();
+    let places = |k: &TestKernel| {
+        let thread = k.thread(t);
+        let cpu =
+            k.utcb_at(thread.utcb_page, thread.utcb_slot)[1].load(core::sync::atomic::Ordering::Relaxed);
+        (thread.pager, thread.handler, thread.cpu, cpu)
+    };
+    let before = places(k);
+    assert_eq!((before.0, before.2, before.3), (old, 0, 0));
+    assert_eq!(syscall(k, boss, SCHEDULE, &[0, paged.0, KEEP, KEEP, 1, new.0])[0], 0);
+    let handler = if before.1 == old { new } else { before.1 };
+    assert_eq!(places(k), (new, handler, 1, 1));
+    // As it is.
+    assert_eq!(syscall(k, boss, SCHEDULE, &[0, paged.0, KEEP, KEEP, 0, 0])[0], 0);
+    assert_eq!(places(k), (new, handler, 0, 0));
+    // Of another cluster: nothing changes.
+    let foreign = ThreadId::new(1, 0, 1).0;
+    assert_eq!(
+        syscall(k, boss, SCHEDULE, &[0, paged.0, KEEP, KEEP, 1, foreign])[0],
+        Error::BadArgument.code()
+    );
+    assert_eq!(places(k), (new, handler, 0, 0));
+}
+
+#[test]
 fn threads_move_between_cpus_in_every_state() {
     let mut w = world(1, 2);
     let k = &mut w[0];

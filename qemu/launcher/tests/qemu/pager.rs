@@ -166,6 +166,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             run(experiment, Ending::Pass)
         }));
     }
+    // What pagers remember about a page is what was done with it; the host gets it as records.
+    trials.push(trial("pager::past", || {
+        let mut experiment = experiment("past", 2, 2)?;
+        experiment.options = vec!["history=on".into()];
+        let run = expect(&experiment, Ending::Pass)?;
+        for what in ["fault: fresh frame", "letter: taken away", "request: moved"] {
+            value(&run, "history", what)?;
+        }
+        Ok(())
+    }));
     // And an error that the pager makes on purpose is found.
     for plant in ["free-mapped", "free-twice", "write-freed"] {
         trials.push(trial(format!("pager::audit-finds-{plant}"), move || {
