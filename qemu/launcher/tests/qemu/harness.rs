@@ -1,8 +1,8 @@
 //! What the trials share: the session (built once), making experiments, and readable failures.
 
 use std::path::Path;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use skerry::app::{App, ArrayWalk};
@@ -28,9 +28,30 @@ pub(crate) fn trial(name: impl Into<String>, body: impl FnOnce() -> Outcome + Se
     let slice = std::env::var("SKERRY_FUZZ")
         .map_or_else(|_| String::new(), |slice| format!("SKERRY_FUZZ={slice:?} "));
     let rerun = format!("rerun: {slice}cargo test -p skerry --test qemu -- --exact {name}");
-    Trial::test(name, move || {
-        body().map_err(|failed| format!("{}\n{rerun}", failed.message().unwrap_or("failed")).into())
+    Trial::test(name.clone(), move || {
+        let begin = Instant::now();
+        let outcome = body();
+        TIMES.lock().unwrap_or_else(PoisonError::into_inner).push((begin.elapsed(), name));
+        outcome.map_err(|failed| format!("{}\n{rerun}", failed.message().unwrap_or("failed")).into())
     })
+}
+
+/// How long each trial took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// Says which trials took longest, if there were many.
+pub(crate) fn print_longest() {
+    const MANY: usize = 30;
+    let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if times.len() < MANY {
+        return;
+    }
+    times.sort_by(|a, b| b.cmp(a));
+    let total: Duration = times.iter().map(|(time, _)| *time).sum();
+    println!("longest of {} trials, which took {:.0} s together:", times.len(), total.as_secs_f64());
+    for (time, name) in &times[..MANY / 2] {
+        println!("{:7.1} s  {name}", time.as_secs_f64());
+    }
 }
 
 /// The tools and the built guest, made by the first trial that needs them.
