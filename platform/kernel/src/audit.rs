@@ -42,7 +42,8 @@ impl<H: Hal> Kernel<'_, H> {
             }
         };
         let question = Question { top: (SpaceId::root(self.cluster).slot(), frame), after };
-        if !self.help() {
+        // Who has helped with much looks at the next entry.
+        if !self.help() || self.budget.is_spent() {
             return Ok(self.done_again());
         }
         // What an earlier call left behind is not for this one.

@@ -20,6 +20,9 @@ use skerry_checks::{Check, passes};
 use crate::thread::Tcb;
 use skerry_trace::Event;
 
+/// What it costs to copy a word that is in no register, in units of [`skerry_mapping_db::Budget`].
+const COPY: u32 = 2;
+
 /// Where the words of a message are until they are copied, once, to where they belong.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'m> {
@@ -334,6 +337,7 @@ impl<H: Hal> Kernel<'_, H> {
 
     /// Copies the words that travel in the UTCBs.
     fn copy_rest(&mut self, t: u32, source: Source<'_>, used: usize) {
+        self.budget.reduce(COPY * (used - REGISTER_WORDS) as u32);
         let to = &self.utcb(t)[UTCB_MR0 + 1 + REGISTER_WORDS..UTCB_MR0 + 1 + used];
         match source {
             Source::Packet(words) => self.hal.copy_words(&words[REGISTER_WORDS..used], to),

@@ -18,9 +18,11 @@ use skerry_checks::{Check, passes};
 use skerry_mapping_db::{Attr, MAX_ITEMS, Outcome, Pairs, Transfer};
 use skerry_trace::Event;
 
-/// What it costs to decode an item, and to compare a guard.
+/// What it costs to read a word of an item, to decode an item, to compare a guard, and to map one of several pages.
+const WORD: u32 = 2;
 const ITEM: u32 = 6;
 const GUARD: u32 = 16;
+const PAGE: u32 = 10;
 
 /// What has become of the items of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +79,7 @@ impl<H: Hal> Kernel<'_, H> {
     pub(crate) fn decode_items(&mut self, s: u32, t: u32, tag: Tag) -> Result<Items, Error> {
         let mut words = [0; MAX_WORDS];
         let typed = &mut words[..tag.typed()];
+        self.budget.reduce(WORD * typed.len() as u32);
         for (word, i) in typed.iter_mut().zip(tag.untyped() + 1..) {
             *word = self.word_of(Source::Thread(s), i);
         }
@@ -137,6 +140,7 @@ impl<H: Hal> Kernel<'_, H> {
             Some(pages) => {
                 self.hal.publish();
                 self.counters.add(Counter::Maps, pages.into());
+                budget.reduce(PAGE * pages);
                 (pages, None)
             }
             None => {

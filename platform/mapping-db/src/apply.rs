@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use skerry_abi::{Error, Rights};
 
-use crate::arena::{ENTRIES, NIL, Need, Slot};
+use crate::arena::{ENTRIES, Left, NIL, Need, Slot};
 use crate::budget::{Budget, GLANCE, MAPPING, PIECE, SCAN, SPLIT, TABLE};
 use crate::descriptor::Entry;
 use crate::walk::{GROUP_BITS, PAGE_BITS, TOP_BITS};
@@ -187,8 +187,12 @@ impl MappingDb<'_> {
         let descriptor = self.tables.load(slot.table, slot.index);
         let table = self.tables.index(descriptor);
         for index in (range.start >> PAGE_BITS) as usize..(range.end >> PAGE_BITS) as usize {
+            let offset = (index as u64) << PAGE_BITS;
+            budget.reduce(GLANCE);
+            if offset != range.start && budget.is_used_up() {
+                return Err(offset);
+            }
             if self.tables.load(table, index).is_piece() {
-                let offset = (index as u64) << PAGE_BITS;
                 if !budget.take(PIECE) {
                     return Err(offset);
                 }
@@ -197,15 +201,18 @@ impl MappingDb<'_> {
             }
         }
         if matches!(op, Op::Remove) {
-            if !budget.take(2 * SCAN) {
+            if !budget.take(SCAN) {
                 return Err(range.end - (1 << PAGE_BITS));
             }
-            if self.tables.has_piece(table) {
+            let left = self.tables.left(table);
+            if left == Left::Pieces {
                 return Ok(true);
             }
             // Not part of the split mapping any more; what other mappings keep in it stays.
             self.tables.store(slot, descriptor.adopted());
-            self.drop_if_empty(tlb, space, slot, va);
+            if left == Left::Nothing && self.is_ordinary(slot) {
+                self.drop_empty(tlb, space, slot, va);
+            }
         }
         Ok(false)
     }
@@ -268,10 +275,11 @@ impl MappingDb<'_> {
     /// budget is spent.
     fn retire_split(&mut self, tlb: &mut impl Tlb, node: u32, slot: Slot, budget: &mut Budget) -> bool {
         let table = self.nodes.get(node).bucket;
-        if !budget.take(2 * SCAN) {
+        if !budget.take(SCAN) {
             return false;
         }
-        if self.tables.has_piece(table) {
+        let left = self.tables.left(table);
+        if left == Left::Pieces {
             return true;
         }
         if !self.free_reserve(node, 0, budget) {
@@ -280,7 +288,9 @@ impl MappingDb<'_> {
         let owner = *self.nodes.get(node);
         self.tables.set_shadow(slot.table, slot.index, NIL); // an ordinary table from now on
         self.nodes.get_mut(node).bucket = NIL;
-        self.drop_if_empty(tlb, owner.space(), slot, owner.va());
+        if left == Left::Nothing && self.is_ordinary(slot) {
+            self.drop_empty(tlb, owner.space(), slot, owner.va());
+        }
         self.release(node);
         true
     }

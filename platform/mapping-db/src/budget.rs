@@ -14,7 +14,7 @@ pub struct Budget {
 /// An entry or a child that is looked at.
 pub(crate) const LOOK: u32 = 5;
 /// A piece of a split mapping is looked for.
-pub(crate) const GLANCE: u32 = 1;
+pub(crate) const GLANCE: u32 = 3;
 /// A walk finds nothing at an address.
 pub(crate) const HOLE: u32 = 8;
 /// So many heads of lists of children, or entries of a table that is to be emptied, are looked at in one go.
@@ -36,7 +36,7 @@ pub(crate) const PIECE: u32 = 20;
 /// An operation on all that was derived from a mapping begins.
 pub(crate) const BEGIN: u32 = 20;
 /// The 512 entries of a table are written.
-pub(crate) const SPLIT: u32 = 230;
+pub(crate) const SPLIT: u32 = 150;
 /// The 512 entries of a table are read.
 pub(crate) const SCAN: u32 = 130;
 /// A table is taken or given back.

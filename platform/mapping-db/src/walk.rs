@@ -184,16 +184,18 @@ impl MappingDb<'_> {
 
     /// Frees the ordinary table that `slot` points to if nothing is in it. The caller syncs before it is reused.
     pub(crate) fn drop_if_empty(&mut self, tlb: &mut impl Tlb, space: u16, slot: Slot, va: u64) -> bool {
-        let entry = self.tables.load(slot.table, slot.index);
-        if !entry.is_table(slot.bits) || entry.is_piece() || self.tables.shadow(slot.table, slot.index) != NIL
-        {
-            return false;
-        }
-        let empty = self.tables.is_empty(self.tables.index(entry));
+        let empty = self.is_ordinary(slot)
+            && self.tables.is_empty(self.tables.index(self.tables.load(slot.table, slot.index)));
         if empty {
             self.drop_empty(tlb, space, slot, va);
         }
         empty
+    }
+
+    /// Whether `slot` points to a table of nobody in particular, which may be dropped when it is empty.
+    pub(crate) fn is_ordinary(&self, slot: Slot) -> bool {
+        let entry = self.tables.load(slot.table, slot.index);
+        entry.is_table(slot.bits) && !entry.is_piece() && self.tables.shadow(slot.table, slot.index) == NIL
     }
 
     /// Frees the ordinary table that `slot` points to, in which somebody has just found nothing. The caller syncs before it is reused.

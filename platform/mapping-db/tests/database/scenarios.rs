@@ -1,6 +1,6 @@
 //! Single situations with exact expectations.
 
-use skerry_abi::{Error, Rights, layout};
+use skerry_abi::{Error, Fpage, Rights, layout};
 use skerry_mapping_db::{
     Attr, Budget, Helped, Mapped, Outcome, Pinned, Quota, Status, Transfer, Translation,
 };
@@ -280,4 +280,25 @@ fn a_part_of_a_gigabyte_is_taken_away_in_steps_of_one_size() {
             assert!(mmu.access(1, (1 << 30) + 20 * PIECE, false), "the rest is there");
         });
     }
+}
+
+/// Where nothing is left, a step does not look for pieces for ever.
+#[test]
+fn looking_for_pieces_takes_steps() {
+    const PAGE: u64 = 1 << 12;
+    with_db(|db, mmu| {
+        db.map(mmu, 0, fpage(RAM, 30, Rights::RW), 1, 1 << 30, Attr::Normal).unwrap();
+        let mut unmap = |slot, range: Fpage| {
+            let (mut at, mut status, mut steps) = (range.base(), Status::default(), 1);
+            while !db.unmap_step(mmu, slot, range, slot == 1, &mut at, &mut status, &mut Budget::new(210)) {
+                steps += 1;
+            }
+            steps
+        };
+        // Of the first 2 MiB the last page stays, of the others of this half nothing.
+        (1..256).for_each(|piece| _ = unmap(1, fpage((1 << 30) + (piece << 21), 21, Rights::RWX)));
+        (0..511).for_each(|page| _ = unmap(1, fpage((1 << 30) + page * PAGE, 12, Rights::RWX)));
+        let steps = unmap(0, fpage(RAM, 29, Rights::W));
+        assert!((11..20).contains(&steps), "{steps} steps");
+    });
 }
