@@ -26,6 +26,7 @@ mod guest {
     mod office;
     mod parked;
     mod place;
+    mod policy;
     mod recover;
     mod serve;
     mod startup;

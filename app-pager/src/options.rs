@@ -4,6 +4,8 @@ use core::fmt;
 
 use skerry_abi::boot::BootInfo;
 use skerry_ipc::pager::Ahead;
+use skerry_policy::SpecError;
+use skerry_policy::shipped::Any;
 
 use crate::placement::Placement;
 use crate::step;
@@ -103,6 +105,8 @@ pub struct Options<'a> {
     pub space: TaskSpace,
     /// `placement=first-touch|node0`.
     pub placement: Placement,
+    /// `policy=NAME[:OPTION=VALUE]…` ([`skerry_policy::shipped`]): which node a fresh page of all nodes comes from, instead.
+    pub policy: Option<&'a str>,
     /// `master=creator|round-robin`.
     pub master: MasterChoice,
     /// `takeover=lazy|eager`.
@@ -140,6 +144,10 @@ pub enum OptionError<'a> {
     OneSpaceManyKernels,
     /// `placement=node0` needs `clusters=one`: a pager allocates from its own pool only.
     Node0ManyKernels,
+    /// `policy=` that is none.
+    Policy(SpecError<'a>),
+    /// `policy=` needs `placement=first-touch` and `ahead=1`: it places each page by itself.
+    PolicyAndPlacement,
     /// `takeover=eager` needs `table=shared`: it reads all of the table in one go.
     EagerByIpc,
     /// `plant=` needs `audit=on`: nobody else would find the error.
@@ -156,6 +164,10 @@ impl fmt::Display for OptionError<'_> {
             }
             Self::Node0ManyKernels => {
                 f.write_str("placement=node0 needs clusters=one: a pager allocates from its own pool only")
+            }
+            Self::Policy(error) => write!(f, "policy=: {error}"),
+            Self::PolicyAndPlacement => {
+                f.write_str("policy= needs placement=first-touch and ahead=1: it places each page by itself")
             }
             Self::EagerByIpc => f.write_str("takeover=eager needs table=shared: it reads the whole table"),
             Self::PlantWithoutAudit => f.write_str("plant= needs audit=on, which finds the error"),
@@ -254,6 +266,13 @@ impl<'a> Options<'a> {
             Some("on") => true,
             Some(other) => return Err(OptionError::Value("history", other)),
         };
+        let policy = get("policy").filter(|&policy| policy != "first-touch");
+        if let Some(policy) = policy {
+            Any::new(policy).map_err(OptionError::Policy)?;
+            if (placement, ahead) != (Placement::FirstTouch, PagesAhead::One) {
+                return Err(OptionError::PolicyAndPlacement);
+            }
+        }
         let app = get("app").ok_or(OptionError::NoApp)?;
         match (clusters > 1, space, placement) {
             (true, TaskSpace::One, _) => Err(OptionError::OneSpaceManyKernels),
@@ -261,6 +280,7 @@ impl<'a> Options<'a> {
             _ => Ok(Self {
                 space,
                 placement,
+                policy,
                 master,
                 take_over,
                 table,
@@ -324,5 +344,18 @@ mod tests {
         assert_eq!(decode("app=x ahead=64k", 2).unwrap().ahead, PagesAhead::Block);
         assert_eq!(decode("app=x ahead=2", 2), Err(OptionError::Value("ahead", "2")));
         assert_eq!(decode("", 1), Err(OptionError::NoApp));
+    }
+
+    #[test]
+    fn policies() {
+        let policy = |line| decode(line, 2).map(|options| options.policy);
+        assert_eq!(policy("app=x policy=bind:nodes=0,2-3"), Ok(Some("bind:nodes=0,2-3")));
+        assert_eq!((policy("app=x"), policy("app=x policy=first-touch")), (Ok(None), Ok(None)));
+        let wrong = |line| policy(line).unwrap_err();
+        assert_eq!(wrong("app=x policy=bind"), OptionError::Policy(SpecError::Missing("nodes")));
+        assert_eq!(wrong("app=x policy=adaptive"), OptionError::Policy(SpecError::AsksMore("adaptive")));
+        assert_eq!(wrong("app=x policy=interleave ahead=16"), OptionError::PolicyAndPlacement);
+        let one = decode("app=x policy=interleave placement=node0", 1);
+        assert_eq!(one, Err(OptionError::PolicyAndPlacement));
     }
 }

@@ -23,6 +23,8 @@ pub enum SpecError<'a> {
     Value(&'static str, &'a str),
     /// An option that the policy needs.
     Missing(&'static str),
+    /// Pagers do not tell policies all that this one has to be told.
+    AsksMore(&'a str),
 }
 
 impl fmt::Display for SpecError<'_> {
@@ -32,6 +34,10 @@ impl fmt::Display for SpecError<'_> {
             Self::Option(option) => write!(f, "the policy has no option {option}"),
             Self::Value(key, value) => write!(f, "{key}={value} makes no sense"),
             Self::Missing(key) => write!(f, "the policy needs {key}="),
+            Self::AsksMore(name) => write!(
+                f,
+                "{name} has to be told of more than fresh pages, which pagers do not do yet: try it with `replay --policy {name}`"
+            ),
         }
     }
 }

@@ -28,6 +28,7 @@ use super::audit;
 use super::maintain;
 use super::memory::Physical;
 use super::place::{Place, find};
+use super::policy;
 use super::state::{Context, book_at};
 use super::{step, table};
 
@@ -70,6 +71,8 @@ pub(super) struct Run<'a, const W: usize> {
     pub(super) address: u64,
     pub(super) scope: Scope,
     pub(super) access: Rights,
+    /// A policy says where the frame comes from.
+    pub(super) by_policy: bool,
 }
 
 /// The next effect, if it is the one that mostly comes.
@@ -129,7 +132,7 @@ impl<const W: usize> Faults<W> {
         }
         let Self { context, me, recent: place, cursor, .. } = self;
         let scope = scope_of(place);
-        let mut run = Run::<W> { context, me: *me, cursor, place, address, scope, access };
+        let mut run = Run::<W> { context, me: *me, cursor, place, address, scope, access, by_policy: false };
         let common = match scope {
             Scope::Global => run.global(),
             Scope::Local => run.local(),
@@ -190,7 +193,7 @@ impl<const W: usize> Faults<W> {
         access: Rights,
     ) -> Run<'a, W> {
         let scope = if place.is_global() { Scope::Global } else { Scope::Local };
-        Run { context, me, cursor, place, address, scope, access }
+        Run { context, me, cursor, place, address, scope, access, by_policy: false }
     }
 }
 
@@ -409,6 +412,9 @@ impl<'a, const W: usize> Run<'a, W> {
     /// A frame that nobody else knows, 0 if there is none.
     #[inline(always)]
     fn take(&mut self) -> u64 {
+        if self.by_policy {
+            return policy::frame(self.context, self.place, self.address, self.access);
+        }
         let record = Record::taken(self.context.page_number(self.place.task, self.address), self.me);
         match self.cursor.take(&Physical, record) {
             Some(frame) => frame,

@@ -26,6 +26,8 @@ pub(super) struct Place {
     key: u32,
     /// The cluster whose pager has the master table, if that is reached by messages.
     pub(super) master_of: Option<u16>,
+    /// A policy says where fresh pages go.
+    pub(super) by_policy: bool,
     /// For whose threads.
     pub(super) node: u16,
     epoch: u64,
@@ -45,6 +47,7 @@ impl Place {
         task: 0,
         key: 0,
         master_of: None,
+        by_policy: false,
         node: 0,
         epoch: 0,
         region: Region::NONE,
@@ -144,10 +147,13 @@ pub(super) fn find(context: &Context, task: u32, node: u16, address: u64) -> Res
         && region.kind != RegionKind::ReadOnly
         && !region.most.contains(Rights::X);
     let master_of = far::remote_owner(context, region.table);
+    // What is one node's own, or copied to each, lies there.
+    let by_policy = context.options.policy.is_some() && region.kind == RegionKind::Global;
     Ok(Place {
         task,
-        key: if master_of.is_some() || context.options.is_watched() { 0 } else { task },
+        key: if master_of.is_some() || by_policy || context.options.is_watched() { 0 } else { task },
         master_of,
+        by_policy,
         node,
         epoch,
         region,

@@ -15,7 +15,9 @@ use skerry_rt::{ipc, utcb};
 
 use super::memory::{Physical, touch};
 use super::state::{Context, POOLS};
-use super::{audit, end_run, history, launch, office, recover, root_server, serve, step, unmapper, work};
+use super::{
+    audit, end_run, history, launch, office, policy, recover, root_server, serve, step, unmapper, work,
+};
 
 /// Where every thread of the pager begins.
 pub(super) fn main(_: u64) -> ! {
@@ -128,6 +130,7 @@ fn first(context: &Context) -> Result<(), (&'static str, Error)> {
     step::begin(context);
     history::begin(context).map_err(|error| ("the history of pages", error))?;
     context.state().lives.begin(start.incarnation as u16);
+    policy::set_up(context);
     office::set_up(context).map_err(|error| ("mailboxes", error))?;
 
     let others = start.cpus().iter().skip(1).map(|cpu| ThreadId(cpu.pager));

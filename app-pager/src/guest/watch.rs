@@ -21,8 +21,8 @@ impl<const W: usize> Faults<W> {
     pub(super) fn watched(&mut self, address: u64, access: Rights) -> Decision {
         let Self { context, me, cursor, company, .. } = self;
         let place = company.place;
-        let run =
-            Run::<W> { context, me: *me, cursor, place: &place, address, scope: scope_of(&place), access };
+        let (scope, by_policy) = (scope_of(&place), place.by_policy);
+        let run = Run::<W> { context, me: *me, cursor, place: &place, address, scope, access, by_policy };
         let mut machine = Fault::new(*me, run.scope, access, place.region.rights);
         let effect = machine.step(0);
         let (page, mut remote) = (place.page::<W>(address), Remote::new());

@@ -14,6 +14,7 @@ mod guest {
     mod moving;
     mod partial;
     mod past;
+    mod placed;
     mod protect;
     mod refuse;
     mod stress;
@@ -29,9 +30,10 @@ mod guest {
     /// A case: its name, and what it does with the word behind it.
     type Case = (&'static str, fn(u64) -> Result<(), Failure>);
 
-    const CASES: [Case; 14] = [
+    const CASES: [Case; 15] = [
         ("hammer", hammer::run),
         ("partial", partial::run),
+        ("placed", placed::run),
         ("cross", cross::run),
         ("protect", protect::run),
         ("protect-write", protect::write),

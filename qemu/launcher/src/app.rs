@@ -31,7 +31,7 @@ pub const APPS: [App; 6] = [
     App {
         name: "pager-test",
         description: "pages are taken away from threads that use them; one case after `--`: hammer, partial, cross, protect, \
-                      protect-write, refuse, moving, replicas, apart, untouched, code, together, stress [seed]",
+                      protect-write, refuse, moving, replicas, apart, untouched, code, together, stress [seed], placed PAGES",
     },
     App {
         name: "selftest",

@@ -262,6 +262,10 @@ struct TuningArgs {
     /// 64 KiB, or these in one 64 KiB of frames if the node has one to give [default: 1]
     #[arg(long, value_enum)]
     ahead: Option<Ahead>,
+    /// Which node a fresh page comes from, instead of the one that touches it: a policy of `list policies` with its options, as
+    /// `interleave:nodes=0,2-3` or `preferred:node=1`. Those that have to be told of more than fresh pages run in `replay` only
+    #[arg(long, value_name = "NAME[:OPTION=VALUE]...")]
+    policy: Option<String>,
     /// Run the load balancer, which moves threads between CPUs, inside of nodes first
     #[arg(long)]
     balance: bool,
@@ -360,7 +364,7 @@ impl RunArgs {
 
     /// What differs from the kernels' defaults.
     pub fn tuning(&self) -> Tuning {
-        let TuningArgs { tlb, rings, kernel_memory, unmap, table, ahead, balance, maintenance } =
+        let TuningArgs { tlb, rings, kernel_memory, unmap, table, ahead, policy, balance, maintenance } =
             &self.tuning;
         Tuning {
             tlb: *tlb,
@@ -369,6 +373,7 @@ impl RunArgs {
             unmap: *unmap,
             table: *table,
             ahead: *ahead,
+            policy: policy.clone(),
             balance: *balance,
             maintenance: *maintenance,
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skerry_evaluation::setup::Setup;
+use skerry_policy::shipped::Asks;
 
 use crate::app::{APPS, App};
 use crate::app::{ARRAY_WALK, ArrayWalk};
@@ -274,7 +275,7 @@ fn list(what: Listing) -> Result<()> {
         Listing::Machines => table::new(["machine", "nodes", "CPUs", "memory", "what it is"]),
         Listing::Apps => table::new(["app", "what it does"]),
         Listing::Systems => table::new(["system", "--kernel", "--space", "--placement"]),
-        Listing::Policies => table::new(["policy", "options", "where pages go"]),
+        Listing::Policies => table::new(["policy", "options", "runs in", "where pages go"]),
         Listing::Workloads => table::new(["workload", "what it does"]),
         Listing::Benches => {
             return bench::list().iter().try_for_each(|table| print_line(&table.to_string()));
@@ -304,7 +305,11 @@ fn list(what: Listing) -> Result<()> {
         Listing::Policies => {
             for entry in skerry_policy::shipped::ALL {
                 let options = [entry.options, "ahead=N"].into_iter().filter(|text| !text.is_empty());
-                table.add_row([entry.name, &options.collect::<Vec<_>>().join(", "), entry.what]);
+                let runs = match entry.asks {
+                    Asks::Fresh => "pagers, replay",
+                    Asks::More => "replay",
+                };
+                table.add_row([entry.name, &options.collect::<Vec<_>>().join(", "), runs, entry.what]);
             }
         }
         Listing::Workloads => {

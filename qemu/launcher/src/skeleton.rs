@@ -99,12 +99,15 @@ fn entered(list: &str, name: &str, module: &str) -> Option<String> {
         Some(format!("{}{line}{}", &list[..at], &list[at..]))
     };
     let list = before(list, "pub mod adaptive;", format!("pub mod {module};\n"))?;
-    let list =
-        before(&list, "    entry(\"adaptive\"", format!("    entry(\"{name}\", \"\", \"a new policy\"),\n"))?;
+    let list = before(
+        &list,
+        "    entry(\"adaptive\"",
+        format!("    entry(\"{name}\", \"\", \"a new policy\", Fresh),\n"),
+    )?;
     before(
         &list,
-        "        \"adaptive\" =>",
-        format!("        \"{name}\" => none().and_then(|()| visitor.take({module}::{kind})),\n"),
+        "    Adaptive \"adaptive\" =>",
+        format!("    {kind} \"{name}\" => {module}::{kind} {{ plain }},\n"),
     )
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use skerry_policy::shipped::Any;
+use skerry_policy::{NodeSet, Spec};
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -152,6 +154,8 @@ pub struct Tuning {
     pub ahead: Option<Ahead>,
     /// Whether the load balancer runs.
     pub balance: bool,
+    /// Where fresh pages go, instead of by the system's placement.
+    pub policy: Option<String>,
     /// When they maintain caches.
     pub maintenance: Option<Maintenance>,
 }
@@ -178,6 +182,15 @@ impl Tuning {
                 return Err(Error::Usage(format!("--kernel-memory {place}: node {node} {wrong}")));
             }
         }
+        if let Some(policy) = &self.policy {
+            check_policy(policy, machine)
+                .map_err(|wrong| Error::Usage(format!("--policy {policy}: {wrong}")))?;
+            if self.ahead.is_some_and(|ahead| ahead != Ahead::One) {
+                return Err(Error::Usage(format!(
+                    "--policy {policy} places each page by itself: without --ahead"
+                )));
+            }
+        }
         Ok(self)
     }
 
@@ -188,6 +201,7 @@ impl Tuning {
         let unmap = self.unmap.map(|unmap| format!("unmap={unmap}"));
         let table = self.table.map(|table| format!("table={table}"));
         let ahead = self.ahead.map(|ahead| format!("ahead={ahead}"));
+        let policy = self.policy.as_ref().map(|policy| format!("policy={policy}"));
         let maintenance = self.maintenance.map(|when| format!("maintenance={when}"));
         let balance = self.balance.then(|| "balance=on".to_owned());
         let places = self.places.iter().map(ToString::to_string);
@@ -197,10 +211,35 @@ impl Tuning {
             .chain(unmap)
             .chain(table)
             .chain(ahead)
+            .chain(policy)
             .chain(balance)
             .chain(maintenance)
             .collect()
     }
+}
+
+/// Refuses what is no policy that pagers can run, and nodes from which they get no frames.
+fn check_policy(text: &str, machine: &Machine) -> std::result::Result<(), String> {
+    Any::new(text).map_err(|error| error.to_string())?;
+    let spec = Spec::new(text);
+    let one = spec.get("node").and_then(|node| node.parse().ok());
+    let set = spec.get("nodes").filter(|&nodes| nodes != "all").and_then(|_| spec.nodes("nodes").ok()?);
+    for node in set.into_iter().flat_map(NodeSet::iter).chain(one) {
+        match machine.nodes.get(usize::from(node)) {
+            Some(node) if node.mem > 0 && node.cpus > 0 => {}
+            Some(found) if found.mem == 0 => return Err(format!("node {node} has no memory")),
+            Some(_) => {
+                return Err(format!("node {node} has no CPU, so no pager hands out its memory by name"));
+            }
+            None => {
+                return Err(format!(
+                    "node {node} does not exist: there are nodes 0 to {}",
+                    machine.nodes.len() - 1
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 crate::system::display_as_typed!(Tlb, Rings, Part, Unmap, Table, Ahead, Maintenance);
@@ -233,6 +272,7 @@ mod tests {
             table: Some(Table::Ipc),
             ahead: Some(Ahead::Block),
             balance: true,
+            policy: None,
             maintenance: Some(Maintenance::Always),
         };
         let good = tuning(&["tcbs=1", "image=next"]).check(&machine).unwrap();
@@ -250,5 +290,28 @@ mod tests {
         assert_eq!(good.words(), words);
         assert!(tuning(&["tcbs=2"]).check(&machine).is_err());
         assert!(tuning(&["tcbs=1", "tcbs=home"]).check(&machine).is_err());
+    }
+
+    #[test]
+    fn policies_name_nodes_that_there_are() {
+        let machine =
+            Machine::load(&crate::session::machines().unwrap(), "two-node", Overrides::default()).unwrap();
+        let checked = |policy: &str, ahead| {
+            let policy = Some(policy.to_owned());
+            Tuning { policy, ahead, ..Tuning::default() }.check(&machine).map(|tuning| tuning.words())
+        };
+        assert_eq!(checked("bind:nodes=0-1", None).unwrap(), ["policy=bind:nodes=0-1"]);
+        assert!(checked("interleave:nodes=all", None).is_ok());
+        for (policy, ahead, why) in [
+            ("bind:nodes=2", None, "node 2 does not exist: there are nodes 0 to 1"),
+            ("preferred:node=7", None, "node 7 does not exist"),
+            ("bind", None, "needs nodes="),
+            ("adaptive", None, "replay --policy adaptive"),
+            ("frist-touch", None, "there is no policy frist-touch"),
+            ("interleave", Some(Ahead::Sixteen), "without --ahead"),
+        ] {
+            let error = checked(policy, ahead).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(why), "{error}");
+        }
     }
 }

@@ -131,6 +131,42 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    trials.push(trial("pager::policies-place-fresh-pages", || {
+        for (policy, frames) in [
+            ("first-touch", [64, 0, 0, 0]),
+            ("node-local", [64, 0, 0, 0]),
+            ("interleave", [16, 16, 16, 16]),
+            ("interleave:nodes=1,3", [0, 32, 0, 32]),
+            ("weighted-interleave", [16, 16, 16, 16]),
+            ("preferred:node=2", [0, 0, 64, 0]),
+            ("bind:nodes=1", [0, 64, 0, 0]),
+        ] {
+            let mut experiment = experiment("placed 64", 4, 8)?;
+            experiment.tuning = Tuning { policy: Some(policy.to_owned()), ..Tuning::default() };
+            placed(&experiment, &frames)?;
+        }
+        // It wants the impossible (the launcher would have said so): first touch from then on, and the run goes on.
+        let mut experiment = experiment("placed 64", 2, 2)?;
+        experiment.options = vec!["policy=preferred:node=9".into()];
+        placed(&experiment, &[64, 0])
+    }));
+    trials.push(trial("pager::policies-and-full-nodes", || {
+        // More pages than a node has frames.
+        let full = |policy: &str| {
+            let mut experiment = experiment("placed 20000", 2, 2)?;
+            experiment.machine = nodes(2, 2, 160 * MIB)?;
+            experiment.tuning = Tuning { policy: Some(policy.to_owned()), ..Tuning::default() };
+            Ok::<_, Failed>(experiment)
+        };
+        let run = expect(&full("preferred:node=1")?, Ending::Pass)?;
+        let [here, there] =
+            [value(&run, "pager-test.placed", "node0")?, value(&run, "pager-test.placed", "node1")?];
+        // (Tables of the pages that come later are in it.)
+        ensure((20_000.0..20_100.0).contains(&(here + there)) && there > 15_000.0, || {
+            format!("{here} and {there} frames")
+        })?;
+        expect(&full("bind:nodes=1")?, Ending::OutOfMemory).map(drop)
+    }));
     trials.push(trial("pager::maintenance-is-counted", || {
         // Sites that a case must come by; none without the option.
         for (case, sites) in [
@@ -194,6 +230,18 @@ fn experiment(case: &str, count: usize, cpus: usize) -> Result<Experiment, Faile
     let mut experiment = Experiment::new(machine, SystemName::Numa.system(), app, None, SILENCE)?;
     experiment.app_args = case.split(' ').map(str::to_owned).collect();
     Ok(experiment)
+}
+
+/// Runs `placed` and compares how many frames each node gave.
+fn placed(experiment: &Experiment, frames: &[u64]) -> Outcome {
+    let run = expect(experiment, Ending::Pass)?;
+    for (node, &frames) in frames.iter().enumerate() {
+        let found = value(&run, "pager-test.placed", &format!("node{node}"))?;
+        ensure(found == frames as f64, || {
+            format!("{}: {found} frames of node {node} instead of {frames}", experiment.describe())
+        })?;
+    }
+    Ok(())
 }
 
 fn run(experiment: Experiment, ending: Ending) -> Outcome {
