@@ -145,7 +145,7 @@ fn masked() -> impl Iterator<Item = Trial> {
             ensure(all.len() == machine.cpus(), || format!("{} CPUs were measured", all.len()))?;
             for longest in &all {
                 // For those who run just this one, and look at its output.
-                println!("{longest}");
+                println!("CPU {}: {} instructions", longest.cpu, longest.instructions);
                 ensure(longest.stretches > 10, || format!("idle: {longest}"))?;
                 ensure(longest.instructions <= LONGEST, || longest.to_string())?;
             }
