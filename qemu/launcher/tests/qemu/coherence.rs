@@ -88,7 +88,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Boots kernels with maintained rings and nothing but their tests above them.
 fn run(count: usize, case: &str, option: Option<String>) -> Result<Report, Failed> {
     let app = App::find("selftest")?;
-    let machine = nodes(count, count, 128 * MIB * count as u64)?;
+    let machine = nodes(count, count, 64 * MIB * count as u64)?;
     let mut experiment = Experiment::new(machine, SystemName::Numa.system(), app, None, SILENCE)?;
     experiment.options = ["root=kernel-test", "rings=maintained", "tick=50us"].map(String::from).into();
     experiment.options.extend(option);
