@@ -33,6 +33,7 @@ mod scarcity;
 mod scene;
 mod shares;
 mod shootdown;
+mod slices;
 mod store;
 mod upheaval;
 mod watches;
